@@ -228,7 +228,7 @@ def check_tensors(
             or VALUE_NOT_FINITE; whoever made the model has to change it.
     """
     shapes = {tensor.name: tensor.shape for tensor in terms.tensors}
-    extra = {name: (terms.numeric_features,) for name in (STANDARDISE_MEAN, STANDARDISE_SCALE)}
+    extra = dict.fromkeys((STANDARDISE_MEAN, STANDARDISE_SCALE), (terms.numeric_features,))
     present = extra.keys() & tensors.keys()
     if standardised or (standardised is None and present):
         shapes |= extra
