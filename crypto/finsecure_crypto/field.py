@@ -1,0 +1,140 @@
+"""Arithmetic in GF(2^31 - 1) on numpy arrays, without a branch or division that depends on data.
+
+Elements are canonical: uint64 in [0, P). P is a Mersenne prime, so a product is reduced by adding
+its high bits to its low ones. Sums of products run through the floating-point matrix product of
+BLAS and are exact there: the left factor is cut into 11-bit pieces, so that every partial sum is
+an integer below 2^53, whichever order BLAS adds in.
+"""
+
+import math
+
+import numpy as np
+from numpy.typing import NDArray
+
+P = 2**31 - 1
+
+Elements = NDArray[np.uint64]
+
+_BITS = np.uint64(31)
+_P = np.uint64(P)
+
+# 2^31 (a right-hand element) · 2^11 (a piece) · 2^11 (terms) = 2^53, what float64 holds exactly.
+_PIECE_BITS = 11
+_PIECES = 3
+_EXACT_TERMS = 2**11
+
+# Rows of the table of differences held at once, in elements: 8 MiB.
+_TABLE_ELEMENTS = 2**20
+
+
+def reduce(values: Elements) -> Elements:
+    """Reduces any uint64 values to canonical elements, in a fixed sequence of operations."""
+    folded = (values & _P) + (values >> _BITS)  # < 2^31 + 2^33
+    folded = (folded & _P) + (folded >> _BITS)  # <= P + 4
+    reduced: Elements = folded - _P * (folded >= _P)
+    return reduced
+
+
+def add(a: Elements, b: Elements) -> Elements:
+    """Adds elements, with numpy's broadcasting."""
+    return reduce(a + b)
+
+
+def subtract(a: Elements, b: Elements) -> Elements:
+    """Subtracts elements, with numpy's broadcasting."""
+    return reduce(a + (_P - b))
+
+
+def multiply(a: Elements, b: Elements) -> Elements:
+    """Multiplies elements, with numpy's broadcasting."""
+    return reduce(a * b)
+
+
+def power(base: Elements, exponent: int) -> Elements:
+    """Raises elements to one public exponent, by squaring."""
+    result = np.ones_like(base)
+    for bit in f"{exponent:b}":
+        result = multiply(result, result)
+        if bit == "1":
+            result = multiply(result, base)
+    return result
+
+
+def inverse(elements: Elements) -> Elements:
+    """Inverts elements by Fermat's little theorem; zero, which has no inverse, gives zero."""
+    return power(elements, P - 2)
+
+
+def product(elements: Elements) -> Elements:
+    """Multiplies along the last axis: shape (…, n) to (…)."""
+    while elements.shape[-1] > 1:
+        half = elements.shape[-1] // 2
+        paired = multiply(elements[..., :half], elements[..., half : 2 * half])
+        elements = np.concatenate([paired, elements[..., 2 * half :]], axis=-1)
+    return elements[..., 0] if elements.shape[-1] else np.ones(elements.shape[:-1], np.uint64)
+
+
+def matmul(left: Elements, right: Elements) -> Elements:
+    """Multiplies matrices exactly, (r, k) by (…, k, n) to (…, r, n).
+
+    The right factor may also be uint32, which saves a copy. Both hold canonical elements.
+    """
+    rows, terms = left.shape
+    total = np.zeros((*right.shape[:-2], rows, right.shape[-1]), np.uint64)
+    for start in range(0, terms, _EXACT_TERMS):
+        block = slice(start, start + _EXACT_TERMS)
+        shifts = np.arange(_PIECES, dtype=np.uint64) * np.uint64(_PIECE_BITS)
+        pieces = (left[:, block] >> shifts[:, None, None]) & np.uint64(2**_PIECE_BITS - 1)
+        stacked = pieces.reshape(_PIECES * rows, -1).astype(np.float64)
+        sums = (stacked @ right[..., block, :].astype(np.float64)).astype(np.int64)
+        for piece, shift in enumerate(shifts):
+            part = sums[..., piece * rows : (piece + 1) * rows, :].view(np.uint64)
+            total = reduce(total + (reduce(part) << shift))
+    return total
+
+
+def evaluate(coefficients: Elements, points: Elements) -> Elements:
+    """Evaluates polynomials, (r, t) with the constant term first, at n points to (r, n).
+
+    Paterson and Stockmeyer's scheme: about √t powers of each point, one matrix product, and a
+    Horner loop of √t steps. The sequence of operations depends on the shapes alone.
+    """
+    rows, terms = coefficients.shape
+    width = math.isqrt(terms - 1) + 1
+    blocks = -(-terms // width)
+    padded = np.zeros((rows, blocks * width), np.uint64)
+    padded[:, :terms] = coefficients
+
+    powers = np.ones((width, points.size), np.uint64)
+    for exponent in range(1, width):
+        powers[exponent] = multiply(powers[exponent - 1], points)
+    step = multiply(powers[-1], points)
+
+    partial = matmul(padded.reshape(rows * blocks, width), powers)
+    partial = partial.reshape(rows, blocks, points.size)
+    result = partial[:, -1]
+    for block in range(blocks - 2, -1, -1):
+        result = reduce(result * step + partial[:, block])
+    return result
+
+
+def difference_products(points: Elements) -> Elements:
+    """Returns Π_{j≠i} (x_j - x_i) for each of the points, shape (n,)."""
+    products = np.empty_like(points)
+    rows = max(1, _TABLE_ELEMENTS // max(1, points.size))
+    for start in range(0, points.size, rows):
+        block = points[start : start + rows]
+        differences = subtract(points[None, :], block[:, None])
+        own = np.arange(block.size)
+        differences[own, start + own] = 1
+        products[start : start + rows] = product(differences)
+    return products
+
+
+def lagrange_at_zero(points: Elements) -> Elements:
+    """Returns the weights λ_i with f(0) = Σ λ_i·f(x_i) for every f of degree below n, shape (n,).
+
+    The points are distinct and not zero.
+    """
+    denominators = multiply(points, difference_products(points))
+    return multiply(product(points), inverse(denominators))

@@ -1,0 +1,63 @@
+r"""The one encoding of everything that is hashed or signed: injective and domain-separated.
+
+    encode(label, part…) = prefix(label) ‖ u64(number of parts) ‖ (tag ‖ prefix(part))…
+    prefix(x)            = u64(length of x) ‖ x
+
+with big-endian lengths, the label behind `finsecure/v1/`, and one tag octet for each type: `b`
+bytes, `s` UTF-8 text, `i` a non-negative integer in its shortest big-endian form (zero is empty).
+Lengths make two lists of parts with the same concatenation different, tags keep 1, "\x01" and
+b"\x01" apart, and the label keeps a signature of one protocol step from serving in another.
+"""
+
+import hashlib
+
+from finsecure_crypto.errors import InvalidArgumentError
+
+_DOMAIN = "finsecure/v1/"
+
+Part = bytes | int | str
+
+
+def encode(label: str, *parts: Part) -> bytes:
+    """Encodes labelled parts so that different inputs never give the same bytes.
+
+    Args:
+        label: name of the purpose, such as `share-keys`; not empty, ASCII.
+        parts: bytes, non-negative integers of any size, or text.
+
+    Raises:
+        InvalidArgumentError: `TRANSCRIPT_PART` for an empty or non-ASCII label, a negative
+            integer, or a part of another type; a defect of the caller.
+    """
+    if not label or not label.isascii():
+        raise InvalidArgumentError("TRANSCRIPT_PART", "a transcript label is not empty ASCII text")
+    encoded = [_prefixed((_DOMAIN + label).encode("ascii")), len(parts).to_bytes(8, "big")]
+    encoded.extend(_tagged(part) for part in parts)
+    return b"".join(encoded)
+
+
+def digest(label: str, *parts: Part) -> bytes:
+    """Returns the SHA-256 digest, 32 bytes, of `encode(label, *parts)`.
+
+    Raises:
+        InvalidArgumentError: `TRANSCRIPT_PART`, as `encode`.
+    """
+    return hashlib.sha256(encode(label, *parts)).digest()
+
+
+def _tagged(part: Part) -> bytes:
+    if isinstance(part, bytes):
+        return b"b" + _prefixed(part)
+    if isinstance(part, str):
+        return b"s" + _prefixed(part.encode("utf-8"))
+    # bool is an int in Python; letting it pass would make True and 1 the same part.
+    if isinstance(part, int) and not isinstance(part, bool) and part >= 0:
+        return b"i" + _prefixed(part.to_bytes((part.bit_length() + 7) // 8, "big"))
+    raise InvalidArgumentError(
+        "TRANSCRIPT_PART",
+        f"a transcript part is bytes, text or a non-negative integer, not {type(part).__name__}",
+    )
+
+
+def _prefixed(data: bytes) -> bytes:
+    return len(data).to_bytes(8, "big") + data
