@@ -1,0 +1,1 @@
+"""gRPC plumbing that every service stands on: identities, TLS, checks on every call, errors."""

@@ -1,0 +1,79 @@
+"""Pages of long lists: opaque tokens that say where the page before ended.
+
+A token is bound to the listing it came from. It is checked like every other input, but needs no
+authentication: it only says what the caller could have asked for anyway.
+"""
+
+import base64
+import hashlib
+import json
+from typing import Any
+
+from finsecure_crypto.errors import InvalidArgumentError
+
+DEFAULT_PAGE = 100
+MAXIMUM_PAGE = 1000
+_MOST_TOKEN = 512
+
+
+def page_size(requested: int, default: int = DEFAULT_PAGE, maximum: int = MAXIMUM_PAGE) -> int:
+    """Entries on the page; 0 means the default.
+
+    Raises:
+        InvalidArgumentError: PAGE_SIZE_INVALID; the caller's.
+    """
+    if not 0 <= requested <= maximum:
+        raise InvalidArgumentError(
+            "PAGE_SIZE_INVALID", f"page_size is at most {maximum}, and 0 means {default}."
+        )
+    return requested or default
+
+
+def _digest(scope: str) -> str:
+    return hashlib.sha256(scope.encode()).hexdigest()[:16]
+
+
+def encode_token(scope: str, after: tuple[str | int, ...]) -> str:
+    """Make the token of the page that starts after a sort key.
+
+    Args:
+        scope: the listing with all its filters, such as `ListMembers:federations/lending`.
+        after: sort key of the last entry on this page.
+    """
+    text = json.dumps([_digest(scope), *after], separators=(",", ":"))
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def decode_token(
+    token: str, scope: str, types: tuple[type[str] | type[int], ...]
+) -> tuple[Any, ...] | None:
+    """Read a token; None for the first page.
+
+    Args:
+        token: what the caller sent.
+        scope: as in `encode_token`.
+        types: types of the parts of the sort key.
+
+    Raises:
+        InvalidArgumentError: PAGE_TOKEN_INVALID; the caller's.
+    """
+    if not token:
+        return None
+    try:
+        if len(token) > _MOST_TOKEN:
+            raise ValueError
+        raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
+        digest, *after = json.loads(raw)
+        fits = digest == _digest(scope) and [type(part) for part in after] == list(types)
+    except (ValueError, TypeError, RecursionError) as error:
+        raise _invalid() from error
+    if not fits:
+        raise _invalid()
+    return tuple(after)
+
+
+def _invalid() -> InvalidArgumentError:
+    return InvalidArgumentError(
+        "PAGE_TOKEN_INVALID",
+        "page_token is not one that this listing gave: start again without one.",
+    )
