@@ -1,0 +1,184 @@
+"""The certificate authority: makes the root and the intermediate, issues, and signs the CRL.
+
+Keys and `now` come in, certificates go out; nothing here reads a clock, a file or a store. The
+root (P-384) signs one intermediate and is then kept offline; the intermediate (P-256) signs
+everything else. Source of the profile: RFC 5280 sections 4 and 5; SPIFFE X509-SVID sections 2
+and 4 (one URI SAN, leaf not a CA).
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec, ed25519
+from cryptography.x509.oid import NameOID
+from finsecure_crypto.certificates import (
+    Purpose,
+    SpiffeId,
+    TrustAnchors,
+    authority_extensions,
+    leaf_extensions,
+)
+from finsecure_crypto.errors import StateError
+
+BACKDATE = timedelta(minutes=10)
+"""How far validity reaches back, so that a receiver whose clock is slow accepts at once."""
+
+PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
+
+
+@dataclass(frozen=True)
+class Revoked:
+    """One entry of a revocation list."""
+
+    serial: int
+    time: datetime
+
+
+@dataclass(frozen=True)
+class Root:
+    """The root authority, for as long as its key is at hand."""
+
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @classmethod
+    def create(cls, domain: str, now: datetime, lifetime: timedelta) -> "Root":
+        """Make a self-signed P-384 root."""
+        key = ec.generate_private_key(ec.SECP384R1())
+        name = _name(f"FinSecure root {domain}")
+        builder = _authority(
+            domain, name, name, key.public_key(), now, now + lifetime, path_length=1
+        )
+        return cls(builder.sign(key, hashes.SHA384()), key)
+
+    def create_intermediate(self, domain: str, now: datetime, lifetime: timedelta) -> "Authority":
+        """Make a P-256 intermediate that may sign leaves only."""
+        key = ec.generate_private_key(ec.SECP256R1())
+        end = min(now + lifetime, self.certificate.not_valid_after_utc)
+        name = _name(f"FinSecure intermediate {domain}")
+        builder = _authority(
+            domain, name, self.certificate.subject, key.public_key(), now, end, path_length=0
+        ).add_extension(_issuer(self.certificate), critical=False)
+        return Authority(self.certificate, builder.sign(self.key, hashes.SHA384()), key)
+
+
+@dataclass(frozen=True)
+class Authority:
+    """The intermediate authority, which signs leaves and revocation lists."""
+
+    root: x509.Certificate
+    certificate: x509.Certificate
+    key: ec.EllipticCurvePrivateKey
+
+    @property
+    def anchors(self) -> TrustAnchors:
+        """What a verifier needs."""
+        return TrustAnchors(
+            roots=(self.root.public_bytes(serialization.Encoding.DER),),
+            intermediates=(self.certificate.public_bytes(serialization.Encoding.DER),),
+        )
+
+    def issue(
+        self,
+        identity: SpiffeId,
+        purpose: Purpose,
+        public_key: PublicKey,
+        now: datetime,
+        lifetime: timedelta,
+    ) -> x509.Certificate:
+        """Certify that a public key speaks for an identity.
+
+        The certificate is valid from ten minutes ago, for `lifetime` from now, and never longer
+        than its issuer. It has no subject: the one URI in the subject alternative name is the
+        identity, so there is no second name to disagree with it.
+
+        Raises:
+            StateError: AUTHORITY_EXPIRED if the intermediate's own time is over.
+        """
+        if now >= self.certificate.not_valid_after_utc:
+            raise StateError(
+                "AUTHORITY_EXPIRED",
+                "the intermediate certificate has expired; make a new one with the root key",
+            )
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(x509.Name([]))
+            .issuer_name(self.certificate.subject)
+            .public_key(public_key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(max(now - BACKDATE, self.certificate.not_valid_before_utc))
+            .not_valid_after(min(now + lifetime, self.certificate.not_valid_after_utc))
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
+            .add_extension(_issuer(self.certificate), critical=False)
+        )
+        for extension, critical in leaf_extensions(identity, purpose):
+            # RFC 5280, 4.2.1.6: with an empty subject the alternative name is critical.
+            names_it = isinstance(extension, x509.SubjectAlternativeName)
+            builder = builder.add_extension(extension, critical=critical or names_it)
+        return builder.sign(self.key, hashes.SHA256())
+
+    def revocation_list(
+        self, revoked: Iterable[Revoked], number: int, now: datetime, lifetime: timedelta
+    ) -> x509.CertificateRevocationList:
+        """Sign the list of revoked serial numbers, valid for `lifetime` from now.
+
+        `number` grows with each list (RFC 5280, 5.2.3), so that a receiver can refuse an older
+        one.
+        """
+        builder = (
+            x509.CertificateRevocationListBuilder()
+            .issuer_name(self.certificate.subject)
+            .last_update(now - BACKDATE)
+            .next_update(now + lifetime)
+            .add_extension(x509.CRLNumber(number), critical=False)
+            .add_extension(_issuer(self.certificate), critical=False)
+        )
+        for entry in revoked:
+            builder = builder.add_revoked_certificate(
+                x509.RevokedCertificateBuilder()
+                .serial_number(entry.serial)
+                .revocation_date(entry.time)
+                .build()
+            )
+        return builder.sign(self.key, hashes.SHA256())
+
+
+def fingerprint(certificate: x509.Certificate) -> str:
+    """SHA-256 of a certificate in hexadecimal, as people compare it."""
+    return certificate.fingerprint(hashes.SHA256()).hex(":")
+
+
+def _name(common_name: str) -> x509.Name:
+    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
+
+
+def _authority(
+    domain: str,
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: PublicKey,
+    now: datetime,
+    end: datetime,
+    path_length: int,
+) -> x509.CertificateBuilder:
+    builder = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key)
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATE)
+        .not_valid_after(end)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+    for extension, critical in authority_extensions(domain, path_length):
+        builder = builder.add_extension(extension, critical=critical)
+    return builder
+
+
+def _issuer(certificate: x509.Certificate) -> x509.AuthorityKeyIdentifier:
+    extension = certificate.extensions.get_extension_for_class(x509.SubjectKeyIdentifier)
+    return x509.AuthorityKeyIdentifier.from_issuer_subject_key_identifier(extension.value)

@@ -1,0 +1,66 @@
+"""Configuration of the key service; `config.example.toml` explains every key."""
+
+import re
+from datetime import timedelta
+from typing import Annotated, Literal
+
+from finsecure_rpc.config import RelativePath, Settings
+from pydantic import AfterValidator, Field, ValidationInfo
+
+_DOMAIN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$"
+_ADDRESS = r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$"
+
+Address = Annotated[str, Field(pattern=_ADDRESS, max_length=255)]
+Hours = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+
+
+def _database_url(value: str, info: ValidationInfo) -> str:
+    """A plain path means an SQLite file, counted from the folder of the configuration."""
+    if re.match(r"[a-z0-9+]+://", value):
+        return value
+    folder = (info.context or {}).get("folder", ".")
+    return f"sqlite:///{folder}/{value}" if not value.startswith("/") else f"sqlite:///{value}"
+
+
+class Limits(Settings):
+    """How much callers may ask for."""
+
+    enrolment_calls_per_s: float = Field(default=20, gt=0, le=10_000)
+    member_calls_per_s: float = Field(default=200, gt=0, le=100_000)
+
+
+class Configuration(Settings):
+    """Everything that the owner of a key service decides."""
+
+    # Room for `<role>.<federation>.` before it in a DNS name of 253 characters.
+    domain: str = Field(pattern=_DOMAIN, max_length=200)
+    listen: Address
+    enrol_listen: Address
+    state_dir: RelativePath
+    database: Annotated[str, Field(min_length=1), AfterValidator(_database_url)]
+
+    certificate_lifetime_h: Hours = Field(default=24, le=8760)
+    revocation_list_lifetime_h: Hours = Field(default=6, le=168)
+    api_key_lifetime_h: Hours = Field(default=168, le=8760)
+    root_lifetime_d: int = Field(default=3650, ge=1, le=7300)
+    intermediate_lifetime_d: int = Field(default=1825, ge=1, le=3650)
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    reflection: bool = False
+    shutdown_grace_s: float = Field(default=5, ge=0, le=300)
+    limits: Limits = Limits()
+
+    @property
+    def certificate_lifetime(self) -> timedelta:
+        """How long members' certificates are valid."""
+        return timedelta(hours=self.certificate_lifetime_h)
+
+    @property
+    def revocation_list_lifetime(self) -> timedelta:
+        """How long a revocation list may be relied on."""
+        return timedelta(hours=self.revocation_list_lifetime_h)
+
+    @property
+    def api_key_lifetime(self) -> timedelta:
+        """How long an API key waits to be used."""
+        return timedelta(hours=self.api_key_lifetime_h)

@@ -1,0 +1,96 @@
+"""Records to messages of `finsecure.keyservice.v1`; bounds of the other way are in the protos."""
+
+from datetime import datetime
+
+from finsecure.keyservice.v1 import certificates_pb2, members_pb2
+from finsecure_crypto.certificates import Purpose, Role, TrustAnchors
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from finsecure_keyservice.enrolment import Issued
+from finsecure_keyservice.names import MemberName, federation_id, trust_domain
+from finsecure_keyservice.records import (
+    CertificateRecord,
+    FederationRecord,
+    MemberRecord,
+    MemberState,
+)
+
+_ROLES = {
+    Role.CLIENT: members_pb2.MEMBER_ROLE_CLIENT,
+    Role.AGGREGATOR: members_pb2.MEMBER_ROLE_AGGREGATOR,
+    Role.OPERATOR: members_pb2.MEMBER_ROLE_OPERATOR,
+    Role.KEYSERVICE: members_pb2.MEMBER_ROLE_KEYSERVICE,
+}
+_STATES = {
+    MemberState.INVITED: members_pb2.MEMBER_STATE_INVITED,
+    MemberState.ACTIVE: members_pb2.MEMBER_STATE_ACTIVE,
+    MemberState.REVOKED: members_pb2.MEMBER_STATE_REVOKED,
+}
+_PURPOSES = {
+    Purpose.TLS: certificates_pb2.CERTIFICATE_PURPOSE_TLS,
+    Purpose.SIGNING: certificates_pb2.CERTIFICATE_PURPOSE_SIGNING,
+}
+
+
+def timestamp(instant: datetime) -> Timestamp:
+    """An aware UTC instant."""
+    message = Timestamp()
+    message.FromDatetime(instant)
+    return message
+
+
+def federation(record: FederationRecord, domain: str) -> members_pb2.Federation:
+    """A federation."""
+    return members_pb2.Federation(
+        name=record.name,
+        display_name=record.display_name,
+        trust_domain=trust_domain(federation_id(record.name), domain),
+        create_time=timestamp(record.create_time),
+    )
+
+
+def member(record: MemberRecord, domain: str) -> members_pb2.Member:
+    """A member."""
+    return members_pb2.Member(
+        name=record.name,
+        display_name=record.display_name,
+        role=_ROLES[record.role],
+        state=_STATES[record.state],
+        spiffe_id=str(MemberName.parse(record.name).spiffe_id(domain)),
+        create_time=timestamp(record.create_time),
+    )
+
+
+def certificate(record: CertificateRecord) -> certificates_pb2.Certificate:
+    """The record of one certificate."""
+    message = certificates_pb2.Certificate(
+        name=f"certificates/{record.serial}",
+        member=record.member,
+        purpose=_PURPOSES[record.purpose],
+        der=record.der,
+        not_before=timestamp(record.not_before),
+        not_after=timestamp(record.not_after),
+        revoke_reason=record.revoke_reason,
+    )
+    if record.revoke_time is not None:
+        message.revoke_time.CopyFrom(timestamp(record.revoke_time))
+    return message
+
+
+def trust_bundle(anchors: TrustAnchors) -> certificates_pb2.TrustBundle:
+    """The certificate authorities."""
+    return certificates_pb2.TrustBundle(roots=anchors.roots, intermediates=anchors.intermediates)
+
+
+def issued(certificates: Issued, anchors: TrustAnchors) -> certificates_pb2.IssuedCertificates:
+    """What a member gets."""
+    return certificates_pb2.IssuedCertificates(
+        tls_certificate=certificates.tls.der,
+        signing_certificate=certificates.signing.der,
+        trust_bundle=trust_bundle(anchors),
+    )
+
+
+def serial(name: str) -> str:
+    """The serial number in `certificates/{serial}`; the proto has checked the form."""
+    return name.removeprefix("certificates/")

@@ -1,0 +1,150 @@
+"""Making a key service: authorities, files, database, first operator. Done once."""
+
+import os
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from finsecure_crypto.errors import ConfigurationError
+from finsecure_crypto.randomness import draw_secret
+from finsecure_rpc.database import open_database
+from finsecure_rpc.durable import write_file
+from finsecure_rpc.identity_store import IdentityStore
+from sqlalchemy import Connection
+
+from finsecure_keyservice.authority import Root, fingerprint
+from finsecure_keyservice.books import check_books, open_books
+from finsecure_keyservice.config import Configuration
+from finsecure_keyservice.enrolment import Enrolment
+from finsecure_keyservice.members import (
+    ApiKeyIssuer,
+    create_federation,
+    create_member,
+    issue_api_key,
+)
+from finsecure_keyservice.names import MemberName, federation_id
+from finsecure_keyservice.own_identity import OwnIdentity
+from finsecure_keyservice.revocation import rebuild_list
+from finsecure_keyservice.sql_store import SqlStore
+from finsecure_keyservice.state import PEPPER_BYTES, KeyMaterial, StateFolder
+
+
+@dataclass(frozen=True)
+class Founded:
+    """What the operator has to know after `init`."""
+
+    root: Path
+    root_key: Path
+    fingerprint: str
+    api_key: Path
+
+
+def found(
+    configuration: Configuration,
+    operator: str,
+    federation: str | None,
+    root_key: Path | None,
+    now: datetime,
+) -> Founded:
+    """Make a key service; touches nothing that exists.
+
+    Args:
+        configuration: where everything goes.
+        operator: id of the first operator.
+        federation: id of a first federation, or None.
+        root_key: where the root's key goes; None means into the state folder.
+        now: the time.
+
+    Raises:
+        ConfigurationError: ALREADY_INITIALISED.
+        InvalidArgumentError: NAME_MALFORMED.
+    """
+    folder = StateFolder(configuration.state_dir)
+    root_key = root_key or folder.root_key
+    name = str(MemberName.parse(f"operators/{operator}"))
+    api_key = folder.path / f"operator-{operator}.api-key"
+    if federation is not None:
+        federation_id(f"federations/{federation}")
+    for occupied in (folder.occupied(), *(file for file in (root_key, api_key) if file.exists())):
+        if occupied is not None:
+            raise ConfigurationError(
+                "ALREADY_INITIALISED",
+                f"{occupied} exists; nothing was changed. If an earlier `init` did not finish, "
+                "empty `state_dir` and remove the database first",
+            )
+    root = Root.create(configuration.domain, now, timedelta(days=configuration.root_lifetime_d))
+    authority = root.create_intermediate(
+        configuration.domain, now, timedelta(days=configuration.intermediate_lifetime_d)
+    )
+    material = KeyMaterial(authority, draw_secret(os.urandom, PEPPER_BYTES))
+    configuration.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    database = open_database(configuration.database)
+    own = OwnIdentity(IdentityStore(folder.identity), enrolment_of(configuration, material))
+
+    def work(connection: Connection) -> None:
+        open_books(connection, configuration.domain)
+        store = SqlStore(connection)
+        if federation is not None:
+            create_federation(store, f"federations/{federation}", "", now)
+        _, key = create_member(store, issuer_of(configuration, material), name, "", now)
+        rebuild_list(store, authority, now, configuration.revocation_list_lifetime)
+        credentials = own.prepare(store, now)
+        # Files come before the commit: without it they open nothing, and it without them neither.
+        folder.write(root, root_key, material)
+        own.install(credentials)
+        write_file(api_key, key.expose().encode() + b"\n")
+
+    try:
+        database.run_sync(work)
+    finally:
+        database.close()
+    return Founded(folder.root, root_key, fingerprint(root.certificate), api_key)
+
+
+def renew_operator_key(
+    configuration: Configuration, operator: str, target: Path, now: datetime
+) -> None:
+    """Write a new API key for an operator, who may be new: the way back in for who is locked out.
+
+    It works on the database itself, next to a running service, and asks nobody's permission:
+    whoever can read the pepper could do anything anyway.
+
+    Raises:
+        ConfigurationError: FILE_EXISTS; what `StateFolder.load` and `check_books` raise.
+        InvalidArgumentError: NAME_MALFORMED.
+        StateError: MEMBER_REVOKED.
+    """
+    name = str(MemberName.parse(f"operators/{operator}"))
+    if target.exists():
+        raise ConfigurationError("FILE_EXISTS", f"{target} exists; name another file")
+    issuer = issuer_of(configuration, StateFolder(configuration.state_dir).load())
+    database = open_database(configuration.database)
+
+    def work(connection: Connection) -> None:
+        check_books(connection, configuration.domain)
+        store = SqlStore(connection)
+        if store.member(name) is None:
+            _, key = create_member(store, issuer, name, "", now)
+        else:
+            key = issue_api_key(store, issuer, name, now)
+        write_file(target, key.expose().encode() + b"\n")
+
+    try:
+        database.run_sync(work)
+    finally:
+        database.close()
+
+
+def issuer_of(configuration: Configuration, material: KeyMaterial) -> ApiKeyIssuer:
+    """The maker of API keys that a configuration describes."""
+    return ApiKeyIssuer(material.pepper, configuration.api_key_lifetime, os.urandom)
+
+
+def enrolment_of(configuration: Configuration, material: KeyMaterial) -> Enrolment:
+    """The rules of enrolment that a configuration describes."""
+    return Enrolment(
+        configuration.domain,
+        material.authority,
+        material.pepper,
+        configuration.certificate_lifetime,
+    )

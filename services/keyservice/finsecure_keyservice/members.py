@@ -1,0 +1,169 @@
+"""Who belongs to which federation: registering members, their API keys, ending memberships.
+
+Functions of a store transaction, explicit time and explicit randomness. Nobody but operators
+gets here (see `policy.py`), so "not found" tells nothing to anybody else.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from finsecure_crypto.certificates import Role
+from finsecure_crypto.errors import ConflictError, NotFoundError, StateError
+from finsecure_crypto.randomness import Randomness
+from finsecure_crypto.secret import SecretBytes
+
+from finsecure_keyservice.api_keys import ApiKey
+from finsecure_keyservice.names import MemberName, federation_id
+from finsecure_keyservice.records import ApiKeyRecord, FederationRecord, MemberRecord, MemberState
+from finsecure_keyservice.store import Store
+
+
+@dataclass(frozen=True)
+class ApiKeyIssuer:
+    """Makes API keys and the records by which they are known again."""
+
+    pepper: SecretBytes
+    lifetime: timedelta
+    randomness: Randomness
+
+    def issue(self, store: Store, member: str, now: datetime) -> ApiKey:
+        """Give a member a new key; its unspent ones become void."""
+        key = ApiKey.generate(self.randomness)
+        store.void_api_keys(member)
+        store.add_api_key(
+            ApiKeyRecord(key.id, member, key.digest(self.pepper), now, now + self.lifetime)
+        )
+        return key
+
+
+def create_federation(
+    store: Store, name: str, display_name: str, now: datetime
+) -> FederationRecord:
+    """Open a federation.
+
+    Raises:
+        InvalidArgumentError: NAME_MALFORMED.
+        ConflictError: FEDERATION_EXISTS.
+    """
+    federation_id(name)
+    if store.federation(name) is not None:
+        raise ConflictError("FEDERATION_EXISTS", f"{name} exists already; choose another id")
+    federation = FederationRecord(name, display_name, now)
+    store.add_federation(federation)
+    return federation
+
+
+def get_federation(store: Store, name: str) -> FederationRecord:
+    """Read a federation.
+
+    Raises:
+        NotFoundError: FEDERATION_NOT_FOUND.
+    """
+    federation = store.federation(name)
+    if federation is None:
+        raise NotFoundError(
+            "FEDERATION_NOT_FOUND", f"there is no {name}; list the federations for what there is"
+        )
+    return federation
+
+
+def create_member(
+    store: Store, issuer: ApiKeyIssuer, name: str, display_name: str, now: datetime
+) -> tuple[MemberRecord, ApiKey]:
+    """Register a member and make its first API key.
+
+    Raises:
+        InvalidArgumentError: NAME_MALFORMED.
+        NotFoundError: FEDERATION_NOT_FOUND.
+        ConflictError: MEMBER_EXISTS; also for revoked members, whose names are never given again.
+    """
+    place = MemberName.parse(name)
+    if place.federation is not None:
+        get_federation(store, place.parent)
+    if store.member(name) is not None:
+        raise ConflictError(
+            "MEMBER_EXISTS",
+            f"{name} exists already; issue it an API key, or choose another id if it was revoked",
+        )
+    member = MemberRecord(name, place.parent, place.role, display_name, MemberState.INVITED, now)
+    store.add_member(member)
+    return member, issuer.issue(store, name, now)
+
+
+def get_member(store: Store, name: str) -> MemberRecord:
+    """Read a member.
+
+    Raises:
+        InvalidArgumentError: NAME_MALFORMED.
+        NotFoundError: MEMBER_NOT_FOUND.
+    """
+    MemberName.parse(name)
+    member = store.member(name)
+    if member is None:
+        raise NotFoundError(
+            "MEMBER_NOT_FOUND", f"there is no {name}; list the members for those there are"
+        )
+    return member
+
+
+def list_members(store: Store, parent: str, after: str, limit: int) -> Sequence[MemberRecord]:
+    """Read at most `limit` members of a federation, or the operators, from behind a name.
+
+    Raises:
+        NotFoundError: FEDERATION_NOT_FOUND.
+    """
+    if parent:
+        get_federation(store, parent)
+    return store.members(parent, after, limit)
+
+
+def issue_api_key(store: Store, issuer: ApiKeyIssuer, name: str, now: datetime) -> ApiKey:
+    """Give a member a new API key, for its first enrolment or after it lost its keys.
+
+    Raises:
+        InvalidArgumentError: NAME_MALFORMED.
+        NotFoundError: MEMBER_NOT_FOUND.
+        StateError: MEMBER_REVOKED.
+    """
+    require_member_in_good_standing(get_member(store, name))
+    return issuer.issue(store, name, now)
+
+
+def revoke_member(store: Store, name: str, reason: str, now: datetime) -> MemberRecord:
+    """End a membership: state, certificates and unspent API keys at once.
+
+    Raises:
+        InvalidArgumentError: NAME_MALFORMED.
+        NotFoundError: MEMBER_NOT_FOUND.
+        StateError: MEMBER_REVOKED if it is already; LAST_OPERATOR if nobody could administer
+            afterwards.
+    """
+    member = get_member(store, name)
+    require_member_in_good_standing(member)
+    if (
+        member.role is Role.OPERATOR
+        and member.state is MemberState.ACTIVE
+        and store.count_operators(MemberState.ACTIVE) == 1
+    ):
+        raise StateError(
+            "LAST_OPERATOR",
+            "this is the only enrolled operator; enrol another one before you revoke it",
+        )
+    store.revoke_member(name, now, reason)
+    store.void_api_keys(name)
+    store.revoke_certificates_of(name, now, reason)
+    return get_member(store, name)
+
+
+def require_member_in_good_standing(member: MemberRecord) -> None:
+    """Refuse a revoked member.
+
+    Raises:
+        StateError: MEMBER_REVOKED.
+    """
+    if member.state is MemberState.REVOKED:
+        raise StateError(
+            "MEMBER_REVOKED",
+            f"the membership of {member.name} has ended; register a new member under another id",
+        )

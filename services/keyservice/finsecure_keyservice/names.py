@@ -1,0 +1,77 @@
+"""Resource names of members and federations, and the SPIFFE IDs that follow from them."""
+
+import re
+from dataclasses import dataclass
+from typing import Self
+
+from finsecure_crypto.certificates import Role, SpiffeId
+from finsecure_crypto.errors import InvalidArgumentError
+
+_ID = r"[a-z][a-z0-9-]{0,38}[a-z0-9]"
+_FEDERATION = re.compile(rf"federations/({_ID})", re.ASCII)
+_MEMBER = re.compile(
+    rf"(?:(operators)|federations/({_ID})/(clients|aggregators))/({_ID})", re.ASCII
+)
+_COLLECTIONS = {
+    "operators": Role.OPERATOR,
+    "clients": Role.CLIENT,
+    "aggregators": Role.AGGREGATOR,
+}
+_COLLECTION_OF = {role: collection for collection, role in _COLLECTIONS.items()}
+
+
+def federation_id(name: str) -> str:
+    """Read the id out of `federations/{id}`.
+
+    Raises:
+        InvalidArgumentError: NAME_MALFORMED; the caller's mistake.
+    """
+    match = _FEDERATION.fullmatch(name)
+    if match is None:
+        raise InvalidArgumentError(
+            "NAME_MALFORMED", "a federation is named `federations/{id}`; see the id rules in README"
+        )
+    return match[1]
+
+
+def trust_domain(federation: str | None, domain: str) -> str:
+    """SPIFFE trust domain of a federation, or of the domain level itself (None)."""
+    return domain if federation is None else f"{federation}.{domain}"
+
+
+@dataclass(frozen=True)
+class MemberName:
+    """A member's place: its federation (None for operators), its role and its id."""
+
+    federation: str | None
+    role: Role
+    id: str
+
+    @classmethod
+    def parse(cls, name: str) -> Self:
+        """Read a resource name.
+
+        Raises:
+            InvalidArgumentError: NAME_MALFORMED; the caller's mistake.
+        """
+        match = _MEMBER.fullmatch(name)
+        if match is None:
+            raise InvalidArgumentError(
+                "NAME_MALFORMED",
+                "a member is named `operators/{id}`, `federations/{federation}/clients/{id}` or "
+                "`federations/{federation}/aggregators/{id}`",
+            )
+        return cls(match[2], _COLLECTIONS[match[1] or match[3]], match[4])
+
+    @property
+    def parent(self) -> str:
+        """`federations/{federation}`, or empty for operators."""
+        return "" if self.federation is None else f"federations/{self.federation}"
+
+    def spiffe_id(self, domain: str) -> SpiffeId:
+        """The one identity that this member's certificates carry."""
+        return SpiffeId(trust_domain(self.federation, domain), self.role, self.id)
+
+    def __str__(self) -> str:
+        path = f"{_COLLECTION_OF[self.role]}/{self.id}"
+        return path if self.federation is None else f"{self.parent}/{path}"

@@ -1,0 +1,115 @@
+"""Tables of the key service (SQLAlchemy Core) and the version of their layout."""
+
+from datetime import UTC, datetime, timedelta
+
+from finsecure_rpc.idempotency import request_table
+from sqlalchemy import (
+    BigInteger,
+    Boolean,
+    Column,
+    Dialect,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    TypeDecorator,
+)
+
+VERSION = "1"
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+
+
+class Instant(TypeDecorator[datetime]):
+    """A UTC instant, stored as whole microseconds since 1970 on every database."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        """To the database."""
+        return None if value is None else (value - _EPOCH) // timedelta(microseconds=1)
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        """From the database."""
+        return None if value is None else _EPOCH + timedelta(microseconds=value)
+
+
+METADATA = MetaData()
+
+# What this database belongs to: layout version and domain.
+SETTINGS = Table(
+    "keyservice_settings",
+    METADATA,
+    Column("name", String(40), primary_key=True),
+    Column("value", String(255), nullable=False),
+)
+
+FEDERATIONS = Table(
+    "federations",
+    METADATA,
+    Column("name", String(128), primary_key=True),
+    Column("display_name", String(200), nullable=False),
+    Column("create_time", Instant, nullable=False),
+)
+
+MEMBERS = Table(
+    "members",
+    METADATA,
+    Column("name", String(160), primary_key=True),
+    Column("parent", String(128), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("display_name", String(200), nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("create_time", Instant, nullable=False),
+    Column("revoke_time", Instant),
+    Column("revoke_reason", String(500), nullable=False),
+    Index("members_by_parent", "parent", "name"),
+)
+
+API_KEYS = Table(
+    "api_keys",
+    METADATA,
+    Column("id", String(16), primary_key=True),
+    Column("member", String(160), ForeignKey("members.name"), nullable=False, index=True),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("create_time", Instant, nullable=False),
+    Column("expire_time", Instant, nullable=False),
+    Column("void", Boolean, nullable=False),
+    Column("spend_time", Instant),
+    Column("requests_digest", LargeBinary(32)),
+    Column("tls_serial", String(40), ForeignKey("certificates.serial")),
+    Column("signing_serial", String(40), ForeignKey("certificates.serial")),
+)
+
+# `member` is no foreign key: the key service's own certificates are here too.
+CERTIFICATES = Table(
+    "certificates",
+    METADATA,
+    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("serial", String(40), nullable=False, unique=True),
+    Column("member", String(160), nullable=False),
+    Column("purpose", String(16), nullable=False),
+    Column("der", LargeBinary, nullable=False),
+    Column("key_digest", LargeBinary(32), nullable=False, index=True),
+    Column("not_before", Instant, nullable=False),
+    Column("not_after", Instant, nullable=False),
+    Column("revoke_time", Instant),
+    Column("revoke_reason", String(500), nullable=False),
+    Index("certificates_by_member", "member", "sequence"),
+    Index("certificates_revoked", "revoke_time", "not_after"),
+    sqlite_autoincrement=True,
+)
+
+REVOCATION_LISTS = Table(
+    "revocation_lists",
+    METADATA,
+    Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("der", LargeBinary, nullable=False),
+    Column("next_update", Instant, nullable=False),
+)
+
+REQUESTS = request_table(METADATA)
