@@ -1,0 +1,143 @@
+"""Calls with a deadline, and errors in the project's own vocabulary."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, TypeVar, overload
+
+import grpc
+from finsecure_crypto.errors import AuthenticationError, FinSecureError, UnavailableError
+
+from finsecure_rpc.status import from_wire
+
+Request = TypeVar("Request")
+Response = TypeVar("Response")
+
+
+@overload
+async def call(
+    method: "grpc.aio.UnaryUnaryMultiCallable[Request, Response]",
+    request: Request,
+    *,
+    deadline_s: float,
+    address: str = "",
+    wait_for_ready: bool = False,
+) -> Response: ...
+@overload
+async def call(
+    method: "grpc.aio.StreamUnaryMultiCallable[Request, Response]",
+    request: AsyncIterator[Request],
+    *,
+    deadline_s: float,
+    address: str = "",
+    wait_for_ready: bool = False,
+) -> Response: ...
+async def call(
+    method: Any,
+    request: Any,
+    *,
+    deadline_s: float,
+    address: str = "",
+    wait_for_ready: bool = False,
+) -> Any:
+    """Make a call with one response.
+
+    Args:
+        method: of a stub; its request is one message, or a stream of messages.
+        request: the message, or an asynchronous iterator of messages.
+        deadline_s: seconds until the answer is worthless.
+        address: of the service, for error messages.
+        wait_for_ready: wait for the service within the deadline instead of failing at once.
+
+    Raises:
+        FinSecureError: what the service answered, in its own class and code; UnavailableError
+            SERVICE_UNREACHABLE, DEADLINE_EXCEEDED or CONNECTION_CLOSED; AuthenticationError
+            SERVER_UNTRUSTED. What the iterator raises is raised unchanged.
+    """
+    failures: list[Exception] = []
+    if hasattr(request, "__aiter__"):
+        request = _remember_failure(request, failures)
+    try:
+        return await method(request, timeout=deadline_s, wait_for_ready=wait_for_ready)
+    except grpc.aio.AioRpcError as error:
+        raise (failures or [_translated(error, address, deadline_s)])[0] from error
+    except (asyncio.CancelledError, grpc.aio.UsageError) as error:
+        raise _closed(error, failures, address) from error
+
+
+async def stream(
+    method: "grpc.aio.UnaryStreamMultiCallable[Any, Response]"
+    "| grpc.aio.StreamStreamMultiCallable[Any, Response]",
+    request: Any,
+    *,
+    deadline_s: float,
+    address: str = "",
+    wait_for_ready: bool = False,
+) -> AsyncIterator[Response]:
+    """Make a call with a stream of responses; the arguments and errors are those of `call`."""
+    failures: list[Exception] = []
+    if hasattr(request, "__aiter__"):
+        request = _remember_failure(request, failures)
+    responses: Any = None
+    try:
+        responses = method(request, timeout=deadline_s, wait_for_ready=wait_for_ready)
+        async for response in responses:
+            yield response
+    except grpc.aio.AioRpcError as error:
+        raise (failures or [_translated(error, address, deadline_s)])[0] from error
+    except (asyncio.CancelledError, grpc.aio.UsageError) as error:
+        raise _closed(error, failures, address) from error
+    finally:
+        if responses is not None:
+            responses.cancel()  # when the reader leaves early; otherwise nothing happens
+
+
+async def _remember_failure(
+    requests: AsyncIterator[Request], failures: list[Exception]
+) -> AsyncIterator[Request]:
+    """Keep what the iterator raises: gRPC only logs it and cancels the call."""
+    try:
+        async for request in requests:
+            yield request
+    except Exception as error:
+        failures.append(error)
+        raise
+
+
+def _closed(error: BaseException, failures: list[Exception], address: str) -> BaseException:
+    """Tell the cancellation of a call (its channel was closed) from that of the caller's task."""
+    if failures:
+        return failures[0]
+    task = asyncio.current_task()
+    if isinstance(error, asyncio.CancelledError) and task is not None and task.cancelling():
+        return error
+    return UnavailableError(
+        "CONNECTION_CLOSED", f"The connection to {address or 'the service'} was closed: try again."
+    )
+
+
+def _translated(error: grpc.aio.AioRpcError, address: str, deadline_s: float) -> FinSecureError:
+    where = address or "the service"
+    details = error.details() or ""
+    answered = from_wire(error)
+    if not answered.code.startswith("RPC_"):
+        return answered
+    if error.code() is grpc.StatusCode.DEADLINE_EXCEEDED:
+        return UnavailableError(
+            "DEADLINE_EXCEEDED",
+            f"{where} did not answer within {deadline_s:g} seconds: see that it runs and that "
+            "the network lets you through, then try again.",
+        )
+    if error.code() is grpc.StatusCode.UNAVAILABLE:
+        lower = details.lower()
+        if "certificate_verify_failed" in lower or "hostname verification" in lower:
+            return AuthenticationError(
+                "SERVER_UNTRUSTED",
+                f"The certificate of {where} is not that of the expected service below root.pem: "
+                "compare the address and the root certificate with what the operator gave you.",
+            )
+        return UnavailableError(
+            "SERVICE_UNREACHABLE",
+            f"{where} cannot be reached ({answered.message[:300]}): see that the service runs, "
+            "and that address, network and own certificate are right; then try again.",
+        )
+    return answered

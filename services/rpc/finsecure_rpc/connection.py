@@ -1,0 +1,113 @@
+"""A connection that follows its owner's identity: a renewal opens a new channel."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
+
+import grpc
+from finsecure_crypto.certificates import Role
+
+from finsecure_rpc import call as calls
+from finsecure_rpc.channel import OnSend, open_channel, server_name
+from finsecure_rpc.identity_store import IdentityProvider
+
+Stub = TypeVar("Stub")
+Response = TypeVar("Response")
+
+_RETIREMENT_S = 3600.0
+"""How long calls that began on a channel of an older identity may go on."""
+
+
+class Connection:
+    """Calls one service with the newest identity.
+
+    Args:
+        address: `host:port`.
+        identities: gives the newest identity, such as an `IdentityStore`.
+        role: role of the server, AGGREGATOR (of the own federation) or KEYSERVICE.
+        on_send: sees each outgoing message first.
+    """
+
+    def __init__(
+        self,
+        address: str,
+        identities: IdentityProvider,
+        role: Role,
+        *,
+        on_send: OnSend | None = None,
+    ) -> None:
+        self.address = address
+        self._identities = identities
+        self._role = role
+        self._on_send = on_send
+        self._channel: tuple[int, grpc.aio.Channel] | None = None
+        self._retiring: set[asyncio.Task[None]] = set()
+
+    def channel(self) -> grpc.aio.Channel:
+        """Return the channel of the newest identity; do not keep it."""
+        identity = self._identities.current()
+        if self._channel is not None:
+            generation, channel = self._channel
+            if generation == identity.generation:
+                return channel
+            task = asyncio.create_task(channel.close(_RETIREMENT_S))
+            self._retiring.add(task)
+            task.add_done_callback(self._retiring.discard)
+        channel = open_channel(
+            self.address, identity, server_name(identity, self._role), on_send=self._on_send
+        )
+        self._channel = (identity.generation, channel)
+        return channel
+
+    def stub(self, factory: Callable[[grpc.aio.Channel], Stub]) -> Stub:
+        """Make a stub of a service; cheap, so make one for each use rather than keep it."""
+        return factory(self.channel())
+
+    async def call(
+        self,
+        method: Any,
+        request: Any,
+        *,
+        deadline_s: float = 10.0,
+        wait_for_ready: bool = False,
+    ) -> Any:
+        """Make a call with one response; see `finsecure_rpc.call.call`."""
+        return await calls.call(
+            method,
+            request,
+            deadline_s=deadline_s,
+            address=self.address,
+            wait_for_ready=wait_for_ready,
+        )
+
+    def stream(
+        self,
+        method: Any,
+        request: Any,
+        *,
+        deadline_s: float,
+        wait_for_ready: bool = False,
+    ) -> AsyncIterator[Any]:
+        """Make a call with a stream of responses; see `finsecure_rpc.call.stream`."""
+        return calls.stream(
+            method,
+            request,
+            deadline_s=deadline_s,
+            address=self.address,
+            wait_for_ready=wait_for_ready,
+        )
+
+    async def close(self) -> None:
+        """Close all channels; open calls end with CONNECTION_CLOSED."""
+        for task in tuple(self._retiring):
+            task.cancel()
+        await asyncio.gather(*self._retiring, return_exceptions=True)
+        if self._channel is not None:
+            await self._channel[1].close(None)
+            self._channel = None
+
+    async def __aenter__(self) -> "Connection":
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()

@@ -1,0 +1,202 @@
+"""What every call passes before its handler, and every error after it.
+
+The order is: deadline → identity → rate → policy → message → handler → error. Nothing reaches a
+handler that did not pass all of them; what is not declared is denied.
+"""
+
+import inspect
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from typing import Any, NoReturn
+
+import grpc
+from finsecure_crypto.certificates import Certified
+from finsecure_crypto.errors import (
+    AuthenticationError,
+    FinSecureError,
+    InternalError,
+    InvalidArgumentError,
+    PermissionDeniedError,
+)
+from google.protobuf.message import Message
+
+from finsecure_rpc.authenticator import Authenticator
+from finsecure_rpc.logs import get_logger
+from finsecure_rpc.open_streams import OpenStreams
+from finsecure_rpc.peer import Peer, set_peer
+from finsecure_rpc.policy import ANYONE, Limits, Policy
+from finsecure_rpc.rate import RateLimiter
+from finsecure_rpc.status import RateExceededError, to_wire
+from finsecure_rpc.validation import check_message
+
+_log = get_logger(__name__)
+_CLOCK_SLACK_S = 1.0
+
+Handler = Any  # grpc.RpcMethodHandler: its stub has no attributes
+Context = Any  # grpc.aio.ServicerContext, whatever its messages
+
+
+class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
+    """The one interceptor of a server.
+
+    Args:
+        policy: who may call which method.
+        authenticator: says who is calling.
+        limits: bounds on deadlines and rates.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        policy: Policy,
+        authenticator: Authenticator,
+        limits: Limits,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._policy = policy
+        self._authenticator = authenticator
+        self._limits = limits
+        self._known = RateLimiter(limits.rate, clock)
+        self._anonymous = RateLimiter(limits.anonymous_rate, clock)
+        self._streams = OpenStreams(authenticator.recheck, limits.recheck_s)
+        self._wrapped: dict[str, tuple[Handler, Handler]] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[Handler]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> Handler:
+        """Wrap the handler of a method, whichever of the four kinds it is."""
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            return None  # gRPC answers UNIMPLEMENTED
+        method: str = handler_call_details.method
+        known = self._wrapped.get(method)
+        if known is None or known[0] is not handler:
+            known = (handler, self._wrap(method, handler))
+            self._wrapped[method] = known
+        return known[1]
+
+    def _wrap(self, method: str, handler: Handler) -> Handler:
+        behaviour = (
+            handler.unary_unary
+            or handler.unary_stream
+            or handler.stream_unary
+            or handler.stream_stream
+        )
+        generator = inspect.isasyncgenfunction(behaviour)
+        if not (generator or inspect.iscoroutinefunction(behaviour)):
+            raise InternalError("HANDLER_NOT_ASYNC", f"The handler of {method} is not async.")
+        checked = _checked_stream if handler.request_streaming else _checked
+
+        async def unary_unary(request: Any, context: Context) -> Any:
+            try:
+                self._admit(method, context)
+                return await behaviour(checked(request), context)
+            except Exception as error:  # whatever it is, the caller gets a status
+                await _abort(method, context, error)
+
+        async def stream_unary(request: Any, context: Context) -> Any:
+            try:
+                caller = self._admit(method, context)
+                async with self._streams.watched(caller):
+                    return await behaviour(checked(request), context)
+            except Exception as error:
+                await _abort(method, context, error)
+
+        async def to_stream(request: Any, context: Context) -> None:
+            # Written here rather than by gRPC, so that a revoked caller who reads slowly is
+            # interrupted in the middle of a write too.
+            try:
+                caller = self._admit(method, context)
+                async with self._streams.watched(caller):
+                    if not generator:
+                        await behaviour(checked(request), context)
+                        return
+                    async with aclosing(behaviour(checked(request), context)) as responses:
+                        async for response in responses:
+                            await context.write(response)
+            except Exception as error:
+                await _abort(method, context, error)
+
+        codec = (handler.request_deserializer, handler.response_serializer)
+        if not handler.response_streaming:
+            if handler.request_streaming:
+                return grpc.stream_unary_rpc_method_handler(stream_unary, *codec)
+            return grpc.unary_unary_rpc_method_handler(unary_unary, *codec)
+        if handler.request_streaming:
+            return grpc.stream_stream_rpc_method_handler(to_stream, *codec)
+        return grpc.unary_stream_rpc_method_handler(to_stream, *codec)
+
+    def _admit(self, method: str, context: Context) -> Certified | None:
+        """Check everything that does not need the message; set the current peer."""
+        self._check_deadline(method, context.time_remaining())
+        caller = self._authenticator.authenticate(context.auth_context())
+        if caller is None:
+            set_peer(None)
+            wait_s = self._anonymous.take(_address(context.peer()))
+        else:
+            set_peer(Peer(caller.spiffe_id, caller.serial, caller.not_after))
+            wait_s = self._known.take(str(caller.spiffe_id))
+        if wait_s:
+            raise RateExceededError(wait_s)
+        access = self._policy.get(method, frozenset())
+        if access is ANYONE:
+            return caller
+        if caller is None:
+            raise AuthenticationError(
+                "CERTIFICATE_REQUIRED",
+                "This call needs a client certificate: enrol first, and call the address for "
+                "members, not the one for enrolment.",
+            )
+        if caller.spiffe_id.role not in access:
+            raise PermissionDeniedError(
+                "ROLE_NOT_ALLOWED",
+                f"A member with the role {caller.spiffe_id.role.value} may not call {method}.",
+            )
+        return caller
+
+    def _check_deadline(self, method: str, remaining_s: float | None) -> None:
+        if remaining_s is None:
+            raise InvalidArgumentError(
+                "DEADLINE_REQUIRED", "Every call needs a deadline: set a timeout."
+            )
+        most = self._limits.deadline_of(method)
+        if remaining_s > most + _CLOCK_SLACK_S:
+            raise InvalidArgumentError(
+                "DEADLINE_TOO_LONG", f"The deadline of {method} is at most {most:g} seconds away."
+            )
+
+
+def _checked(request: Message) -> Message:
+    check_message(request)
+    return request
+
+
+async def _checked_stream(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
+    async for request in requests:
+        check_message(request)
+        yield request
+
+
+def _address(peer: str) -> str:
+    """Host of a gRPC peer name such as `ipv4:192.0.2.1:50051`."""
+    return peer.rpartition(":")[0] or peer
+
+
+async def _abort(method: str, context: Context, error: Exception) -> NoReturn:
+    """End the call with the status of an error."""
+    if isinstance(error, grpc.aio.AbortError):
+        raise error
+    if isinstance(error, FinSecureError) and not isinstance(error, InternalError):
+        _log.info("call refused", method=method, code=error.code, peer=context.peer())
+        wire = to_wire(error)
+    else:
+        _log.error("call failed", method=method, peer=context.peer(), exc_info=error)
+        code = error.code if isinstance(error, InternalError) else "INTERNAL"
+        wire = to_wire(
+            InternalError(code, "The service failed; its log says why. Try again later.")
+        )
+    await context.abort(wire.status, wire.details, wire.trailing_metadata)
+    raise AssertionError("unreachable: abort raises")

@@ -1,0 +1,121 @@
+"""Renewal at half-life, with fresh keys, for as long as the process lives."""
+
+import asyncio
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+from finsecure.keyservice.v1 import certificates_pb2, certificates_pb2_grpc
+from finsecure_crypto.errors import FinSecureError
+
+from finsecure_rpc.authenticator import utc_now
+from finsecure_rpc.backoff import Backoff, jittered
+from finsecure_rpc.connection import Connection
+from finsecure_rpc.enrolment import accept
+from finsecure_rpc.identity_store import Identity, IdentityStore
+from finsecure_rpc.logs import get_logger
+from finsecure_rpc.requests import new_keys
+
+_log = get_logger(__name__)
+_LONGEST_SLEEP_S = 60.0  # a machine that was suspended finds out within a minute
+
+
+class Renewer:
+    """Renews an identity in the background.
+
+    Channels of a `Connection` and server credentials follow the store by themselves;
+    `on_renewed` is for whoever else keeps something of the old identity.
+
+    Args:
+        store: the identity folder.
+        connection: to the key service, with this identity.
+        on_renewed: called with each new identity.
+        clock: aware UTC time.
+    """
+
+    def __init__(
+        self,
+        store: IdentityStore,
+        connection: Connection,
+        *,
+        on_renewed: Callable[[Identity], None] = lambda _: None,
+        clock: Callable[[], datetime] = utc_now,
+    ) -> None:
+        self._store = store
+        self._connection = connection
+        self._on_renewed = on_renewed
+        self._clock = clock
+        self._task: asyncio.Task[None] | None = None
+
+    async def renew_now(self, deadline_s: float = 30.0) -> Identity:
+        """Get fresh certificates for fresh keys and make them current.
+
+        Raises:
+            FinSecureError: what the key service answered, or that it cannot be reached; the old
+                identity stays.
+        """
+        old = self._store.current()
+        keys = new_keys()
+        stub = self._connection.stub(certificates_pb2_grpc.EnrolmentServiceStub)
+        response = await self._connection.call(
+            stub.RenewCertificates,
+            certificates_pb2.RenewCertificatesRequest(
+                tls_csr=keys.tls_csr, signing_csr=keys.signing_csr
+            ),
+            deadline_s=deadline_s,
+        )
+        # Renewal never changes whom the member believes: the roots stay those it was given.
+        member = {**old.member, "spiffe_id": str(old.spiffe_id)}
+        credentials = accept(keys, response.certificates, old.anchors.roots, member, self._clock())
+        identity = self._store.save(credentials)
+        _log.info("identity renewed", not_after=identity.certified.not_after.isoformat())
+        self._on_renewed(identity)
+        return identity
+
+    def start(self) -> None:
+        """Begin to renew in the background."""
+        self._task = asyncio.create_task(self._renew_forever())
+
+    async def stop(self) -> None:
+        """Stop renewing."""
+        if self._task is not None:
+            self._task.cancel()
+            with suppress(asyncio.CancelledError):
+                await self._task
+            self._task = None
+
+    async def __aenter__(self) -> "Renewer":
+        self.start()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.stop()
+
+    async def _renew_forever(self) -> None:
+        backoff = Backoff(1.0, 300.0)
+        while True:
+            await self._sleep_until(due(self._store.current()))
+            try:
+                await self.renew_now()
+                backoff.reset()
+                continue
+            except FinSecureError as error:
+                left = self._store.current().certified.not_after - self._clock()
+                _log.warning(
+                    "identity not renewed", error=str(error), expires_in_s=left.total_seconds()
+                )
+            except Exception:  # renewal must outlive whatever happens
+                _log.exception("identity not renewed")
+            await asyncio.sleep(backoff.next_s())
+
+    async def _sleep_until(self, moment: datetime) -> None:
+        while (left := (moment - self._clock()).total_seconds()) > 0:
+            await asyncio.sleep(min(left, _LONGEST_SLEEP_S))
+
+
+def due(identity: Identity) -> datetime:
+    """When to renew: about half-way through the shorter of the two certificates."""
+    start = max(identity.certified.not_before, identity.signing.not_before)
+    end = min(identity.certified.not_after, identity.signing.not_after)
+    half = (end - start).total_seconds() / 2
+    return start + timedelta(seconds=jittered(half))
