@@ -32,8 +32,8 @@ class SparseGraph:
     """What the sparse masking graph (Bell et al., CCS 2020) has to withstand.
 
     Attributes:
-        corrupt_fraction: the paper's γ, share of clients that collude with the aggregator.
-        dropout_fraction: the paper's δ, share of clients that may drop out.
+        corrupt_fraction: the paper's gamma, share of clients that collude with the aggregator.
+        dropout_fraction: the paper's delta, share of clients that may drop out.
 
     Raises:
         InvalidArgumentError: `GRAPH_FRACTIONS`, unless both are in [0, 1) and their sum is below
@@ -58,7 +58,7 @@ class Thresholds:
 
     Attributes:
         roster_size: the papers' n.
-        neighbours: the papers' k; n − 1 is the complete graph.
+        neighbours: the papers' k; n - 1 is the complete graph.
         threshold: the papers' t, shares that rebuild a secret. In the complete graph a secret has
             n holders, its owner among them; in the sparse graph its owner's k neighbours.
     """
@@ -238,8 +238,5 @@ class RoundParameters:
 
 
 def required_inputs(parameters: RoundParameters, thresholds: Thresholds) -> int:
-    """Returns the fewest clients that have to be left after each phase.
-
-    In the complete graph that is t as well, since a secret has all clients as holders.
-    """
-    return max(parameters.minimum_cohort, thresholds.threshold if thresholds.complete else 0)
+    """Returns the fewest clients that have to be left after each phase."""
+    return max(parameters.minimum_cohort, thresholds.threshold)

@@ -76,12 +76,11 @@ STEPS: tuple[Step, ...] = (
 )
 
 _ANSWERED_IN = {step.answer: step.phase for step in STEPS}
-_STEP = {step.phase: step for step in STEPS}
 
 
-def step(phase: Phase) -> Step:
-    """Returns the step of a phase that is not the last."""
-    return _STEP[phase]
+def phase_of(message: messages.ClientMessage) -> Phase:
+    """Returns the phase to which a client's message belongs."""
+    return _ANSWERED_IN[type(message)]
 
 
 def require(phase: Phase, message: messages.ClientMessage, client: str) -> None:
@@ -90,7 +89,7 @@ def require(phase: Phase, message: messages.ClientMessage, client: str) -> None:
     Raises:
         StateError: `OUT_OF_PHASE`; the message is late, or comes before its instruction.
     """
-    belongs = _ANSWERED_IN[type(message)]
+    belongs = phase_of(message)
     if belongs is not phase:
         raise StateError(
             "OUT_OF_PHASE",

@@ -11,9 +11,9 @@ from fractions import Fraction
 from functools import lru_cache
 
 SECURITY_BITS = 40
-"""σ: the secrecy of an honest input fails with probability below 2^-σ."""
+"""sigma: the secrecy of an honest input fails with probability below 2^-sigma."""
 CORRECTNESS_BITS = 20
-"""η: a round within its drop-out bound fails with probability below 2^-η."""
+"""eta: a round within its drop-out bound fails with probability below 2^-eta."""
 
 DENSEST = Fraction(9, 10)
 """Largest k as a share of n; nearer to n the complete graph costs the same and never fails."""
@@ -27,22 +27,23 @@ def search(
 ) -> tuple[int, int] | None:
     """Finds the smallest even k that is safe, and its threshold.
 
-    With A = ⌊γn⌋ corrupt clients, B = A + ⌊δn⌋ corrupt or gone and S = ⌈(1 − δ)n⌉ left:
+    With A = ⌊gamma·n⌋ clients corrupt, B = A + ⌊delta·n⌋ corrupt or gone, and S = ⌈(1 - delta)·n⌉
+    left:
 
-    1. the honest clients that are left are connected, but for probability 2^-(σ+1);
-    2. t₁ is the least integer with Pr[Hyp(n, A, k) > t₁] <= 2^-(σ+1)/n;
-    3. t₂ is the largest with Pr[Hyp(n, S, k) < t₂] < 2^-η/n;
-    4. against an active adversary t₁ becomes ⌈(t₁ + k − 1.25)/2⌉;
+    1. the honest clients that are left are connected, but for probability 2^-(sigma+1);
+    2. t₁ is the least integer with Pr[Hyp(n, A, k) > t₁] <= 2^-(sigma+1)/n;
+    3. t₂ is the largest with Pr[Hyp(n, S, k) < t₂] < 2^-eta/n;
+    4. against an active adversary t₁ becomes ⌈(t₁ + k - 1.25)/2⌉;
     5. k is taken when t₁ < t₂, and then t = max(t₁ + 1, 2).
 
     Args:
         size: the papers' n.
-        corrupt_fraction: the papers' γ, in [0, 1).
-        dropout_fraction: the papers' δ, in [0, 1); γ + δ < 1.
+        corrupt_fraction: the paper's gamma, in [0, 1).
+        dropout_fraction: the paper's delta, in [0, 1); gamma + delta < 1.
         active: whether the aggregator may deviate from the protocol.
 
     Returns:
-        k and t, or None where no even k below n − 1 and up to 9n/10 is safe.
+        k and t, or None where no even k below n - 1 and up to 9n/10 is safe.
     """
     gamma, delta = Fraction(repr(float(corrupt_fraction))), Fraction(repr(float(dropout_fraction)))
     corrupt = math.floor(gamma * size)
@@ -76,7 +77,7 @@ def _connected(size: int, gone: int) -> int:
 
 
 def _least_above(size: int, marked: int, draws: int) -> int:
-    """Returns the least t with Pr[Hyp(size, marked, draws) > t] <= 2^-(σ+1)/size."""
+    """Returns the least t with Pr[Hyp(size, marked, draws) > t] <= 2^-(sigma+1)/size."""
     first, weights = _hypergeometric(size, marked, draws)
     scale, total = size << (SECURITY_BITS + 1), sum(weights)
     tail = 0
@@ -88,12 +89,12 @@ def _least_above(size: int, marked: int, draws: int) -> int:
 
 
 def _largest_below(size: int, marked: int, draws: int) -> int:
-    """Returns the largest t with Pr[Hyp(size, marked, draws) < t] < 2^-η/size."""
+    """Returns the largest t with Pr[Hyp(size, marked, draws) < t] < 2^-eta/size."""
     first, weights = _hypergeometric(size, marked, draws)
     scale, total = size << CORRECTNESS_BITS, sum(weights)
     tail = 0
-    for value, weight in enumerate(weights, first):
-        tail += weight
+    for value in range(first, first + len(weights)):
+        tail += weights[value - first]
         if tail * scale >= total:
             break
     return value

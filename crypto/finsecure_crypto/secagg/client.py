@@ -1,0 +1,344 @@
+"""The client's side of secure aggregation, one frozen state for each phase.
+
+Bonawitz et al., CCS 2017, figure 4, client columns. Each transition checks the server's message,
+uses up its one chance to answer, and returns the next state with the answer. A refused message
+leaves the state usable, since nothing has been said; a repeated answer is the first one sent
+again, never a new one.
+"""
+
+import hashlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finsecure_crypto import shamir, signing
+from finsecure_crypto.agreement import KeyPair
+from finsecure_crypto.errors import InvalidArgumentError
+from finsecure_crypto.masking import apply_masks
+from finsecure_crypto.randomness import Randomness, draw_secret
+from finsecure_crypto.secagg import bitmaps, derivation, envelope, statements
+from finsecure_crypto.secagg.envelope import SharePair
+from finsecure_crypto.secagg.membership import Identity, Member, refused
+from finsecure_crypto.secagg.messages import (
+    Confirmations,
+    KeyAdvertisement,
+    KeyShares,
+    MaskedInputHeader,
+    RevealedShares,
+    Roster,
+    ShareDelivery,
+    SurvivorConfirmation,
+)
+from finsecure_crypto.secagg.once import Once
+from finsecure_crypto.secagg.parameters import ClientPolicy, RoundParameters
+from finsecure_crypto.secagg.roster import Session, VerifyPeer, verify_roster
+from finsecure_crypto.secret import SecretBytes
+
+Words = NDArray[np.uint64]
+
+
+@dataclass(frozen=True)
+class MaskedInput:
+    """A client's masked vector and what it signed about it.
+
+    Attributes:
+        header: goes first.
+        words: uint64, shape (layout.words,).
+    """
+
+    header: MaskedInputHeader
+    words: Words = field(repr=False)
+
+
+def advertise_keys(
+    parameters: RoundParameters,
+    identity: Identity,
+    randomness: Randomness = os.urandom,
+    *,
+    policy: ClientPolicy = ClientPolicy(),  # noqa: B008  # frozen, without state
+) -> tuple["AwaitRoster", KeyAdvertisement]:
+    """Makes the round's two key pairs and signs them (AdvertiseKeys).
+
+    Args:
+        parameters: the round, as the server proposes it.
+        identity: who answers.
+        randomness: where the seeds come from: channel key, then mask key, 32 bytes each.
+        policy: what the client insists on; the default wants the active profile.
+
+    Raises:
+        PolicyError: `PROFILE_BELOW_POLICY` or `COHORT_BELOW_POLICY`; the server's proposal.
+    """
+    policy.check_parameters(parameters)
+    channel = KeyPair.from_seed(draw_secret(randomness))
+    mask_seed = draw_secret(randomness)
+    mask_key = KeyPair.from_seed(mask_seed).public
+    statement = statements.advertise_keys(
+        parameters.context(), identity.client_id, channel.public, mask_key
+    )
+    advertisement = KeyAdvertisement(
+        client=identity.client_id,
+        channel_key=channel.public,
+        mask_key=mask_key,
+        signature=identity.signing_key.sign(*statement),
+        certificate=identity.certificate,
+    )
+    return AwaitRoster(parameters, identity, policy, advertisement, channel, mask_seed), (
+        advertisement
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class AwaitRoster:
+    """Keys are advertised; the roster is to come."""
+
+    parameters: RoundParameters
+    identity: Identity
+    policy: ClientPolicy
+    advertisement: KeyAdvertisement
+    _channel: KeyPair = field(repr=False)
+    _mask_seed: SecretBytes = field(repr=False)
+    _once: Once = field(default_factory=Once, repr=False)
+
+    def share_keys(
+        self, roster: Roster, verify_peer: VerifyPeer, randomness: Randomness = os.urandom
+    ) -> tuple["AwaitShares", KeyShares]:
+        """Checks the roster and shares the two secrets among the holders (ShareKeys).
+
+        Args:
+            roster: what the server shows of the round.
+            verify_peer: checks a peer's certificate and returns its Ed25519 key.
+            randomness: where the self-mask seed, the polynomials and the nonces come from.
+
+        Raises:
+            ProtocolViolationError: one of `verify_roster`'s, or `PEER_KEY_INVALID`; the server's.
+            PolicyError: `COHORT_BELOW_POLICY` or `THRESHOLD_BELOW_POLICY`; the server's proposal.
+            FinSecureError: whatever `verify_peer` raises.
+            StateError: `ALREADY_ANSWERED`; the caller's.
+        """
+        session, peers = verify_roster(self.parameters, roster, self.advertisement, verify_peer)
+        self.policy.check_thresholds(session.graph.thresholds)
+        own = roster.index
+        secrets = {
+            index: self._channel.exchange(peer.channel_key)
+            for index, peer in peers.items()
+            if index != own
+        }
+        self._once.spend("the roster")
+        self_mask_seed = draw_secret(randomness)
+        held = self._split(session, own, self_mask_seed, randomness)
+        shares = {
+            peer: envelope.seal(
+                derivation.channel_key(secret, session.digest, own, peer),
+                session.digest,
+                own,
+                peer,
+                held[peer],
+                randomness,
+            )
+            for peer, secret in secrets.items()
+        }
+        commitment = derivation.self_mask_commitment(self_mask_seed, session.digest, own)
+        statement = statements.share_keys(session.digest, commitment, shares)
+        state = AwaitShares(
+            Member(self.parameters, self.policy, self.identity, session, own, peers),
+            self._mask_seed,
+            self_mask_seed,
+            {
+                peer: derivation.channel_key(secret, session.digest, peer, own)
+                for peer, secret in secrets.items()
+            },
+            {own: held[own]} if own in held else {},
+        )
+        return state, KeyShares(shares, commitment, self.identity.signing_key.sign(*statement))
+
+    def _split(
+        self, session: Session, own: int, self_mask_seed: SecretBytes, randomness: Randomness
+    ) -> dict[int, SharePair]:
+        holders = session.graph.holders(own)
+        # Zero would be the secret itself, so a holder's point is one more than its index.
+        limbs = shamir.split(
+            (self._mask_seed, self_mask_seed),
+            session.threshold,
+            holders + np.uint32(1),
+            randomness,
+        )
+        return {
+            holder: SharePair.from_limbs(limbs[:, position])
+            for position, holder in enumerate(holders.tolist())
+        }
+
+
+@dataclass(frozen=True, eq=False)
+class AwaitShares:
+    """Secrets are shared; the shares of the others are to come."""
+
+    _member: Member
+    _mask_seed: SecretBytes = field(repr=False)
+    _self_mask_seed: SecretBytes = field(repr=False)
+    _receiving_keys: Mapping[int, SecretBytes] = field(repr=False)
+    _held: Mapping[int, SharePair] = field(repr=False)
+    _once: Once = field(default_factory=Once, repr=False)
+
+    def mask_input(
+        self, delivery: ShareDelivery, words: Words, *, threads: int = 1
+    ) -> tuple["AwaitSurvivors", MaskedInput]:
+        """Masks the encoded vector, in place, with all that shared (MaskedInputCollection).
+
+        Args:
+            delivery: who shared, and what they sent to this client.
+            words: uint64, shape (layout.words,), writeable; holds the masked vector afterwards.
+            threads: threads that expand masks.
+
+        Raises:
+            ProtocolViolationError: `BITMAP_MALFORMED`, `SELF_LEFT_OUT`, `COHORT_TOO_SMALL`,
+                `TOO_FEW_HOLDERS` or `WRONG_SHARE_SET`; the server's.
+            InvalidArgumentError: `VECTOR_SHAPE`; the caller's.
+            StateError: `ALREADY_ANSWERED`; the caller's. A second vector under the same masks
+                would show the difference of the two.
+        """
+        member = self._member
+        sharers = member.members(delivery.sharers)
+        holders = member.session.graph.holders(member.index)
+        member.require_holders(int(np.count_nonzero(sharers[holders])))
+        senders = [index for index in self._receiving_keys if sharers[index]]
+        if delivery.shares.keys() != set(senders):
+            raise refused("WRONG_SHARE_SET", "the shares are not those of its neighbours")
+        if (
+            words.shape != (member.parameters.layout.words,)
+            or words.dtype != np.uint64
+            or not (words.flags.c_contiguous and words.flags.writeable)
+        ):
+            raise InvalidArgumentError(
+                "VECTOR_SHAPE",
+                f"the vector has {member.parameters.layout.words} uint64 words, contiguous and "
+                "writeable",
+            )
+        keys = self._mask_keys(senders)
+        self._once.spend("the delivery of shares")
+        apply_masks(words, keys, threads=threads)
+        digest = hashlib.sha256(words.astype("<u8", copy=False).data).digest()
+        statement = statements.masked_input(member.session.digest, words.nbytes, digest)
+        header = MaskedInputHeader(
+            words.nbytes, digest, member.identity.signing_key.sign(*statement)
+        )
+        state = AwaitSurvivors(member, sharers, delivery.shares, self._receiving_keys, self._held)
+        return state, MaskedInput(header, words)
+
+    def _mask_keys(self, senders: list[int]) -> list[tuple[SecretBytes, int]]:
+        session, own = self._member.session.digest, self._member.index
+        pair = KeyPair.from_seed(self._mask_seed)
+        keys = [(derivation.self_mask_key(self._self_mask_seed, session, own), 1)]
+        for peer in senders:
+            secret = pair.exchange(self._member.peers[peer].mask_key)
+            key = derivation.pairwise_mask_key(secret, session, own, peer)
+            keys.append((key, derivation.pairwise_sign(own, peer)))
+        return keys
+
+
+@dataclass(frozen=True, eq=False)
+class AwaitSurvivors:
+    """The masked input is made; the survivors are to come."""
+
+    _member: Member
+    _sharers: bitmaps.Members = field(repr=False)
+    _ciphertexts: Mapping[int, bytes] = field(repr=False)
+    _receiving_keys: Mapping[int, SecretBytes] = field(repr=False)
+    _held: Mapping[int, SharePair] = field(repr=False)
+    _once: Once = field(default_factory=Once, repr=False)
+
+    def confirm_survivors(self, bitmap: bytes) -> tuple["AwaitConfirmations", SurvivorConfirmation]:
+        """Signs the set of clients whose inputs are to be summed (ConsistencyCheck).
+
+        Raises:
+            ProtocolViolationError: `BITMAP_MALFORMED`, `SET_NOT_SHRINKING`, `SELF_LEFT_OUT` or
+                `COHORT_TOO_SMALL`; the server's.
+            StateError: `ALREADY_ANSWERED`; the caller's. A client never signs two sets.
+        """
+        member = self._member
+        survivors = member.members(bitmap, within=self._sharers)
+        self._once.spend("the list of survivors")
+        statement = statements.survivors(member.session.digest, bitmap)
+        state = AwaitConfirmations(
+            member,
+            self._sharers,
+            survivors,
+            bitmap,
+            self._ciphertexts,
+            self._receiving_keys,
+            self._held,
+        )
+        return state, SurvivorConfirmation(member.identity.signing_key.sign(*statement))
+
+
+@dataclass(frozen=True, eq=False)
+class AwaitConfirmations:
+    """The survivors are confirmed; the confirmations of the others are to come."""
+
+    _member: Member
+    _sharers: bitmaps.Members = field(repr=False)
+    _survivors: bitmaps.Members = field(repr=False)
+    _bitmap: bytes
+    _ciphertexts: Mapping[int, bytes] = field(repr=False)
+    _receiving_keys: Mapping[int, SecretBytes] = field(repr=False)
+    _held: Mapping[int, SharePair] = field(repr=False)
+    _once: Once = field(default_factory=Once, repr=False)
+
+    def reveal_shares(self, confirmations: Confirmations) -> tuple["Revealed", RevealedShares]:
+        """Reveals, once, one kind of share for each client that shared (Unmasking).
+
+        Which kind follows from the survivors that this client itself has signed, never from what
+        it is asked: the self mask of a survivor, the mask key of a drop-out.
+
+        Raises:
+            ProtocolViolationError: `WRONG_SIGNERS`, `SURVIVOR_SIGNATURE` or `TOO_FEW_HOLDERS`;
+                the server's, or a peer's that was shown other survivors.
+            StateError: `ALREADY_ANSWERED`; the caller's.
+        """
+        self._check(confirmations)
+        self._once.spend("the list of confirmations")
+        session, own = self._member.session.digest, self._member.index
+        opened: dict[int, SharePair] = dict(self._held)
+        unreadable = set()
+        for sender, ciphertext in self._ciphertexts.items():
+            pair = envelope.open_(self._receiving_keys[sender], session, sender, own, ciphertext)
+            if pair is None:
+                unreadable.add(sender)
+            else:
+                opened[sender] = pair
+        revealed = RevealedShares(
+            self_mask_shares={
+                index: pair.self_mask.expose()
+                for index, pair in opened.items()
+                if self._survivors[index]
+            },
+            mask_key_shares={
+                index: pair.mask_key.expose()
+                for index, pair in opened.items()
+                if not self._survivors[index]
+            },
+            unreadable=frozenset(unreadable),
+        )
+        return Revealed(), revealed
+
+    def _check(self, confirmations: Confirmations) -> None:
+        member = self._member
+        statement = statements.survivors(member.session.digest, self._bitmap)
+        holders = set(member.session.graph.holders(member.index).tolist())
+        for signer, signature in confirmations.signatures.items():
+            if signer not in holders or not self._survivors[signer]:
+                raise refused("WRONG_SIGNERS", "a signer is no surviving holder of this client")
+            if not signing.verify(member.peers[signer].signing_key, signature, *statement):
+                raise refused(
+                    "SURVIVOR_SIGNATURE",
+                    f"{member.peers[signer].client} has not signed the survivors that this client "
+                    "was shown",
+                )
+        member.require_holders(len(confirmations.signatures))
+
+
+@dataclass(frozen=True)
+class Revealed:
+    """The client's part is done; nothing of its secrets is left."""
