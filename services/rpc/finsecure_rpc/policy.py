@@ -28,8 +28,8 @@ EVERY_ROLE: Access = frozenset(Role)
 HEALTH_POLICY: Policy = MappingProxyType(
     {
         "/grpc.health.v1.Health/Check": ANYONE,
-        "/grpc.health.v1.Health/List": ANYONE,
-        "/grpc.health.v1.Health/Watch": ANYONE,
+        "/grpc.health.v1.Health/List": EVERY_ROLE,
+        "/grpc.health.v1.Health/Watch": EVERY_ROLE,
     }
 )
 REFLECTION_POLICY: Policy = MappingProxyType(

@@ -109,7 +109,7 @@ class Renewer:
             await asyncio.sleep(backoff.next_s())
 
     async def _sleep_until(self, moment: datetime) -> None:
-        while (left := (moment - self._clock()).total_seconds()) > 0:
+        while (left := (moment - self._clock()).total_seconds()) > 0:  # noqa: ASYNC110 # a clock
             await asyncio.sleep(min(left, _LONGEST_SLEEP_S))
 
 

@@ -135,7 +135,7 @@ def build_server(
     )
     for add, servicer in services:
         add(servicer, server)
-    health_servicer = health.aio.HealthServicer()
+    health_servicer = health.aio.HealthServicer()  # type: ignore[attr-defined]
     health_pb2_grpc.add_HealthServicer_to_server(health_servicer, server)
     names = sorted({method.split("/")[1] for method in policy})
     if reflection:
