@@ -41,3 +41,6 @@ POLICY: Policy = MappingProxyType(
         for method, access in methods.items()
     }
 )
+
+WATCH_REVOCATION_LIST = "/finsecure.keyservice.v1.CertificateService/WatchRevocationList"
+"""The one method that stays open."""

@@ -5,7 +5,7 @@ Who calls has been established, and whether they may, before anything here runs.
 
 # ruff: noqa: N802  (method names are those of the protos)
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from typing import Any, TypeAlias, TypeVar
 
 import grpc
@@ -284,3 +284,16 @@ def _note(event: str, issued: Issued) -> None:
         signing_serial=issued.signing.serial,
         not_after=issued.tls.not_after.isoformat(),
     )
+
+
+def services(backend: Backend) -> list[tuple[Callable[[Any, Any], None], object]]:
+    """All services, each with the generated function that adds it to a server."""
+    return [
+        (members_pb2_grpc.add_FederationServiceServicer_to_server, FederationService(backend)),
+        (members_pb2_grpc.add_MemberServiceServicer_to_server, MemberService(backend)),
+        (certificates_pb2_grpc.add_EnrolmentServiceServicer_to_server, EnrolmentService(backend)),
+        (
+            certificates_pb2_grpc.add_CertificateServiceServicer_to_server,
+            CertificateService(backend),
+        ),
+    ]

@@ -1,0 +1,78 @@
+"""The command `finsecure-keyservice`."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from finsecure_crypto import errors
+from finsecure_rpc import logs
+from finsecure_rpc.config import load
+
+from finsecure_keyservice.clock import system_clock
+from finsecure_keyservice.config import Configuration
+from finsecure_keyservice.founding import found, renew_operator_key
+from finsecure_keyservice.serving import serve
+
+app = typer.Typer(
+    help="Who belongs to a federation, and the certificates that prove it.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Config = Annotated[Path, typer.Option(help="Configuration file (TOML).")]
+_EXIT_CODES: dict[type[errors.FinSecureError], int] = {
+    errors.ConfigurationError: 2,
+    errors.InvalidArgumentError: 2,
+    errors.AuthenticationError: 3,
+    errors.PermissionDeniedError: 3,
+    errors.NotFoundError: 4,
+    errors.UnavailableError: 5,
+}
+
+
+@app.command()
+def init(
+    config: Config,
+    operator: Annotated[str, typer.Option(help="Id of the first operator.")] = "operator",
+    federation: Annotated[str | None, typer.Option(help="Id of a first federation.")] = None,
+    root_key: Annotated[Path | None, typer.Option(help="File for the root's private key.")] = None,
+) -> None:
+    """Make the authorities, the database and the first operator. Overwrites nothing."""
+    made = found(load(config, Configuration), operator, federation, root_key, system_clock())
+    typer.echo(f"root certificate    {made.root}   (give it to every member)")
+    typer.echo(f"its SHA-256         {made.fingerprint}")
+    typer.echo(f"root private key    {made.root_key}   (move it offline now)")
+    typer.echo(f"operator's API key  {made.api_key}   (good for one enrolment; then delete it)")
+
+
+@app.command()
+def run(config: Config) -> None:
+    """Serve until told to stop."""
+    configuration = load(config, Configuration)
+    logs.configure("keyservice", configuration.log_level)
+    asyncio.run(serve(configuration))
+
+
+@app.command()
+def operator_key(
+    config: Config,
+    operator: Annotated[str, typer.Option(help="Id of the operator; may be new.")],
+    output: Annotated[Path, typer.Option(help="New file for the API key.")],
+) -> None:
+    """Write a new API key for an operator, for who is locked out; the service may be running."""
+    renew_operator_key(load(config, Configuration), operator, output, system_clock())
+    typer.echo(f"operator's API key  {output}   (good for one enrolment; then delete it)")
+
+
+def main() -> None:
+    """Run the command line: one line of error for people, and an exit code for machines."""
+    try:
+        app()
+    except errors.FinSecureError as error:
+        typer.echo(f"error: {error}", err=True)
+        raise SystemExit(_EXIT_CODES.get(type(error), 1)) from None
+    except OSError as error:
+        typer.echo(f"error: {error}; check the path and its rights [FILE_ERROR]", err=True)
+        raise SystemExit(2) from None

@@ -1,0 +1,116 @@
+"""Putting a key service together and running it."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
+from types import MappingProxyType
+
+from finsecure_crypto.errors import ConfigurationError
+from finsecure_rpc.authenticator import Authenticator
+from finsecure_rpc.credentials import server_credentials
+from finsecure_rpc.database import open_database
+from finsecure_rpc.identity_store import IdentityStore
+from finsecure_rpc.logs import get_logger
+from finsecure_rpc.policy import Limits, Rate, domain_peers
+from finsecure_rpc.server import Listener, RpcServer, build_server
+
+from finsecure_keyservice.backend import Backend
+from finsecure_keyservice.books import Books, check_books
+from finsecure_keyservice.clock import Clock, system_clock
+from finsecure_keyservice.config import Configuration
+from finsecure_keyservice.feed import RevocationFeed
+from finsecure_keyservice.founding import enrolment_of, issuer_of
+from finsecure_keyservice.own_identity import OwnIdentity
+from finsecure_keyservice.policy import POLICY, WATCH_REVOCATION_LIST
+from finsecure_keyservice.service import services
+from finsecure_keyservice.state import StateFolder
+from finsecure_keyservice.upkeep import Upkeep
+
+_log = get_logger(__name__)
+_WATCH_DEADLINE_S = 3600.0
+_TICK_S = 30.0
+_BURST_S = 4.0
+"""A burst of calls may be as large as this many seconds of them."""
+
+
+async def serve(configuration: Configuration) -> None:
+    """Serve until the process is told to stop."""
+    async with opened(configuration) as server:
+        await server.serve(configuration.shutdown_grace_s)
+
+
+@asynccontextmanager
+async def opened(
+    configuration: Configuration, clock: Clock = system_clock
+) -> AsyncIterator[RpcServer]:
+    """A key service that is ready to be started, with its upkeep running.
+
+    Raises:
+        ConfigurationError: NOT_INITIALISED, KEY_FILE_EXPOSED, STATE_DAMAGED, DATABASE_LAYOUT or
+            DOMAIN_MISMATCH.
+    """
+    folder = StateFolder(configuration.state_dir)
+    material = folder.load()
+    if material.authority.anchors.domain != configuration.domain:
+        raise ConfigurationError(
+            "DOMAIN_MISMATCH",
+            f"{folder.root} belongs to the domain {material.authority.anchors.domain}; correct "
+            "`domain` in the configuration",
+        )
+    if folder.root_key.exists():
+        _log.warning("the root key is still online; move it away", path=str(folder.root_key))
+    enrolment = enrolment_of(configuration, material)
+    feed = RevocationFeed(material.authority.anchors, clock)
+    own = OwnIdentity(IdentityStore(folder.identity), enrolment)
+    database = open_database(configuration.database)
+    try:
+        database.run_sync(lambda connection: check_books(connection, configuration.domain))
+        books = Books(database, feed)
+        lifetime = configuration.revocation_list_lifetime
+        upkeep = Upkeep(books, feed, own, material.authority, lifetime, clock)
+        await upkeep.tick()
+        backend = Backend(
+            books, feed, enrolment, issuer_of(configuration, material), lifetime, clock
+        )
+        server = _server(configuration, backend, own, clock)
+        shortest = min(lifetime, configuration.certificate_lifetime)
+        interval_s = min(_TICK_S, shortest.total_seconds() / 8)
+        task = asyncio.create_task(upkeep.run(interval_s, server.set_serving))
+        try:
+            yield server
+        finally:
+            task.cancel()
+            with suppress(asyncio.CancelledError):
+                await task
+    finally:
+        database.close()
+
+
+def _server(
+    configuration: Configuration, backend: Backend, own: OwnIdentity, clock: Clock
+) -> RpcServer:
+    anchors = backend.enrolment.authority.anchors
+    authenticator = Authenticator(
+        lambda: anchors, backend.feed, domain_peers(configuration.domain), clock
+    )
+    listeners = [
+        Listener(configuration.listen, server_credentials(own)),
+        Listener(configuration.enrol_listen, server_credentials(own, client_certificates=False)),
+    ]
+    limits = Limits(
+        deadlines=MappingProxyType({WATCH_REVOCATION_LIST: _WATCH_DEADLINE_S}),
+        rate=_rate(configuration.limits.member_calls_per_s),
+        anonymous_rate=_rate(configuration.limits.enrolment_calls_per_s),
+    )
+    return build_server(
+        services(backend),
+        POLICY,
+        authenticator,
+        listeners,
+        limits,
+        reflection=configuration.reflection,
+    )
+
+
+def _rate(per_second: float) -> Rate:
+    return Rate(per_second, max(1.0, per_second * _BURST_S))

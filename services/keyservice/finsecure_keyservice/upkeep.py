@@ -1,0 +1,77 @@
+"""What the key service does by itself: fresh revocation lists, fresh certificates of its own."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
+
+from finsecure_crypto.errors import AuthenticationError
+from finsecure_rpc.logs import get_logger
+
+from finsecure_keyservice.authority import Authority
+from finsecure_keyservice.books import Books
+from finsecure_keyservice.clock import Clock
+from finsecure_keyservice.feed import RevocationFeed
+from finsecure_keyservice.own_identity import OwnIdentity
+from finsecure_keyservice.sql_store import SqlStore
+
+_log = get_logger(__name__)
+_AUTHORITY_WARNING = timedelta(days=60)
+
+
+class Upkeep:
+    """Looks again and again what is due.
+
+    It goes by the wall clock, so that a machine that was suspended catches up.
+    """
+
+    def __init__(
+        self,
+        books: Books,
+        feed: RevocationFeed,
+        own: OwnIdentity,
+        authority: Authority,
+        revocation_list_lifetime: timedelta,
+        clock: Clock,
+    ) -> None:
+        self._books = books
+        self._feed = feed
+        self._own = own
+        self._authority = authority
+        self._lifetime = revocation_list_lifetime
+        self._clock = clock
+
+    async def tick(self) -> None:
+        """Do what is due now."""
+        now = self._clock()
+        await self._books.refresh(self._authority, now, self._lifetime)
+        if not self._own.due(now, self._feed.current().serials):
+            return
+        credentials = await self._books.transact(
+            lambda connection: self._own.prepare(SqlStore(connection), now)
+        )
+        identity = await asyncio.to_thread(self._own.install, credentials)
+        _log.info("own certificates renewed", not_after=identity.certified.not_after.isoformat())
+        end = self._authority.certificate.not_valid_after_utc
+        if end - now < _AUTHORITY_WARNING:
+            _log.warning("the intermediate certificate ends soon", not_after=end.isoformat())
+
+    async def run(self, interval_s: float, report: Callable[[bool], Awaitable[None]]) -> None:
+        """Do what is due until cancelled, and report whether anybody can be let in.
+
+        A failure is logged and tried again: the last list and certificates go on serving until
+        they end.
+        """
+        while True:
+            await asyncio.sleep(interval_s)
+            try:
+                await self.tick()
+            except Exception:
+                _log.exception("upkeep failed; it is tried again")
+            await report(self._ready())
+
+    def _ready(self) -> bool:
+        try:
+            self._feed.current()
+        except AuthenticationError:
+            return False
+        return True
