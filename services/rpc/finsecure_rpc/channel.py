@@ -8,6 +8,7 @@ import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from finsecure_crypto.certificates import Role, TrustAnchors
+from finsecure_crypto.errors import ConfigurationError
 from google.protobuf.message import Message
 
 from finsecure_rpc.credentials import channel_credentials
@@ -57,11 +58,28 @@ def _options(target_name: str) -> list[tuple[str, Any]]:
     ]
 
 
-def server_name(identity: Identity, role: Role) -> str:
-    """DNS name in the certificate of the server with a role, seen from a member."""
+def server_name(identity: Identity, role: Role, federation: str | None = None) -> str:
+    """DNS name in the certificate of the server with a role, seen from a member.
+
+    Args:
+        identity: the caller's.
+        role: role of the server.
+        federation: of the server; by default the caller's own. Operators have none and must say.
+
+    Raises:
+        ConfigurationError: FEDERATION_MISSING; the caller's.
+    """
     domain = identity.anchors.domain
     if role.federated:
-        domain = identity.spiffe_id.trust_domain
+        if federation is not None:
+            domain = f"{federation}.{domain}"
+        elif identity.spiffe_id.role.federated:
+            domain = identity.spiffe_id.trust_domain
+        else:
+            raise ConfigurationError(
+                "FEDERATION_MISSING",
+                f"{identity.spiffe_id} belongs to no federation: say whose {role.value} to call.",
+            )
     return f"{role.value}.{domain}"
 
 

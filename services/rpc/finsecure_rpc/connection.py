@@ -24,7 +24,8 @@ class Connection:
     Args:
         address: `host:port`.
         identities: gives the newest identity, such as an `IdentityStore`.
-        role: role of the server, AGGREGATOR (of the own federation) or KEYSERVICE.
+        role: role of the server, AGGREGATOR or KEYSERVICE.
+        federation: of an aggregator; by default the caller's own. Operators have to say.
         on_send: sees each outgoing message first.
     """
 
@@ -34,11 +35,13 @@ class Connection:
         identities: IdentityProvider,
         role: Role,
         *,
+        federation: str | None = None,
         on_send: OnSend | None = None,
     ) -> None:
         self.address = address
         self._identities = identities
         self._role = role
+        self._federation = federation
         self._on_send = on_send
         self._channel: tuple[int, grpc.aio.Channel] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
@@ -54,7 +57,10 @@ class Connection:
             self._retiring.add(task)
             task.add_done_callback(self._retiring.discard)
         channel = open_channel(
-            self.address, identity, server_name(identity, self._role), on_send=self._on_send
+            self.address,
+            identity,
+            server_name(identity, self._role, self._federation),
+            on_send=self._on_send,
         )
         self._channel = (identity.generation, channel)
         return channel
