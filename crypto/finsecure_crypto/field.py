@@ -85,7 +85,7 @@ def matmul(left: Elements, right: Elements) -> Elements:
         block = slice(start, start + _EXACT_TERMS)
         shifts = np.arange(_PIECES, dtype=np.uint64) * np.uint64(_PIECE_BITS)
         pieces = (left[:, block] >> shifts[:, None, None]) & np.uint64(2**_PIECE_BITS - 1)
-        stacked = pieces.reshape(_PIECES * rows, -1).astype(np.float64)
+        stacked = pieces.reshape(_PIECES * rows, pieces.shape[-1]).astype(np.float64)
         sums = (stacked @ right[..., block, :].astype(np.float64)).astype(np.int64)
         for piece, shift in enumerate(shifts):
             part = sums[..., piece * rows : (piece + 1) * rows, :].view(np.uint64)

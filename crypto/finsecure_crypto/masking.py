@@ -28,6 +28,7 @@ Words = NDArray[np.uint64]
 _BLOCK_WORDS = 2  # an AES block is 16 bytes
 _TILE_WORDS = 2**15  # 256 KiB: tile, keystream and vector fit together into a 1 MiB L2 cache
 _GROUP = 256  # cipher contexts alive at once in a thread
+_COMBINE = {+1: np.add, -1: np.subtract}
 _ZEROS = memoryview(bytes(_TILE_WORDS * WORD_BYTES))
 
 
@@ -68,22 +69,19 @@ def apply_masks(
 def _apply(accumulator: Words, keys: Sequence[tuple[MaskKey, int]], first_word: int) -> None:
     keystream = np.empty(_TILE_WORDS, "<u8")
     target = keystream.view(np.uint8).data
-    counter = (first_word // _BLOCK_WORDS).to_bytes(16, "big")
+    counter = CTR((first_word // _BLOCK_WORDS).to_bytes(16, "big"))
     for group_start in range(0, len(keys), _GROUP):
         streams = [
-            (
-                Cipher(AES128(key.expose()), CTR(counter)).encryptor(),
-                np.add if sign > 0 else np.subtract,
-            )
+            (Cipher(AES128(key.expose()), counter).encryptor().update_into, _COMBINE[sign])
             for key, sign in keys[group_start : group_start + _GROUP]
         ]
         for start in range(0, accumulator.size, _TILE_WORDS):
             tile = accumulator[start : start + _TILE_WORDS]
             mask = keystream[: tile.size]
             zeros = _ZEROS[: tile.nbytes]
-            for stream, combine in streams:
-                stream.update_into(zeros, target)
-                combine(tile, mask, out=tile)
+            for encrypt_into, combine in streams:
+                encrypt_into(zeros, target)
+                combine(tile, mask, tile)
 
 
 def _spans(words: int, threads: int) -> list[slice]:
@@ -105,7 +103,7 @@ def _check(
         raise InvalidArgumentError(
             "VECTOR_SHAPE", "masks go into a contiguous, writeable, one-dimensional uint64 array"
         )
-    if any(len(key) != MASK_KEY_BYTES or sign not in {1, -1} for key, sign in keys):
+    if any(len(key) != MASK_KEY_BYTES or sign not in _COMBINE for key, sign in keys):
         raise InvalidArgumentError(
             "MASK_KEY", f"a mask has a key of {MASK_KEY_BYTES} bytes and a sign of +1 or -1"
         )

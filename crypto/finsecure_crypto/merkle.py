@@ -79,6 +79,7 @@ def verify_inclusion(
     """Tells whether the tree of `size` leaves under `root` has `leaf` at `index`.
 
     RFC 9162, section 2.1.3.2. A proof that is malformed is one that does not verify.
+    The root alone does not fix the size: whoever signs or hashes a root has to bind both.
     """
     if not 0 <= index < size or any(len(node) != HASH_BYTES for node in proof):
         return False
