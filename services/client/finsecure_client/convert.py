@@ -1,0 +1,320 @@
+"""Between the wire contract and this client's types; what the server sends is checked here.
+
+The contract's own constraints are checked with protovalidate, what spans several fields below.
+"""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+
+from finsecure.aggregation.v1 import models_pb2, participation_pb2, tasks_pb2
+from finsecure_crypto.errors import FinSecureError, ProtocolViolationError
+from finsecure_crypto.federation import RoundKind, Tensor, Terms
+from finsecure_crypto.model_version import ModelVersion
+from finsecure_crypto.secagg import messages
+from finsecure_crypto.secagg.parameters import Profile, SparseGraph
+from finsecure_rpc.status import InvalidMessageError
+from finsecure_rpc.validation import check_message
+from google.protobuf.message import Message
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from finsecure_client.instructions import (
+    Instruction,
+    Invitation,
+    Outcome,
+    ServerMessage,
+    Survivors,
+)
+from finsecure_client.terms import (
+    CategoricalFeature,
+    Feature,
+    FeatureSchema,
+    NumericFeature,
+    Task,
+    TaskStatus,
+    TrainingTerms,
+)
+from finsecure_client.trust import SignedModel
+
+_PROFILES = {
+    tasks_pb2.SECURITY_PROFILE_ACTIVE: Profile.ACTIVE,
+    tasks_pb2.SECURITY_PROFILE_SEMI_HONEST: Profile.SEMI_HONEST,
+}
+_KINDS = {
+    tasks_pb2.ROUND_KIND_STATISTICS: RoundKind.STATISTICS,
+    tasks_pb2.ROUND_KIND_TRAINING: RoundKind.TRAINING,
+}
+_OPEN_STATES = frozenset({tasks_pb2.TASK_STATE_AWAITING_MODEL, tasks_pb2.TASK_STATE_RUNNING})
+
+
+def _violation(message: str) -> ProtocolViolationError:
+    return ProtocolViolationError("MESSAGE_INVALID", f"the aggregator sent {message}")
+
+
+def check(message: Message) -> None:
+    """Check a received message against the constraints of the wire contract.
+
+    Raises:
+        ProtocolViolationError: MESSAGE_INVALID; the server's fault.
+    """
+    try:
+        check_message(message)
+    except InvalidMessageError as error:
+        raise _violation(f"a {message.DESCRIPTOR.name}: {error.message}") from error
+
+
+def task_status(message: tasks_pb2.Task) -> TaskStatus:
+    """Read a task with its present state."""
+    return TaskStatus(
+        task=task(message),
+        open=message.state in _OPEN_STATES,
+        state=tasks_pb2.TaskState.Name(message.state).removeprefix("TASK_STATE_").lower(),
+        detail=message.state_detail,
+        completed_rounds=message.completed_rounds,
+        latest_model=message.latest_model,
+    )
+
+
+def task(message: tasks_pb2.Task) -> Task:
+    """Read a task's terms.
+
+    Raises:
+        ProtocolViolationError: MESSAGE_INVALID.
+    """
+    check(message)
+    spec = message.spec
+    schema = _schema(spec.features)
+    tensors = tuple(Tensor(tensor.name, tuple(tensor.shape)) for tensor in spec.model.tensors)
+    if len({tensor.name for tensor in tensors}) != len(tensors):
+        raise _violation("a model specification that names a tensor twice")
+    graph = spec.security.sparse_graph
+    try:
+        terms = Terms(
+            tensors=tensors,
+            numeric_features=len(schema.numeric_inputs),
+            weight_cap=spec.cohort.weight_cap,
+            value_bits=spec.encoding.value_bits,
+            clip_norm=spec.encoding.clip_norm,
+            clip_value=spec.encoding.clip_value,
+            score_bins=spec.encoding.score_bins,
+            minimum_cohort=spec.cohort.minimum,
+            profile=_PROFILES[spec.security.profile],
+            graph=SparseGraph(graph.corrupt_fraction, graph.dropout_fraction)
+            if spec.security.HasField("sparse_graph")
+            else None,
+        )
+    except FinSecureError as error:
+        raise _violation(f"impossible terms: {error}") from error
+    return Task(
+        name=message.name,
+        spec=spec.SerializeToString(deterministic=True),
+        factory=spec.model.factory,
+        schema=schema,
+        training=TrainingTerms(
+            epochs=spec.training.epochs,
+            batch_size=spec.training.batch_size,
+            learning_rate=spec.training.learning_rate,
+            weight_decay=spec.training.weight_decay,
+            positive_weight=spec.training.positive_weight,
+            proximal=spec.training.proximal,
+        ),
+        terms=terms,
+        rounds=spec.rounds,
+    )
+
+
+def _schema(message: tasks_pb2.FeatureSchema) -> FeatureSchema:
+    schema = FeatureSchema(
+        features=tuple(_feature(feature) for feature in message.features),
+        label=message.label,
+        positive_value=message.positive_value,
+        standardise=message.standardise,
+    )
+    columns = [feature.column for feature in schema.features]
+    if len(set(columns)) != len(columns) or schema.label in columns:
+        raise _violation("a feature schema that names a column twice")
+    return schema
+
+
+def _feature(message: tasks_pb2.Feature) -> Feature:
+    if message.WhichOneof("kind") == "categorical":
+        return CategoricalFeature(message.column, tuple(message.categorical.values))
+    numeric = message.numeric
+    if not numeric.minimum < numeric.maximum:
+        raise _violation(f"bounds of feature {message.column!r} that are not in order")
+    return NumericFeature(message.column, numeric.minimum, numeric.maximum, numeric.logarithmic)
+
+
+def signed_model(message: models_pb2.Model) -> SignedModel:
+    """Read a model version's signed description.
+
+    Raises:
+        ProtocolViolationError: MESSAGE_INVALID.
+    """
+    check(message)
+    return SignedModel(
+        version=ModelVersion(
+            name=message.name,
+            version=message.version,
+            sha256=message.sha256,
+            size_bytes=message.size_bytes,
+            parent_sha256=message.parent_sha256,
+            round=message.round,
+            create_time_ns=message.create_time.ToNanoseconds(),
+        ),
+        signature=message.signature,
+        certificate=message.signer_certificate,
+    )
+
+
+def instruction(message: participation_pb2.WatchResponse) -> Instruction:
+    """Read one instruction.
+
+    Raises:
+        ProtocolViolationError: MESSAGE_INVALID.
+    """
+    check(message)
+    body: ServerMessage
+    match message.WhichOneof("instruction"):
+        case "advertise_keys":
+            body = _invitation(message.advertise_keys)
+        case "share_keys":
+            body = _roster(message.share_keys)
+        case "submit_input":
+            delivery = message.submit_input
+            body = messages.ShareDelivery(delivery.sharers, _shares(delivery.shares))
+        case "confirm_survivors":
+            body = Survivors(message.confirm_survivors.survivors)
+        case "reveal_shares":
+            signatures = message.reveal_shares.signatures
+            body = messages.Confirmations({one.client: one.signature for one in signatures})
+            _unique(len(body.signatures), len(signatures))
+        case "outcome":
+            outcome = message.outcome
+            body = Outcome(
+                outcome.state == tasks_pb2.ROUND_STATE_COMPLETED, outcome.reason, outcome.detail
+            )
+        case _:
+            raise _violation("an instruction of a kind that this version does not know; update")
+    if not message.HasField("deadline") and not isinstance(body, Outcome):
+        raise _violation("an instruction without a deadline")
+    return Instruction(message.round, _time(message.deadline), body)
+
+
+def _time(stamp: Timestamp) -> datetime:
+    return stamp.ToDatetime(UTC)
+
+
+def _invitation(message: participation_pb2.RoundInvitation) -> Invitation:
+    kind = _KINDS.get(message.kind)
+    if kind is None:
+        raise _violation("an invitation to a kind of round that this version does not know; update")
+    return Invitation(
+        task=task(message.task),
+        kind=kind,
+        number=message.number,
+        attempt=message.attempt,
+        attempt_nonce=message.attempt_nonce,
+        base_model=signed_model(message.base_model),
+        invited=message.invited,
+    )
+
+
+def _roster(message: participation_pb2.Roster) -> messages.Roster:
+    return messages.Roster(
+        size=message.size,
+        root=message.root,
+        index=message.index,
+        entries=tuple(
+            messages.RosterEntry(
+                entry.index,
+                messages.KeyAdvertisement(
+                    client=entry.advertisement.client,
+                    channel_key=entry.advertisement.channel_key,
+                    mask_key=entry.advertisement.mask_key,
+                    signature=entry.advertisement.signature,
+                    certificate=entry.advertisement.certificate,
+                ),
+                tuple(entry.inclusion_proof),
+            )
+            for entry in message.entries
+        ),
+    )
+
+
+def _shares(shares: Sequence[participation_pb2.EncryptedShare]) -> dict[int, bytes]:
+    found = {share.peer: share.ciphertext for share in shares}
+    _unique(len(found), len(shares))
+    return found
+
+
+def _unique(distinct: int, total: int) -> None:
+    if distinct != total:
+        raise _violation("two entries for one client")
+
+
+def key_advertisement(
+    round_name: str, message: messages.KeyAdvertisement
+) -> participation_pb2.AdvertiseKeysRequest:
+    """Make the message of phase 1."""
+    return participation_pb2.AdvertiseKeysRequest(
+        round=round_name,
+        advertisement=participation_pb2.KeyAdvertisement(
+            client=message.client,
+            channel_key=message.channel_key,
+            mask_key=message.mask_key,
+            signature=message.signature,
+            certificate=message.certificate,
+        ),
+    )
+
+
+def key_shares(round_name: str, message: messages.KeyShares) -> participation_pb2.ShareKeysRequest:
+    """Make the message of phase 2."""
+    return participation_pb2.ShareKeysRequest(
+        round=round_name,
+        shares=[
+            participation_pb2.EncryptedShare(peer=peer, ciphertext=ciphertext)
+            for peer, ciphertext in message.shares.items()
+        ],
+        self_mask_commitment=message.self_mask_commitment,
+        signature=message.signature,
+    )
+
+
+def masked_input_header(
+    round_name: str, message: messages.MaskedInputHeader
+) -> participation_pb2.SubmitMaskedInputRequest:
+    """Make the header of phase 3."""
+    return participation_pb2.SubmitMaskedInputRequest(
+        header=participation_pb2.MaskedInputHeader(
+            round=round_name,
+            size_bytes=message.size_bytes,
+            sha256=message.sha256,
+            signature=message.signature,
+        )
+    )
+
+
+def confirmation(
+    round_name: str, message: messages.SurvivorConfirmation
+) -> participation_pb2.ConfirmSurvivorsRequest:
+    """Make the message of phase 4."""
+    return participation_pb2.ConfirmSurvivorsRequest(round=round_name, signature=message.signature)
+
+
+def revealed_shares(
+    round_name: str, message: messages.RevealedShares
+) -> participation_pb2.RevealSharesRequest:
+    """Make the message of phase 5."""
+    return participation_pb2.RevealSharesRequest(
+        round=round_name,
+        self_mask_shares=[
+            participation_pb2.RevealedShare(client=client, share=share)
+            for client, share in message.self_mask_shares.items()
+        ],
+        mask_key_shares=[
+            participation_pb2.RevealedShare(client=client, share=share)
+            for client, share in message.mask_key_shares.items()
+        ],
+        unreadable=sorted(message.unreadable),
+    )

@@ -1,0 +1,282 @@
+"""The egress manifest: a line for every field of every message that leaves this client.
+
+A hook on each connection writes the lines before the message is serialised; what cannot be recorded
+is not sent. The manifest holds lengths and SHA-256 digests, never contents, so it can be shown to
+an auditor, who can compare it with a capture of the traffic before encryption. What gRPC itself
+adds (paths, deadlines) and what TLS shows of the certificate is not a message and not in it.
+"""
+
+import hashlib
+import json
+import os
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TextIO
+
+from finsecure_crypto.errors import InternalError
+from google.protobuf.descriptor import FieldDescriptor
+from google.protobuf.message import Message
+
+# What a field is, by message and field. A message that is not named here cannot be sent, so a new
+# field has to be described before it can leave.
+KINDS: dict[str, dict[str, str]] = {
+    "finsecure.aggregation.v1.WatchRequest": {"tasks": "task name"},
+    "finsecure.aggregation.v1.AdvertiseKeysRequest": {"round": "round name"},
+    "finsecure.aggregation.v1.KeyAdvertisement": {
+        "client": "own id",
+        "channel_key": "public key",
+        "mask_key": "public key",
+        "signature": "signature",
+        "certificate": "own certificate",
+    },
+    "finsecure.aggregation.v1.ShareKeysRequest": {
+        "round": "round name",
+        "self_mask_commitment": "commitment",
+        "signature": "signature",
+    },
+    "finsecure.aggregation.v1.EncryptedShare": {
+        "peer": "roster index",
+        "ciphertext": "encrypted key share",
+    },
+    "finsecure.aggregation.v1.MaskedInputHeader": {
+        "round": "round name",
+        "size_bytes": "size of the masked input",
+        "sha256": "digest of the masked input",
+        "signature": "signature",
+    },
+    "finsecure.aggregation.v1.Chunk": {
+        "offset": "offset in the masked input",
+        "content": "masked model update",
+        "crc32": "checksum of the masked input",
+    },
+    "finsecure.aggregation.v1.GetUploadStatusRequest": {"round": "round name"},
+    "finsecure.aggregation.v1.ConfirmSurvivorsRequest": {
+        "round": "round name",
+        "signature": "signature",
+    },
+    "finsecure.aggregation.v1.RevealSharesRequest": {
+        "round": "round name",
+        "unreadable": "roster index",
+    },
+    "finsecure.aggregation.v1.RevealedShare": {
+        "client": "roster index",
+        "share": "share of another client's secret",
+    },
+    "finsecure.aggregation.v1.DeclineRoundRequest": {
+        "round": "round name",
+        "reason": "reason code",
+    },
+    "finsecure.aggregation.v1.GetTaskRequest": {"name": "task name"},
+    "finsecure.aggregation.v1.ListTasksRequest": {
+        "parent": "federation name",
+        "page_size": "page size",
+        "page_token": "page token",
+    },
+    "finsecure.aggregation.v1.GetModelRequest": {"name": "model name"},
+    "finsecure.aggregation.v1.ListModelsRequest": {
+        "parent": "task name",
+        "page_size": "page size",
+        "page_token": "page token",
+    },
+    "finsecure.aggregation.v1.DownloadModelRequest": {
+        "name": "model name",
+        "offset": "offset in the model",
+    },
+    "finsecure.keyservice.v1.EnrolRequest": {
+        "api_key": "API key",
+        "tls_csr": "certificate request",
+        "signing_csr": "certificate request",
+    },
+    "finsecure.keyservice.v1.RenewCertificatesRequest": {
+        "tls_csr": "certificate request",
+        "signing_csr": "certificate request",
+    },
+    "finsecure.keyservice.v1.GetTrustBundleRequest": {},
+    "finsecure.keyservice.v1.GetRevocationListRequest": {},
+    "finsecure.keyservice.v1.WatchRevocationListRequest": {},
+}
+
+
+@dataclass(frozen=True)
+class Field:
+    """One field that leaves.
+
+    Attributes:
+        path: where it is in the message, such as `shares[3].ciphertext`.
+        kind: what it is, in words.
+        length: bytes of the value: of the text in UTF-8, or of the number as decimal digits.
+        sha256: digest of the same bytes, hexadecimal.
+    """
+
+    path: str
+    kind: str
+    length: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One line of the manifest: a field with when and where it went."""
+
+    time: str
+    destination: str
+    method: str
+    round: str
+    path: str
+    kind: str
+    length: int
+    sha256: str
+
+
+def fields(message: Message, prefix: str = "") -> Iterator[Field]:
+    """Walk every set field of a message, those of nested messages included.
+
+    Raises:
+        InternalError: EGRESS_UNDESCRIBED, where a field has no description.
+    """
+    name = message.DESCRIPTOR.full_name
+    for descriptor, value in message.ListFields():
+        repeated = descriptor.is_repeated
+        for index, item in enumerate(value if repeated else [value]):
+            path = f"{prefix}{descriptor.name}{f'[{index}]' if repeated else ''}"
+            if descriptor.type == FieldDescriptor.TYPE_MESSAGE:
+                yield from fields(item, f"{path}.")
+                continue
+            kind = KINDS.get(name, {}).get(descriptor.name)
+            if kind is None:
+                raise InternalError(
+                    "EGRESS_UNDESCRIBED",
+                    f"{name}.{descriptor.name} is not described in the egress manifest and "
+                    "therefore not sent; report this as a defect",
+                )
+            raw = _bytes(item)
+            yield Field(path, kind, len(raw), hashlib.sha256(raw).hexdigest())
+
+
+def _bytes(value: object) -> bytes:
+    return value if isinstance(value, bytes) else str(value).encode()
+
+
+def _round(message: Message) -> str:
+    """Return the name of the round that a message belongs to, or nothing."""
+    for descriptor, value in message.ListFields():
+        if descriptor.name == "round" and isinstance(value, str):
+            return value
+        if descriptor.type == FieldDescriptor.TYPE_MESSAGE and not descriptor.is_repeated:
+            found = _round(value)
+            if found:
+                return found
+    return ""
+
+
+class Manifest:
+    """An append-only JSONL file; full files are set aside as `<name>.1`, `<name>.2`, ….
+
+    Args:
+        path: the file; its folder is made if need be.
+        rotate_bytes: size from which a new file is begun.
+        now: clock.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        rotate_bytes: int = 64 << 20,
+        now: Callable[[], datetime] = lambda: datetime.now(UTC),
+    ) -> None:
+        self._path = path
+        self._rotate_bytes = rotate_bytes
+        self._now = now
+        self._lock = threading.Lock()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self._stream = self._open()
+
+    def recorder(self, destination: str) -> Callable[[str, Message], None]:
+        """Make the hook for a connection to `destination`: it gets each method and message.
+
+        The messages of one stream belong to the round that its first message names, so streams
+        of one connection must not overlap.
+        """
+        rounds: dict[str, str] = {}
+
+        def record(method: str, message: Message) -> None:
+            rounds[method] = _round(message) or rounds.get(method, "")
+            self.record(destination, method, rounds[method], message)
+
+        return record
+
+    def record(self, destination: str, method: str, round_name: str, message: Message) -> None:
+        """Write a line for each field of a message that is about to be sent.
+
+        Raises:
+            InternalError: EGRESS_UNDESCRIBED, EGRESS_NOT_RECORDED; the message must not be sent.
+        """
+        time = self._now().isoformat(timespec="milliseconds")
+        entries = [
+            Entry(time, destination, method, round_name, **asdict(field))
+            for field in fields(message)
+        ]
+        lines = "".join(
+            json.dumps(asdict(entry), separators=(",", ":")) + "\n" for entry in entries
+        )
+        try:
+            with self._lock:
+                self._stream.write(lines)
+                self._stream.flush()
+                if self._stream.tell() >= self._rotate_bytes:
+                    self._rotate()
+        except (OSError, ValueError) as error:
+            raise InternalError(
+                "EGRESS_NOT_RECORDED",
+                f"the egress manifest {self._path} cannot be written ({error}), so nothing is "
+                "sent; free space or correct [egress]",
+            ) from error
+
+    def close(self) -> None:
+        """Bring everything to disk and close the file."""
+        with self._lock:
+            if not self._stream.closed:
+                self._sync()
+                self._stream.close()
+
+    def _open(self) -> TextIO:
+        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        return os.fdopen(descriptor, "a", encoding="utf-8")
+
+    def _sync(self) -> None:
+        self._stream.flush()
+        os.fsync(self._stream.fileno())
+
+    def _rotate(self) -> None:
+        self._sync()
+        self._stream.close()
+        number = max(_older(self._path), default=0) + 1
+        self._path.rename(_numbered(self._path, number))
+        self._stream = self._open()
+
+
+def _numbered(path: Path, number: int) -> Path:
+    return path.with_name(f"{path.name}.{number}")
+
+
+def _older(path: Path) -> list[int]:
+    """Return the numbers of a manifest's set-aside files, oldest first."""
+    suffixes = [
+        part.name.removeprefix(f"{path.name}.") for part in path.parent.glob(f"{path.name}.*")
+    ]
+    return sorted(int(suffix) for suffix in suffixes if suffix.isdigit())
+
+
+def read(path: Path) -> Iterator[Entry]:
+    """Read a manifest with its older files; a last line cut off by a crash is left out."""
+    for part in [*(_numbered(path, number) for number in _older(path)), path]:
+        if not part.exists():
+            continue
+        with part.open(encoding="utf-8") as stream:
+            for line in stream:
+                if line.endswith("\n"):
+                    yield Entry(**json.loads(line))

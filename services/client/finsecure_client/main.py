@@ -1,0 +1,83 @@
+"""The command `finsecure-client`."""
+
+import asyncio
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from finsecure_rpc import logs
+from rich.console import Console
+
+from finsecure_client import config as configuration
+from finsecure_client import daemon, egress, sdk
+from finsecure_client.console import read_api_key, reported
+from finsecure_client.report import Report
+from finsecure_client.score import evaluate as evaluate_model
+
+app = typer.Typer(
+    help="A bank's side of FinSecure: trains at home, lets only masked updates leave.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+Config = Annotated[Path, typer.Option(help="Configuration file.", show_default=False)]
+Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+@app.command()
+def enrol(
+    config: Config,
+    api_key_file: Annotated[Path, typer.Option(help="File with the API key; - reads stdin.")],
+) -> None:
+    """Turn an API key into this client's certificates."""
+    with reported():
+        settings = configuration.read(config)
+        logs.configure("client", settings.client.log_level)
+        identity = asyncio.run(sdk.enrol(settings, read_api_key(api_key_file)))
+        print(f"enrolled as {identity}")
+
+
+@app.command()
+def run(config: Config) -> None:
+    """Take part in the tasks that the policy allows, until SIGTERM."""
+    with reported():
+        settings = configuration.read(config)
+        logs.configure("client", settings.client.log_level)
+        asyncio.run(daemon.run(settings))
+
+
+@app.command("egress")
+def show_egress(
+    config: Config,
+    round_name: Annotated[str, typer.Option("--round", help="Only this round's.")] = "",
+    as_json: Json = False,
+) -> None:
+    """Show what has left this client, summed up by kind."""
+    with reported():
+        report = Report.of(egress.read(configuration.read(config).egress.manifest), round_name)
+        if as_json:
+            print(json.dumps(report.as_dict()))
+        else:
+            Console().print(report.table())
+
+
+@app.command()
+def evaluate(
+    config: Config,
+    task: Annotated[str, typer.Option(help="Task id.")],
+    version: Annotated[int | None, typer.Option(help="Model version; newest by default.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Measure a global model on this client's own validation rows; nothing of it leaves."""
+    with reported():
+        settings = configuration.read(config)
+        logs.configure("client", settings.client.log_level)
+        score = asdict(asyncio.run(evaluate_model(settings, task, version)))
+        print(json.dumps(score) if as_json else "\n".join(f"{k}: {v}" for k, v in score.items()))
+
+
+def main() -> None:
+    """Run the command line."""
+    app()

@@ -1,0 +1,331 @@
+"""One client in one round: from each instruction, through the core's step, to the answer.
+
+An answer is made once and kept until the round is over, so that a repeated instruction gets the
+same bytes again. What the client refuses it declines, once, and then it is out of the round.
+"""
+
+import asyncio
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Protocol
+
+import numpy as np
+from finsecure_crypto.errors import (
+    FinSecureError,
+    IntegrityError,
+    InternalError,
+    PolicyError,
+    ProtocolViolationError,
+    StateError,
+    UnavailableError,
+)
+from finsecure_crypto.federation import RoundKind
+from finsecure_crypto.secagg import client as secagg
+from finsecure_crypto.secagg import messages
+from finsecure_crypto.secagg.membership import Identity
+from finsecure_rpc.backoff import Backoff
+from finsecure_rpc.logs import get_logger
+from numpy.typing import NDArray
+
+from finsecure_client import contribution
+from finsecure_client.instructions import Instruction, Invitation, ServerMessage, Survivors
+from finsecure_client.models import ModelCache, ModelSource
+from finsecure_client.policy import Policy
+from finsecure_client.trainer import Assignment, GlobalModel, Trainer
+from finsecure_client.trust import Trust
+
+# The aggregator alone decides what is late; a client whose clock is wrong still tries.
+_LEAST_S = 5.0
+_LONGEST_S = 7 * 24 * 3600.0
+_FETCH_TRIES = 5
+
+log = get_logger(__name__)
+
+Answer = (
+    messages.KeyAdvertisement
+    | messages.KeyShares
+    | secagg.MaskedInput
+    | messages.SurvivorConfirmation
+    | messages.RevealedShares
+)
+State = (
+    secagg.AwaitRoster
+    | secagg.AwaitShares
+    | secagg.AwaitSurvivors
+    | secagg.AwaitConfirmations
+    | secagg.Revealed
+)
+
+
+class AnswerRefusedError(StateError):
+    """The aggregator did not take an answer; it knows, so it need not be told."""
+
+
+class RoundService(ModelSource, Protocol):
+    """The calls of a round, as `transport.Aggregator` makes them."""
+
+    async def advertise_keys(
+        self, name: str, message: messages.KeyAdvertisement, deadline_s: float
+    ) -> None:
+        """Phase 1."""
+
+    async def share_keys(self, name: str, message: messages.KeyShares, deadline_s: float) -> None:
+        """Phase 2."""
+
+    async def upload_status(self, name: str, deadline_s: float) -> tuple[int, bool]:
+        """Bytes on disk, and whether the input is accepted."""
+
+    async def submit_masked_input(
+        self,
+        name: str,
+        header: messages.MaskedInputHeader,
+        content: memoryview,
+        start: int,
+        deadline_s: float,
+    ) -> tuple[int, bool]:
+        """Phase 3."""
+
+    async def confirm_survivors(
+        self, name: str, message: messages.SurvivorConfirmation, deadline_s: float
+    ) -> None:
+        """Phase 4."""
+
+    async def reveal_shares(
+        self, name: str, message: messages.RevealedShares, deadline_s: float
+    ) -> None:
+        """Phase 5."""
+
+    async def decline_round(self, name: str, reason: str) -> None:
+        """Leave the round."""
+
+
+@dataclass(frozen=True)
+class Party:
+    """What a client brings to every round.
+
+    Attributes:
+        service: the aggregator.
+        identity: returns the newest identity; a round keeps the one that it began with.
+        trust: verifies peers and models.
+        policy: what the client takes part in at all.
+        models: downloaded models.
+        trainer: trains and evaluates.
+        worker: the one thread on which it does so.
+    """
+
+    service: RoundService
+    identity: Callable[[], Identity]
+    trust: Trust
+    policy: Policy
+    models: ModelCache
+    trainer: Trainer
+    worker: ThreadPoolExecutor
+
+
+class Participant:
+    """One client in one round."""
+
+    def __init__(self, name: str, party: Party) -> None:
+        self.name = name
+        self._party = party
+        self._invitation: Invitation | None = None
+        self._state: State | None = None
+        self._answers: dict[type[ServerMessage], tuple[ServerMessage, Answer]] = {}
+        self._unwanted = threading.Event()
+
+    def abandon(self) -> None:
+        """Tell a training that runs that nobody waits for it, and forget the round's secrets."""
+        self._unwanted.set()
+        self._state = None
+        self._answers.clear()
+
+    async def follow(self, instruction: Instruction) -> None:
+        """Answer one instruction.
+
+        Raises:
+            PolicyError, ProtocolViolationError, IntegrityError, AuthenticationError: the
+                aggregator or a peer asked for what this client refuses.
+            StateError: RESTARTED, for an instruction of a round that this process did not begin;
+                PHASE_TIMEOUT.
+            AnswerRefusedError: ANSWER_REFUSED; the round is over for this client.
+            FinSecureError: what the trainer raises.
+        """
+        remaining = _remaining(instruction.deadline)
+        try:
+            async with asyncio.timeout(remaining):
+                answer = await self._answer_once(instruction.body)
+                await self._persist(answer, remaining)
+        except TimeoutError:
+            raise StateError(
+                "PHASE_TIMEOUT", f"this client was not done when a phase of {self.name} closed"
+            ) from None
+
+    async def _answer_once(self, body: ServerMessage) -> Answer:
+        known = self._answers.get(type(body))
+        if known is None:
+            answer = await self._answer(body)
+            self._answers[type(body)] = (body, answer)
+            return answer
+        if known[0] != body:
+            raise ProtocolViolationError(
+                "INSTRUCTION_CHANGED",
+                f"the aggregator changed what it had said in {self.name}; nothing more is answered",
+            )
+        return known[1]
+
+    async def _answer(self, body: ServerMessage) -> Answer:
+        answer: Answer
+        match self._state, body:
+            case None, Invitation():
+                self._state, answer = await asyncio.to_thread(self._accept, body)
+                self._invitation = body
+            case secagg.AwaitRoster() as state, messages.Roster():
+                self._state, answer = await asyncio.to_thread(
+                    state.share_keys, body, self._party.trust.peer
+                )
+            case secagg.AwaitShares() as state, messages.ShareDelivery():
+                words = await self._input()
+                self._state, answer = await asyncio.to_thread(state.mask_input, body, words)
+            case secagg.AwaitSurvivors() as state, Survivors():
+                self._state, answer = state.confirm_survivors(body.bitmap)
+            case secagg.AwaitConfirmations() as state, messages.Confirmations():
+                self._state, answer = await asyncio.to_thread(state.reveal_shares, body)
+            case None, _:
+                raise StateError(
+                    "RESTARTED",
+                    f"this process did not begin {self.name}, so it has no keys for it; it joins "
+                    "the next round",
+                )
+            case _:
+                raise ProtocolViolationError(
+                    "OUT_OF_ORDER", f"the aggregator left out a phase of {self.name}"
+                )
+        return answer
+
+    def _accept(self, invitation: Invitation) -> tuple[State, Answer]:
+        """Check an invitation wholly, then make the round's keys."""
+        party, task = self._party, invitation.task
+        expected = f"{task.name}/rounds/{invitation.number}-{invitation.attempt}"
+        version = invitation.base_model.version
+        if self.name != expected or version.name != f"{task.name}/models/{version.version}":
+            raise ProtocolViolationError(
+                "ROUND_NAME_MISMATCH", f"an invitation to {expected} came as {self.name}"
+            )
+        if invitation.kind is RoundKind.STATISTICS and not task.schema.standardise:
+            raise PolicyError(
+                "ROUND_NOT_ALLOWED", f"{task.name} does not standardise, so it needs no statistics"
+            )
+        parameters = invitation.parameters()
+        party.policy.check_round(task, parameters)
+        party.trust.check_model(invitation.base_model)
+        return secagg.advertise_keys(parameters, party.identity(), policy=party.policy.security)
+
+    async def _input(self) -> NDArray[np.uint64]:
+        """Train, or take statistics, on the worker thread, and encode the result."""
+        assert self._invitation is not None  # noqa: S101  # set before any other state
+        invitation, party = self._invitation, self._party
+        task, layout = invitation.task, invitation.parameters().layout
+        loop = asyncio.get_running_loop()
+        if invitation.kind is RoundKind.STATISTICS:
+            return await loop.run_in_executor(
+                party.worker, contribution.statistics, party.trainer, task, layout
+            )
+        assignment = Assignment(
+            task=task,
+            model=await self._fetch_model(invitation),
+            round_number=invitation.number,
+            cancelled=self._unwanted.is_set,
+        )
+        return await loop.run_in_executor(
+            party.worker, contribution.training, party.trainer, assignment, layout
+        )
+
+    async def _fetch_model(self, invitation: Invitation) -> GlobalModel:
+        """Download the base model; what arrives damaged is fetched anew a few times."""
+        backoff = Backoff()
+        party, task = self._party, invitation.task
+        for tries_left in reversed(range(_FETCH_TRIES)):
+            try:
+                model = await party.models.fetch(invitation.base_model, task, party.service)
+            except (IntegrityError, UnavailableError) as error:
+                if not tries_left:
+                    raise
+                log.warning("model not fetched yet", round=self.name, error=str(error))
+                await asyncio.sleep(backoff.next_s())
+            else:
+                if (model.standardisation is not None) != task.schema.standardise:
+                    raise ProtocolViolationError(
+                        "MODEL_NOT_STANDARDISED",
+                        f"{invitation.base_model.version.name} does not fit to standardise = "
+                        f"{str(task.schema.standardise).lower()} of the task",
+                    )
+                return model
+        raise AssertionError
+
+    async def _persist(self, answer: Answer, deadline_s: float) -> None:
+        """Send until the aggregator takes the answer or the phase is over."""
+        backoff = Backoff(0.2, 10.0)
+        while True:
+            try:
+                return await self._send(answer, deadline_s)
+            except UnavailableError as error:
+                log.info("answer delayed", round=self.name, error=str(error))
+                await asyncio.sleep(backoff.next_s())
+            except InternalError:
+                raise
+            except FinSecureError as error:
+                raise AnswerRefusedError(
+                    "ANSWER_REFUSED", f"the aggregator refused an answer in {self.name}: {error}"
+                ) from error
+
+    async def _send(self, answer: Answer, deadline_s: float) -> None:
+        service, name = self._party.service, self.name
+        match answer:
+            case messages.KeyAdvertisement():
+                await service.advertise_keys(name, answer, deadline_s)
+            case messages.KeyShares():
+                await service.share_keys(name, answer, deadline_s)
+            case secagg.MaskedInput():
+                await self._upload(answer, deadline_s)
+            case messages.SurvivorConfirmation():
+                await service.confirm_survivors(name, answer, deadline_s)
+            case messages.RevealedShares():
+                await service.reveal_shares(name, answer, deadline_s)
+
+    async def _upload(self, masked: secagg.MaskedInput, deadline_s: float) -> None:
+        """Send the masked vector from where the aggregator has it on disk."""
+        service = self._party.service
+        content = masked.words.astype("<u8", copy=False).data.cast("B")
+        committed, accepted = await service.upload_status(self.name, deadline_s)
+        if accepted:
+            return
+        if committed > len(content):
+            raise ProtocolViolationError(
+                "UPLOAD_STATUS_INVALID", "the aggregator says that it has more than there is"
+            )
+        _, accepted = await service.submit_masked_input(
+            self.name, masked.header, content, committed, deadline_s
+        )
+        if not accepted:
+            raise UnavailableError(
+                "UPLOAD_INCOMPLETE", f"the upload for {self.name} was cut off; it is resumed"
+            )
+
+
+_TOLD_KINDS = (PolicyError, ProtocolViolationError, IntegrityError)
+_TOLD_CODES = frozenset(
+    {"RESTARTED", "CERTIFICATE_UNTRUSTED", "CERTIFICATE_REVOKED", "CERTIFICATE_EXPIRED"}
+)
+
+
+def reason_to_tell(error: FinSecureError) -> str:
+    """Return the code that the aggregator is told; what failed at home is nobody's business."""
+    told = isinstance(error, _TOLD_KINDS) or error.code in _TOLD_CODES
+    return error.code if told else "LOCAL_FAILURE"
+
+
+def _remaining(deadline: datetime) -> float:
+    return min(max((deadline - datetime.now(UTC)).total_seconds(), _LEAST_S), _LONGEST_S)

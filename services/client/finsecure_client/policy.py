@@ -1,0 +1,93 @@
+"""What this client takes part in at all; the server never sets a client's security.
+
+Every refusal is a `PolicyError` whose code goes to the aggregator with `DeclineRound`. Cohort,
+threshold and profile are pinned in `ClientPolicy` of the protocol itself; this is the rest.
+"""
+
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+
+from finsecure_crypto.errors import PolicyError
+from finsecure_crypto.secagg.parameters import ClientPolicy, RoundParameters
+
+from finsecure_client.terms import Task
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The limits that the client's owner has pinned.
+
+    Attributes:
+        federation: the only federation whose tasks are accepted.
+        tasks: patterns of task ids, as in file names (`*`, `?`, `[…]`).
+        security: smallest cohort and threshold, weakest profile.
+        models: names `module:function` that a task may ask for; None leaves it to the trainer.
+        maximum_rounds: most rounds of one task.
+        maximum_attempts: most attempts at one round; each could reveal another sum.
+        maximum_epochs: most passes over the data in one round.
+        maximum_parameters: most parameters of a model.
+    """
+
+    federation: str
+    tasks: tuple[str, ...]
+    security: ClientPolicy
+    models: frozenset[str] | None = None
+    maximum_rounds: int = 1000
+    maximum_attempts: int = 20
+    maximum_epochs: int = 20
+    maximum_parameters: int = 100_000_000
+
+    def allows_name(self, name: str) -> bool:
+        """Tell whether a task, by resource name, is one of those to take part in."""
+        match name.split("/"):
+            case ["federations", self.federation, "tasks", task]:
+                return any(fnmatchcase(task, pattern) for pattern in self.tasks)
+        return False
+
+    def check_task(self, task: Task) -> None:
+        """Check a task's terms before anything is done for it.
+
+        Raises:
+            PolicyError: TASK_NOT_ALLOWED, MODEL_NOT_ALLOWED, ROUNDS_ABOVE_POLICY,
+                EPOCHS_ABOVE_POLICY, MODEL_ABOVE_POLICY; the task's owner has to change the task,
+                or the client's owner the policy.
+        """
+        if not self.allows_name(task.name):
+            raise PolicyError(
+                "TASK_NOT_ALLOWED", f"{task.name} matches none of tasks in [policy]; add it there"
+            )
+        if self.models is not None and task.factory not in self.models:
+            raise PolicyError(
+                "MODEL_NOT_ALLOWED",
+                f"the task's model {task.factory} is not among models in [trainer]; look at its "
+                "code, then add it there",
+            )
+        parameters = task.terms.coordinates
+        for code, asked, limit, what in (
+            ("ROUNDS_ABOVE_POLICY", task.rounds, self.maximum_rounds, "rounds"),
+            ("EPOCHS_ABOVE_POLICY", task.training.epochs, self.maximum_epochs, "epochs"),
+            ("MODEL_ABOVE_POLICY", parameters, self.maximum_parameters, "parameters"),
+        ):
+            if asked > limit:
+                raise PolicyError(
+                    code, f"the task has {asked} {what}; maximum_{what} in [policy] is {limit}"
+                )
+
+    def check_round(self, task: Task, parameters: RoundParameters) -> None:
+        """Check the parameters of a round of a task.
+
+        Raises:
+            PolicyError: ROUND_NOT_ALLOWED, COHORT_BELOW_POLICY, THRESHOLD_BELOW_POLICY,
+                PROFILE_BELOW_POLICY, or what `check_task` raises.
+        """
+        self.check_task(task)
+        number, attempt = parameters.round_number, parameters.attempt
+        if number > task.rounds or attempt > self.maximum_attempts:
+            raise PolicyError(
+                "ROUND_NOT_ALLOWED",
+                f"attempt {attempt} at round {number} is above the task's {task.rounds} rounds or "
+                f"above maximum_attempts {self.maximum_attempts} in [policy]",
+            )
+        self.security.check_parameters(parameters)
+        # A smaller roster lowers the threshold; it is checked again when the roster is known.
+        self.security.check_thresholds(parameters.thresholds(parameters.layout.cohort))

@@ -1,0 +1,288 @@
+"""The SDK: connect as a member of a federation, read tasks and models, take part in rounds."""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from finsecure_crypto.certificates import Role, SpiffeId
+from finsecure_crypto.errors import ConfigurationError, StateError, UnavailableError
+from finsecure_crypto.secagg.membership import Identity
+from finsecure_crypto.secret import SecretBytes
+from finsecure_rpc import enrolment
+from finsecure_rpc.connection import Connection
+from finsecure_rpc.identity_store import IdentityStore
+from finsecure_rpc.logs import get_logger
+from finsecure_rpc.renewal import Renewer
+from finsecure_rpc.revocation import RevocationWatcher
+
+from finsecure_client import config as configuration
+from finsecure_client.config import ClientConfig
+from finsecure_client.egress import Manifest
+from finsecure_client.instructions import Outcome
+from finsecure_client.models import ModelCache
+from finsecure_client.participant import Party
+from finsecure_client.participation import OnOutcome, Participation
+from finsecure_client.prepared import PreparedTrainer
+from finsecure_client.terms import TaskStatus
+from finsecure_client.trainer import Evaluation, GlobalModel, TrainedModel, Trainer
+from finsecure_client.transport import Aggregator
+from finsecure_client.trust import Trust
+
+log = get_logger(__name__)
+
+
+async def enrol(config: ClientConfig | Path, api_key: SecretBytes) -> SpiffeId:
+    """Spend an API key: make keys here, get certificates for them, write the identity folder.
+
+    Raises:
+        ConflictError: IDENTITY_EXISTS.
+        ConfigurationError: ROOT_MISSING, ROOT_INVALID, FEDERATION_MISMATCH.
+        FinSecureError: what the key service answers, or that it cannot be reached.
+    """
+    config = _read(config)
+    root = config.client.root
+    try:
+        root_pem = root.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(
+            "ROOT_MISSING",
+            f"{root} cannot be read ({error.strerror}); put the root certificate there that the "
+            "key service's operator gave you",
+        ) from error
+    manifest = _manifest(config)
+    try:
+        identity = await enrolment.enrol(
+            config.client.keyservice_enrol,
+            root_pem,
+            api_key,
+            config.client.identity_dir,
+            on_send=manifest.recorder("keyservice"),
+        )
+    finally:
+        manifest.close()
+    _check_identity(config, identity.spiffe_id)
+    return identity.spiffe_id
+
+
+@asynccontextmanager
+async def connect(config: ClientConfig | Path, *, patient: bool = False) -> AsyncIterator["Client"]:
+    """Connect as the enrolled member; certificates renew themselves while the context lasts.
+
+    Args:
+        config: a configuration or the path of its file.
+        patient: do not fail when the key service cannot be reached; nobody is believed until
+            it can.
+
+    Raises:
+        ConfigurationError: CONFIG_MISSING, CONFIG_INVALID, IDENTITY_MISSING, FEDERATION_MISMATCH.
+        AuthenticationError: CERTIFICATE_EXPIRED, where the member has to enrol anew.
+        UnavailableError: SERVICE_UNREACHABLE.
+    """
+    config = _read(config)
+    settings = config.client
+    store = IdentityStore(settings.identity_dir)
+    identity = store.current()
+    _check_identity(config, identity.spiffe_id)
+    identity.certified.check(None, datetime.now(UTC))
+    async with AsyncExitStack() as stack:
+        manifest = _manifest(config)
+        stack.callback(manifest.close)
+        keyservice = await stack.enter_async_context(
+            Connection(
+                settings.keyservice,
+                store,
+                Role.KEYSERVICE,
+                on_send=manifest.recorder("keyservice"),
+            )
+        )
+        aggregator = await stack.enter_async_context(
+            Connection(
+                settings.aggregator,
+                store,
+                Role.AGGREGATOR,
+                on_send=manifest.recorder("aggregator"),
+            )
+        )
+        settings.state_dir.mkdir(parents=True, exist_ok=True)
+        revocations = RevocationWatcher(
+            keyservice,
+            lambda: store.current().anchors,
+            cache=settings.state_dir / "revocations.crl",
+        )
+        stack.push_async_callback(revocations.stop)
+        try:
+            await revocations.start()
+        except UnavailableError as error:
+            if not patient:
+                raise
+            log.warning("key service not reached", error=str(error))
+        await stack.enter_async_context(Renewer(store, keyservice))
+        trust = Trust(
+            trust_domain=identity.spiffe_id.trust_domain,
+            anchors=lambda: store.current().anchors,
+            revocations=revocations.current,
+        )
+        worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trainer")
+        stack.callback(worker.shutdown, wait=False, cancel_futures=True)
+        yield Client(
+            config=config,
+            id=identity.spiffe_id.id,
+            aggregator=Aggregator(aggregator),
+            trust=trust,
+            models=ModelCache(settings.state_dir / "models", trust),
+            identity=lambda: _secagg_identity(store),
+            worker=worker,
+        )
+
+
+@dataclass(frozen=True)
+class Client:
+    """A connected member of a federation; made by `connect`."""
+
+    config: ClientConfig
+    id: str
+    aggregator: Aggregator
+    trust: Trust
+    models: ModelCache
+    identity: Callable[[], Identity]
+    worker: ThreadPoolExecutor
+
+    async def tasks(self) -> list[TaskStatus]:
+        """Read all tasks of the federation."""
+        return await self.aggregator.list_tasks(self.config.client.federation)
+
+    async def task(self, task: str) -> TaskStatus:
+        """Read one task, by id or resource name."""
+        return await self.aggregator.get_task(self._task_name(task))
+
+    async def model(self, task: str, version: int | None = None) -> GlobalModel:
+        """Download and verify a version of a task's global model; the newest by default.
+
+        Raises:
+            IntegrityError, AuthenticationError: where it is not what the aggregator signed.
+            NotFoundError: where there is none.
+        """
+        name = self._task_name(task)
+        suffix = "latest" if version is None else str(version)
+        signed = await self.aggregator.get_model(f"{name}/models/{suffix}")
+        status = await self.aggregator.get_task(name)
+        return await self.models.fetch(signed, status.task, self.aggregator)
+
+    async def join(
+        self,
+        task: str,
+        trainer: Trainer,
+        *,
+        on_outcome: OnOutcome = lambda name, outcome: None,
+    ) -> TaskStatus:
+        """Take part in a task's rounds until the task ends.
+
+        Args:
+            task: id or resource name; the configured policy must allow it.
+            trainer: trains and evaluates; its methods run on a worker thread.
+            on_outcome: called with the name and outcome of each round.
+
+        Returns:
+            The task as it ended.
+
+        Raises:
+            PolicyError: where the policy does not allow the task.
+        """
+        status = await self.task(task)
+        self.config.make_policy().check_task(status.task)
+
+        async def wanted() -> Sequence[str]:
+            nonlocal status
+            status = await self.task(task)
+            return [status.task.name] if status.open else []
+
+        await self.participation(trainer, on_outcome).run(wanted, until_none=True)
+        return status
+
+    async def submit(
+        self, task: str, base: GlobalModel, trained: TrainedModel, evaluation: Evaluation
+    ) -> Outcome:
+        """Submit a result that was computed elsewhere, in the next round from the same model.
+
+        Args:
+            task: id or resource name.
+            base: the model that was trained from and evaluated, as `model` returned it.
+            trained: the trained model.
+            evaluation: of `base` on the validation examples.
+
+        Returns:
+            How the round ended in which it was submitted.
+
+        Raises:
+            StateError: MODEL_SUPERSEDED, where a newer version is out or the task has ended.
+        """
+        name = self._task_name(task)
+        outcomes: list[Outcome] = []
+        trainer = PreparedTrainer(base, trained, evaluation)
+
+        async def wanted() -> Sequence[str]:
+            if any(outcome.completed for outcome in outcomes):
+                return []
+            status = await self.aggregator.get_task(name)
+            if not status.latest_model.endswith(f"/models/{base.version}") or not status.open:
+                return []
+            return [name]
+
+        await self.participation(
+            trainer, lambda _, outcome: outcomes.append(outcome) if trainer.used else None
+        ).run(wanted, until_none=True)
+        if not outcomes:
+            raise StateError(
+                "MODEL_SUPERSEDED",
+                f"model version {base.version} of {name} is not the newest any more, or the task "
+                "has ended; train from the newest version",
+            )
+        return outcomes[-1]
+
+    def participation(self, trainer: Trainer, on_outcome: OnOutcome) -> Participation:
+        """Prepare to take part with a trainer, under the configured policy."""
+        return Participation(
+            self.aggregator,
+            Party(
+                service=self.aggregator,
+                identity=self.identity,
+                trust=self.trust,
+                policy=self.config.make_policy(),
+                models=self.models,
+                trainer=trainer,
+                worker=self.worker,
+            ),
+            poll_interval_s=self.config.client.poll_interval_s,
+            on_outcome=on_outcome,
+        )
+
+    def _task_name(self, task: str) -> str:
+        if "/" in task:
+            return task
+        return f"federations/{self.config.client.federation}/tasks/{task}"
+
+
+def _read(config: ClientConfig | Path) -> ClientConfig:
+    return configuration.read(config) if isinstance(config, Path) else config
+
+
+def _manifest(config: ClientConfig) -> Manifest:
+    return Manifest(config.egress.manifest, rotate_bytes=config.egress.rotate_mib << 20)
+
+
+def _secagg_identity(store: IdentityStore) -> Identity:
+    identity = store.current()
+    return Identity(identity.spiffe_id.id, identity.signing_certificate, identity.signing_key)
+
+
+def _check_identity(config: ClientConfig, found: SpiffeId) -> None:
+    federation = found.trust_domain.partition(".")[0]
+    if found.role is not Role.CLIENT or federation != config.client.federation:
+        raise ConfigurationError(
+            "FEDERATION_MISMATCH",
+            f"the identity in {config.client.identity_dir} is {found}, no client of federation "
+            f"{config.client.federation}; correct federation or identity_dir in [client]",
+        )

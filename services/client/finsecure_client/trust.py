@@ -1,0 +1,107 @@
+"""Whose certificates this client believes, and for what.
+
+Authorities and revocation list come from the key service, never through the aggregator.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+
+from finsecure_crypto.certificates import (
+    Certified,
+    Purpose,
+    RevocationList,
+    Role,
+    TrustAnchors,
+    verify_certificate,
+)
+from finsecure_crypto.errors import AuthenticationError
+from finsecure_crypto.model_version import ModelVersion
+
+# How far ahead the aggregator's clock may be.
+_CLOCK_SKEW = timedelta(minutes=10)
+
+
+@dataclass(frozen=True)
+class SignedModel:
+    """The aggregator's signed description of a model version, as received."""
+
+    version: ModelVersion
+    signature: bytes
+    certificate: bytes
+
+
+@dataclass(frozen=True)
+class Trust:
+    """Verifies peers and models of one federation.
+
+    Attributes:
+        trust_domain: of the federation; nobody from another one is believed.
+        anchors: returns the present authorities.
+        revocations: returns the newest revocation list, or raises REVOCATION_LIST_STALE.
+        now: returns the present time, aware UTC.
+    """
+
+    trust_domain: str
+    anchors: Callable[[], TrustAnchors]
+    revocations: Callable[[], RevocationList]
+    now: Callable[[], datetime] = lambda: datetime.now(UTC)
+
+    def peer(self, client: str, certificate: bytes) -> bytes:
+        """Verify that a signing certificate is the named client's and return its public key.
+
+        Raises:
+            AuthenticationError: what `verify_certificate` raises, or CERTIFICATE_UNTRUSTED where
+                it is somebody else's; whoever put the certificate into the roster is at fault.
+        """
+        certified = verify_certificate(
+            certificate, self.anchors(), self.revocations(), self.now(), Purpose.SIGNING
+        )
+        self._check_name(certified, Role.CLIENT, client)
+        return certified.public_key
+
+    def check_model(self, model: SignedModel) -> None:
+        """Verify who signed a model version, and the signature.
+
+        The certificate must have been valid when the version was made: versions outlive the day
+        for which a certificate lasts. Revocation counts whenever it happened.
+
+        Raises:
+            AuthenticationError: what `verify_certificate` raises, or CERTIFICATE_UNTRUSTED.
+            IntegrityError: MODEL_SIGNATURE_REJECTED.
+        """
+        made = datetime.fromtimestamp(model.version.create_time_ns / 1e9, UTC)
+        now = self.now()
+        if made > now + _CLOCK_SKEW:
+            raise AuthenticationError(
+                "CERTIFICATE_EXPIRED",
+                f"{model.version.name} says it was made in the future; compare the clocks",
+            )
+        certified = verify_certificate(
+            model.certificate, self.anchors(), None, min(made, now), Purpose.SIGNING
+        )
+        revocations = self.revocations()
+        revocations.check_fresh(now)
+        if certified.serial in revocations.serials:
+            raise AuthenticationError(
+                "CERTIFICATE_REVOKED",
+                f"the certificate that signed {model.version.name} was revoked; do not use the "
+                "model, and ask the operator",
+                culprit=certified.spiffe_id.id,
+            )
+        self._check_name(certified, Role.AGGREGATOR, None)
+        model.version.verify(certified.public_key, model.signature)
+
+    def _check_name(self, certified: Certified, role: Role, name: str | None) -> None:
+        found = certified.spiffe_id
+        if (
+            found.trust_domain != self.trust_domain
+            or found.role is not role
+            or (name is not None and found.id != name)
+        ):
+            raise AuthenticationError(
+                "CERTIFICATE_UNTRUSTED",
+                f"a certificate of {found} was shown for {role.value} {name or ''} of "
+                f"{self.trust_domain}",
+                culprit=found.id,
+            )
