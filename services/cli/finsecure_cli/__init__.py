@@ -1,0 +1,1 @@
+"""The command `finsecure`: it reaches the services over the wire or starts them as processes."""

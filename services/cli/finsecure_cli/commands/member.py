@@ -1,0 +1,151 @@
+"""`finsecure member`: who may enrol, and who is out."""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from finsecure_crypto.errors import ConfigurationError, StateError
+
+from finsecure_cli.commands.options import ConfigOption, with_services
+from finsecure_cli.output import JsonOption, print_json, print_table, short_name, short_time
+from finsecure_cli.settings import DEFAULT_FILE, load_operator
+
+app = typer.Typer(no_args_is_help=True, help="Say who may enrol, and who is out.")
+
+
+class MemberKind(StrEnum):
+    """What a member is."""
+
+    CLIENT = "client"
+    AGGREGATOR = "aggregator"
+    OPERATOR = "operator"
+
+
+MemberArgument = Annotated[str, typer.Argument(help="Id of the member, such as bank-a.")]
+KindOption = Annotated[MemberKind, typer.Option("--role", help="What the member is.")]
+KeyFileOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--key-file",
+        help="Write the API key into this new file (mode 0600) instead of printing it.",
+    ),
+]
+
+
+def member_name(federation: str, kind: MemberKind, member: str) -> str:
+    """Return the resource name of a member."""
+    if kind is MemberKind.OPERATOR:
+        return f"operators/{member}"
+    return f"federations/{federation}/{kind.value}s/{member}"
+
+
+@app.command(epilog="Example: finsecure member add bank-a --key-file bank-a.key")
+def add(
+    member: MemberArgument,
+    role: KindOption = MemberKind.CLIENT,
+    display_name: Annotated[str, typer.Option(help="Name for people.")] = "",
+    key_file: KeyFileOption = None,
+    json: JsonOption = False,
+    config: ConfigOption = DEFAULT_FILE,
+) -> None:
+    """Register a member and show its API key, this once.
+
+    Hand the key and the root certificate to the member on a trusted way; it enrols with them.
+    """
+    name = member_name(load_operator(config).federation, role, member)
+    _check_new(key_file)
+    made, api_key = with_services(
+        config, lambda services: services.create_member(name, display_name)
+    )
+    _hand_out(api_key, key_file, json, made)
+
+
+@app.command(epilog="Example: finsecure member key bank-a --key-file bank-a.key")
+def key(
+    member: MemberArgument,
+    role: KindOption = MemberKind.CLIENT,
+    key_file: KeyFileOption = None,
+    json: JsonOption = False,
+    config: ConfigOption = DEFAULT_FILE,
+) -> None:
+    """Issue a new API key to a member; its older unused ones become void."""
+    name = member_name(load_operator(config).federation, role, member)
+    _check_new(key_file)
+    api_key = with_services(config, lambda services: services.issue_api_key(name))
+    _hand_out(api_key, key_file, json, {"name": name})
+
+
+@app.command("list", epilog="Example: finsecure member list --json | jq -r '.[].name'")
+def list_(
+    operators: Annotated[
+        bool, typer.Option("--operators", help="List the operators instead.")
+    ] = False,
+    json: JsonOption = False,
+    config: ConfigOption = DEFAULT_FILE,
+) -> None:
+    """List the members of the federation."""
+    found = with_services(
+        config, lambda services: services.list_members("" if operators else services.federation)
+    )
+    if json:
+        print_json(found)
+        return
+    print_table(
+        ("member", "role", "state", "SPIFFE ID", "registered"),
+        [
+            (
+                short_name(item),
+                item["role"],
+                item["state"],
+                item["spiffe_id"],
+                short_time(item, "create_time"),
+            )
+            for item in found
+        ],
+        empty="There is no member yet: finsecure member add ID",
+    )
+
+
+@app.command(epilog="Example: finsecure member revoke bank-a --reason 'left the federation'")
+def revoke(
+    member: MemberArgument,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")],
+    role: KindOption = MemberKind.CLIENT,
+    json: JsonOption = False,
+    config: ConfigOption = DEFAULT_FILE,
+) -> None:
+    """Put a member out: certificates revoked at once, API keys void. There is no way back."""
+    name = member_name(load_operator(config).federation, role, member)
+    gone = with_services(config, lambda services: services.revoke_member(name, reason))
+    if json:
+        print_json(gone)
+    else:
+        typer.echo(f"{name} is revoked")
+
+
+def _check_new(key_file: Path | None) -> None:
+    if key_file is not None and key_file.exists():
+        raise ConfigurationError(
+            "FILE_EXISTS", f"{key_file} exists; name a new file for the API key"
+        )
+
+
+def _hand_out(api_key: str, key_file: Path | None, json: bool, made: dict[str, object]) -> None:
+    if not api_key:
+        raise StateError(
+            "API_KEY_SHOWN_BEFORE",
+            "the API key was shown before; issue a new one with `finsecure member key`",
+        )
+    if key_file is not None:
+        descriptor = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        with os.fdopen(descriptor, "w") as stream:
+            stream.write(f"{api_key}\n")
+    if json:
+        shown = {"api_key_file": str(key_file)} if key_file else {"api_key": api_key}
+        print_json({**made, **shown})
+    elif key_file is not None:
+        typer.echo(f"{made['name']}: the API key is in {key_file}")
+    else:
+        typer.echo(api_key)

@@ -1,0 +1,40 @@
+"""The command `finsecure`: wires the commands together."""
+
+import typer
+
+from finsecure_cli.commands import client, federation, member, model, operator, round, task
+from finsecure_cli.commands.demo import demo
+from finsecure_cli.commands.up import init, up
+from finsecure_cli.exit_codes import run
+
+app = typer.Typer(
+    name="finsecure",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["--help", "-h"]},
+    help="Train one model among organisations that may not show each other their data.",
+    epilog="Exit status: 0 done; 1 failed; 2 wrong usage, file or configuration; 3 not "
+    "authenticated or not allowed; 4 not found; 5 unavailable, try again later.",
+)
+app.command(
+    epilog="Example: finsecure init lending --federation lending --clients bank-a,bank-b,bank-c"
+)(init)
+app.command(epilog="Example: finsecure up lending --with-clients")(up)
+app.add_typer(federation.app, name="federation")
+app.add_typer(member.app, name="member")
+app.add_typer(operator.app, name="operator")
+app.add_typer(client.app, name="client")
+app.add_typer(task.app, name="task")
+app.add_typer(round.app, name="round")
+app.add_typer(model.app, name="model")
+app.command(epilog="Example: finsecure demo --out demo-out --rounds 20")(demo)
+
+
+def main() -> None:
+    """Run the command line."""
+    run(app)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,41 @@
+"""The operator's configuration file, `operator.toml`."""
+
+from pathlib import Path
+from typing import Annotated
+
+from finsecure_rpc.config import RelativePath, Settings, load
+from pydantic import Field
+
+from finsecure_cli.task_file import Identifier
+
+DEFAULT_FILE = Path("operator.toml")
+Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$")]
+
+
+class OperatorSettings(Settings):
+    """Where the services are and who the operator is.
+
+    Attributes:
+        federation: federation that commands are about.
+        identity_dir: folder of the operator's keys and certificates.
+        root: the pinned root certificate, as given out of band.
+        keyservice: address of the key service.
+        keyservice_enrol: address of its enrolment listener.
+        aggregator: address of the federation's aggregator.
+    """
+
+    federation: Identifier
+    identity_dir: RelativePath
+    root: RelativePath
+    keyservice: Address
+    keyservice_enrol: Address
+    aggregator: Address
+
+
+def load_operator(path: Path) -> OperatorSettings:
+    """Read an operator's configuration.
+
+    Raises:
+        ConfigurationError: CONFIG_MISSING, CONFIG_INVALID; its owner's fault.
+    """
+    return load(path, OperatorSettings)

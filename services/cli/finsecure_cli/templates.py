@@ -1,0 +1,219 @@
+"""The configuration files that `finsecure init` writes, commented; tests parse each strictly."""
+
+from dataclasses import dataclass
+from string import Template
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a federation's configuration files have to agree on.
+
+    Attributes:
+        federation: id of the federation.
+        domain: domain of the key service; identities end in it.
+        clients: ids of the clients.
+        host: host name or address that all services listen on and are reached at.
+        keyservice_port: of the key service, for enrolled members.
+        enrol_port: of the key service, for enrolment.
+        aggregator_port: of the aggregator.
+    """
+
+    federation: str
+    domain: str
+    clients: tuple[str, ...]
+    host: str
+    keyservice_port: int
+    enrol_port: int
+    aggregator_port: int
+
+    def files(self) -> dict[str, str]:
+        """Return the text of each file by its path below the federation's folder."""
+        values = {
+            "federation": self.federation,
+            "domain": self.domain,
+            "keyservice": f"{self.host}:{self.keyservice_port}",
+            "keyservice_enrol": f"{self.host}:{self.enrol_port}",
+            "aggregator": f"{self.host}:{self.aggregator_port}",
+            "minimum": str(max(2, min(len(self.clients) - 1, 10))),
+            "maximum": str(max(2, len(self.clients))),
+        }
+        files = {
+            "keyservice.toml": KEYSERVICE,
+            "aggregator.toml": AGGREGATOR,
+            "operator.toml": OPERATOR,
+            "task.toml": TASK,
+        }
+        texts = {name: Template(text).substitute(values) for name, text in files.items()}
+        for client in self.clients:
+            texts[f"clients/{client}.toml"] = Template(CLIENT).substitute(values, client=client)
+        return texts
+
+
+KEYSERVICE = """\
+# The key service of this federation. Unknown keys are errors; paths count from this file.
+
+# Identities end in this domain: spiffe://$federation.$domain/client/...
+# It is written into the root certificate and cannot be changed afterwards.
+domain = "$domain"
+# Where enrolled members connect, with their certificates (mutual TLS).
+listen = "$keyservice"
+# Where newcomers spend their API keys; only the server proves itself there.
+enrol_listen = "$keyservice_enrol"
+# The authority's keys and certificates, and the register of members: private, to be backed up.
+state_dir = "keyservice"
+database = "keyservice/keyservice.db"
+# Members renew their certificates at half of this.
+certificate_lifetime_h = 24
+"""
+
+AGGREGATOR = """\
+# The aggregator of this federation. Unknown keys are errors; paths count from this file.
+
+federation = "$federation"
+# The aggregator's own keys and certificates; `finsecure-aggregator enrol` makes the folder.
+identity_dir = "aggregator/identity"
+# Root certificate of the key service: decides whom to believe.
+root = "root.pem"
+keyservice = "$keyservice"
+keyservice_enrol = "$keyservice_enrol"
+# Where clients and operators connect.
+listen = "$aggregator"
+# The log of accepted messages and, beside it, masked inputs and models: to be backed up.
+database = "sqlite:///aggregator/aggregator.db"
+blob_dir = "aggregator/blobs"
+"""
+
+OPERATOR = """\
+# What `finsecure` needs to administer this federation (option --config, or FINSECURE_CONFIG).
+
+federation = "$federation"
+# The operator's own keys and certificates; `finsecure operator enrol` makes the folder.
+identity_dir = "operator"
+# Root certificate of the key service: decides whom to believe.
+root = "root.pem"
+keyservice = "$keyservice"
+keyservice_enrol = "$keyservice_enrol"
+aggregator = "$aggregator"
+"""
+
+CLIENT = """\
+# The client daemon of $client. Everything here is the party's own decision; no server sets it.
+# Unknown keys are errors; paths count from this file.
+
+[client]
+federation = "$federation"
+# The party's keys and certificates; `finsecure client enrol` makes the folder.
+identity_dir = "$client/identity"
+# Root certificate of the key service, from a trusted hand: decides whom to believe.
+root = "../root.pem"
+keyservice = "$keyservice"
+keyservice_enrol = "$keyservice_enrol"
+aggregator = "$aggregator"
+# Downloaded models and the revocation list.
+state_dir = "$client/state"
+# Seconds between two looks for new tasks.
+poll_interval_s = 2.0
+
+[data]
+# The party's table (.csv, .csv.gz or .parquet). It never leaves this machine.
+path = "../data/$client.csv"
+# Share of the rows that is kept for measuring the global model instead of training on it.
+validation_fraction = 0.1
+seed = 0
+
+[trainer]
+kind = "torch"
+# Model code that a task may ask for. It is imported from python_path and never travels: read it
+# before you allow it.
+models = ["model:build"]
+python_path = ["../models"]
+# Federated averaging was made for plain stochastic gradient descent; adamw is the other choice.
+optimizer = "sgd"
+
+[policy]
+# Tasks to take part in, by pattern.
+tasks = ["*"]
+# Fewest clients among whom the party's update is hidden, and fewest shares that rebuild a secret.
+minimum_cohort = 3
+minimum_threshold = 3
+# The aggregator may be malicious and still learns nothing but the sum.
+minimum_profile = "active"
+
+[egress]
+# Where it is written down what leaves this machine: `finsecure client egress` shows it.
+manifest = "$client/egress.jsonl"
+"""
+
+TASK = """\
+# A training task. Adapt it to your data, then: finsecure task create task.toml
+# Unknown keys are errors. All of it is public within the federation and never changes.
+
+name = "first-task"
+rounds = 20
+# Seconds from the start of one round to the start of the next, such as 86400 for one a day.
+# Without it the next round starts at once.
+# interval_s = 86400
+
+[model]
+# Code of the model, `module:function`; each client must have it and allow it.
+factory = "model:build"
+
+[features]
+# Column with the outcome, and its value that counts as positive.
+label = "outcome"
+positive_value = "1"
+# Means and variances are computed in a first round, under the mask.
+standardise = true
+# In the order in which the model sees them: numbers within public bounds, and lists of values.
+columns = [
+  { column = "amount", minimum = 0, maximum = 10000, logarithmic = true },
+  { column = "channel", values = ["card", "online", "branch"] },
+]
+
+[training]
+epochs = 1
+batch_size = 64
+learning_rate = 0.1
+weight_decay = 0.001
+# Weight of a positive example in the loss; about negatives divided by positives, or less.
+positive_weight = 10.0
+# Pull towards the global model (FedProx); 0 turns it off.
+proximal = 0.0
+
+[cohort]
+# Fewest clients whose updates may be summed, and most that are chosen for a round.
+minimum = $minimum
+maximum = $maximum
+# Most examples that count as a client's weight, so that none dominates.
+weight_cap = 2000
+
+[security]
+# active: holds against a cheating aggregator; semi_honest: against a curious one only.
+profile = "active"
+
+[encoding]
+# An update is clipped to clip_norm, its coordinates to clip_value, and rounded to value_bits.
+value_bits = 16
+clip_norm = 2.0
+clip_value = 0.5
+# Bins of the summed score histogram, for the AUC; 0 turns it off.
+score_bins = 64
+
+[server_optimizer]
+# average (plain federated averaging), momentum or adam.
+kind = "average"
+learning_rate = 1.0
+
+# Ends the task when the global loss has settled.
+# [convergence]
+# patience = 10
+# minimum_decrease = 0.001
+
+[deadlines]
+# How long each phase of a round waits for its slowest client.
+advertise_keys_s = 30
+share_keys_s = 30
+submit_input_s = 600
+confirm_survivors_s = 30
+reveal_shares_s = 30
+"""

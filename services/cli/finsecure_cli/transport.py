@@ -1,0 +1,342 @@
+"""An operator's calls to the services; answers come back as documents (see `convert.document`)."""
+
+import hashlib
+import uuid
+import zlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import aclosing
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Any, Self
+
+import grpc
+from finsecure.aggregation.v1 import (
+    models_pb2,
+    models_pb2_grpc,
+    tasks_pb2,
+    tasks_pb2_grpc,
+)
+from finsecure.keyservice.v1 import (
+    certificates_pb2,
+    certificates_pb2_grpc,
+    members_pb2,
+    members_pb2_grpc,
+)
+from finsecure_crypto.certificates import RevocationList, Role, SpiffeId, TrustAnchors
+from finsecure_crypto.errors import IntegrityError
+from finsecure_rpc.call import call, stream
+from finsecure_rpc.channel import open_channel
+from finsecure_rpc.identity_store import IdentityStore
+
+from finsecure_cli.convert import Document, document, task_spec
+from finsecure_cli.settings import OperatorSettings
+from finsecure_cli.task_file import TaskFile
+
+_CHUNK_BYTES = 1 << 20
+_PAGE = 500
+_CALL_S = 15.0
+_TRANSFER_S = 600.0
+_WATCH_S = 3600.0
+
+
+class Services:
+    """Connections to the key service and to the aggregator of one federation.
+
+    Args:
+        settings: the operator's configuration.
+        wait_for_ready: whether calls wait for a service that is still starting.
+    """
+
+    def __init__(self, settings: OperatorSettings, *, wait_for_ready: bool = False) -> None:
+        self._settings = settings
+        self._wait = wait_for_ready
+        self._identity = IdentityStore(settings.identity_dir).current()
+        self._channels: dict[Role, grpc.aio.Channel] = {}
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for channel in self._channels.values():
+            await channel.close()
+
+    @property
+    def federation(self) -> str:
+        """Resource name of the federation that the configuration names."""
+        return f"federations/{self._settings.federation}"
+
+    @property
+    def trust_domain(self) -> str:
+        """SPIFFE trust domain of that federation."""
+        return f"{self._settings.federation}.{self._identity.spiffe_id.trust_domain}"
+
+    @property
+    def anchors(self) -> TrustAnchors:
+        """The authorities that the operator's identity believes."""
+        return self._identity.anchors
+
+    # Key service
+
+    async def create_federation(self, federation: str, display_name: str) -> Document:
+        """Open a federation."""
+        request = members_pb2.CreateFederationRequest(
+            federation=members_pb2.Federation(
+                name=f"federations/{federation}", display_name=display_name
+            ),
+            request_id=str(uuid.uuid4()),
+        )
+        answer = await self._keys(
+            members_pb2_grpc.FederationServiceStub, "CreateFederation", request
+        )
+        return document(answer.federation)
+
+    async def list_federations(self) -> list[Document]:
+        """List all federations."""
+        return await self._pages(
+            lambda token: self._keys(
+                members_pb2_grpc.FederationServiceStub,
+                "ListFederations",
+                members_pb2.ListFederationsRequest(page_size=_PAGE, page_token=token),
+            ),
+            "federations",
+        )
+
+    async def create_member(self, name: str, display_name: str) -> tuple[Document, str]:
+        """Register a member; returns it and its API key, which is shown this once."""
+        request = members_pb2.CreateMemberRequest(
+            member=members_pb2.Member(name=name, display_name=display_name),
+            request_id=str(uuid.uuid4()),
+        )
+        answer = await self._keys(members_pb2_grpc.MemberServiceStub, "CreateMember", request)
+        return document(answer.member), answer.api_key
+
+    async def list_members(self, parent: str) -> list[Document]:
+        """List the members of `federations/{id}`, or the operators (empty parent)."""
+        return await self._pages(
+            lambda token: self._keys(
+                members_pb2_grpc.MemberServiceStub,
+                "ListMembers",
+                members_pb2.ListMembersRequest(parent=parent, page_size=_PAGE, page_token=token),
+            ),
+            "members",
+        )
+
+    async def revoke_member(self, name: str, reason: str) -> Document:
+        """End a membership."""
+        request = members_pb2.RevokeMemberRequest(
+            name=name, reason=reason, request_id=str(uuid.uuid4())
+        )
+        answer = await self._keys(members_pb2_grpc.MemberServiceStub, "RevokeMember", request)
+        return document(answer.member)
+
+    async def issue_api_key(self, name: str) -> str:
+        """Void a member's unused API keys and return a new one."""
+        request = members_pb2.IssueApiKeyRequest(name=name, request_id=str(uuid.uuid4()))
+        answer = await self._keys(members_pb2_grpc.MemberServiceStub, "IssueApiKey", request)
+        return str(answer.api_key)
+
+    async def revocations(self) -> RevocationList:
+        """Fetch the newest revocation list and verify it.
+
+        Raises:
+            AuthenticationError: the list is not signed by the authorities, or is stale.
+        """
+        answer = await self._keys(
+            certificates_pb2_grpc.CertificateServiceStub,
+            "GetRevocationList",
+            certificates_pb2.GetRevocationListRequest(),
+        )
+        now = datetime.now(UTC)
+        revocations = RevocationList.parse(answer.crl, self.anchors, now)
+        revocations.check_fresh(now)
+        return revocations
+
+    # Aggregator: tasks and rounds
+
+    async def create_task(
+        self, task: TaskFile, tensors: Sequence[tuple[str, tuple[int, ...]]]
+    ) -> Document:
+        """Register a task; it then waits for its initial model."""
+        request = tasks_pb2.CreateTaskRequest(
+            task=tasks_pb2.Task(
+                name=f"{self.federation}/tasks/{task.name}", spec=task_spec(task, tensors)
+            ),
+            request_id=str(uuid.uuid4()),
+        )
+        answer = await self._tasks("CreateTask", request)
+        return document(answer.task)
+
+    async def list_tasks(self) -> list[Document]:
+        """List the federation's tasks."""
+        return await self._pages(
+            lambda token: self._tasks(
+                "ListTasks",
+                tasks_pb2.ListTasksRequest(
+                    parent=self.federation, page_size=_PAGE, page_token=token
+                ),
+            ),
+            "tasks",
+        )
+
+    async def get_task(self, task: str) -> Document:
+        """Read a task, by its id."""
+        answer = await self._tasks("GetTask", tasks_pb2.GetTaskRequest(name=self._task(task)))
+        return document(answer.task)
+
+    async def cancel_task(self, task: str) -> Document:
+        """End a task."""
+        request = tasks_pb2.CancelTaskRequest(name=self._task(task), request_id=str(uuid.uuid4()))
+        answer = await self._tasks("CancelTask", request)
+        return document(answer.task)
+
+    async def watch_task(self, task: str) -> AsyncIterator[tuple[Document, Document | None]]:
+        """Yield the task with its running or last round whenever it changes, until it ends."""
+        stub: Any = tasks_pb2_grpc.TaskServiceStub(self._channel(Role.AGGREGATOR))
+        request = tasks_pb2.WatchTaskRequest(name=self._task(task))
+        answers = stream(stub.WatchTask, request, deadline_s=_WATCH_S, wait_for_ready=self._wait)
+        async with aclosing(answers):
+            async for answer in answers:
+                round_ = document(answer.round) if answer.HasField("round") else None
+                yield document(answer.task), round_
+
+    async def get_round(self, task: str, round_: str) -> Document:
+        """Read a round, by the task's id and the round's `{number}-{attempt}`."""
+        stub: Any = tasks_pb2_grpc.RoundServiceStub(self._channel(Role.AGGREGATOR))
+        request = tasks_pb2.GetRoundRequest(name=f"{self._task(task)}/rounds/{round_}")
+        return document((await self._call(stub.GetRound, request)).round)
+
+    async def list_rounds(self, task: str) -> list[Document]:
+        """List a task's rounds, oldest first."""
+        stub: Any = tasks_pb2_grpc.RoundServiceStub(self._channel(Role.AGGREGATOR))
+        return await self._pages(
+            lambda token: self._call(
+                stub.ListRounds,
+                tasks_pb2.ListRoundsRequest(
+                    parent=self._task(task), page_size=_PAGE, page_token=token
+                ),
+            ),
+            "rounds",
+        )
+
+    # Aggregator: models
+
+    async def get_model(self, task: str, version: str) -> Document:
+        """Read the signed description of a version: its number, or `latest`."""
+        request = models_pb2.GetModelRequest(name=f"{self._task(task)}/models/{version}")
+        return document((await self._models("GetModel", request)).model)
+
+    async def list_models(self, task: str) -> list[Document]:
+        """List a task's model versions, oldest first."""
+        return await self._pages(
+            lambda token: self._models(
+                "ListModels",
+                models_pb2.ListModelsRequest(
+                    parent=self._task(task), page_size=_PAGE, page_token=token
+                ),
+            ),
+            "models",
+        )
+
+    async def upload_model(self, task: str, content: bytes) -> Document:
+        """Upload a task's initial model, the bytes of a safetensors file."""
+        stub: Any = models_pb2_grpc.ModelServiceStub(self._channel(Role.AGGREGATOR))
+        answer = await call(
+            stub.UploadInitialModel,
+            _upload(self._task(task), content),
+            deadline_s=_TRANSFER_S,
+            address=self._settings.aggregator,
+            wait_for_ready=self._wait,
+        )
+        return document(answer.model)
+
+    async def download_model(self, model: Document) -> bytes:
+        """Fetch the file of a version, described by `get_model` or `list_models`.
+
+        Raises:
+            IntegrityError: CHUNK_REJECTED, MODEL_DIGEST_MISMATCH; the aggregator's fault.
+        """
+        stub: Any = models_pb2_grpc.ModelServiceStub(self._channel(Role.AGGREGATOR))
+        request = models_pb2.DownloadModelRequest(name=model["name"])
+        content = bytearray()
+        answers = stream(
+            stub.DownloadModel, request, deadline_s=_TRANSFER_S, wait_for_ready=self._wait
+        )
+        async with aclosing(answers):
+            async for answer in answers:
+                chunk = answer.chunk
+                if (
+                    chunk.offset != len(content)
+                    or zlib.crc32(chunk.content) != chunk.crc32
+                    or len(content) + len(chunk.content) > model["size_bytes"]
+                ):
+                    raise IntegrityError(
+                        "CHUNK_REJECTED",
+                        f"a piece of {model['name']} arrived damaged; download it again",
+                    )
+                content += chunk.content
+        if hashlib.sha256(content).hexdigest() != model["sha256"]:
+            raise IntegrityError(
+                "MODEL_DIGEST_MISMATCH",
+                f"{model['name']} does not have the SHA-256 of its description; download it "
+                "again, and ask the operator of the aggregator if that does not help",
+            )
+        return bytes(content)
+
+    def _task(self, task: str) -> str:
+        return task if "/" in task else f"{self.federation}/tasks/{task}"
+
+    async def _keys(
+        self, stub: Callable[[grpc.aio.Channel], Any], method: str, request: Any
+    ) -> Any:
+        return await self._call(getattr(stub(self._channel(Role.KEYSERVICE)), method), request)
+
+    async def _tasks(self, method: str, request: Any) -> Any:
+        stub = tasks_pb2_grpc.TaskServiceStub(self._channel(Role.AGGREGATOR))
+        return await self._call(getattr(stub, method), request)
+
+    async def _models(self, method: str, request: Any) -> Any:
+        stub = models_pb2_grpc.ModelServiceStub(self._channel(Role.AGGREGATOR))
+        return await self._call(getattr(stub, method), request)
+
+    async def _call(self, method: Any, request: Any) -> Any:
+        return await call(method, request, deadline_s=_CALL_S, wait_for_ready=self._wait)
+
+    async def _pages(self, fetch: Callable[[str], Any], field: str) -> list[Document]:
+        documents: list[Document] = []
+        token = ""
+        while True:
+            answer = await fetch(token)
+            documents += [document(item) for item in getattr(answer, field)]
+            token = answer.next_page_token
+            if not token:
+                return documents
+
+    def _channel(self, role: Role) -> grpc.aio.Channel:
+        if role not in self._channels:
+            domain = self._identity.spiffe_id.trust_domain
+            if role is Role.AGGREGATOR:
+                address, trust_domain = self._settings.aggregator, self.trust_domain
+            else:
+                address, trust_domain = self._settings.keyservice, domain
+            # Identity over location: the certificate has to be for this name, wherever it is.
+            expected = SpiffeId(trust_domain, role, "main").server_name
+            self._channels[role] = open_channel(address, self._identity, expected)
+        return self._channels[role]
+
+
+async def _upload(task: str, content: bytes) -> AsyncIterator[models_pb2.UploadInitialModelRequest]:
+    yield models_pb2.UploadInitialModelRequest(
+        upload=models_pb2.ModelUpload(
+            task=task, size_bytes=len(content), sha256=hashlib.sha256(content).digest()
+        )
+    )
+    for offset in range(0, len(content), _CHUNK_BYTES):
+        piece = content[offset : offset + _CHUNK_BYTES]
+        yield models_pb2.UploadInitialModelRequest(
+            chunk=models_pb2.Chunk(offset=offset, content=piece, crc32=zlib.crc32(piece))
+        )
