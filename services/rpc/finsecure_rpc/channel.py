@@ -110,7 +110,11 @@ def open_channel(
 
 
 def open_anonymous_channel(
-    address: str, root_pem: bytes, target_name: str | None = None
+    address: str,
+    root_pem: bytes,
+    target_name: str | None = None,
+    *,
+    on_send: OnSend | None = None,
 ) -> grpc.aio.Channel:
     """Open a channel without a client certificate, to the listener for enrolment.
 
@@ -120,11 +124,12 @@ def open_anonymous_channel(
         roots = x509.load_pem_x509_certificates(root_pem)
         anchors = TrustAnchors(tuple(root.public_bytes(Encoding.DER) for root in roots), ())
         target_name = f"{Role.KEYSERVICE.value}.{anchors.domain}"
-    return grpc.aio.secure_channel(
+    channel = grpc.aio.secure_channel(
         address,
         grpc.ssl_channel_credentials(root_certificates=root_pem),
         options=_options(target_name),
     )
+    return channel if on_send is None else _ObservedChannel(channel, on_send)
 
 
 class _ObservedChannel(grpc.aio.Channel):

@@ -23,7 +23,7 @@ from finsecure_crypto.signing import SigningKey
 
 from finsecure_rpc.authenticator import utc_now
 from finsecure_rpc.call import call
-from finsecure_rpc.channel import open_anonymous_channel
+from finsecure_rpc.channel import OnSend, open_anonymous_channel
 from finsecure_rpc.durable import sync_folder, write_file
 from finsecure_rpc.identity_store import Credentials, Identity, IdentityStore
 from finsecure_rpc.requests import NewKeys, new_keys
@@ -36,6 +36,7 @@ async def enrol(
     folder: Path,
     *,
     deadline_s: float = 30.0,
+    on_send: OnSend | None = None,
 ) -> Identity:
     """Spend an API key for the first certificates and write the identity folder.
 
@@ -45,6 +46,7 @@ async def enrol(
         api_key: `fs_…`, without surrounding white space.
         folder: identity folder; must not hold an identity yet.
         deadline_s: for the call.
+        on_send: sees the outgoing message first.
 
     Raises:
         ConflictError: IDENTITY_EXISTS when the folder holds an identity already.
@@ -60,7 +62,7 @@ async def enrol(
         )
     roots = pinned_roots(root_pem)
     keys = _pending_keys(folder / "pending")
-    async with open_anonymous_channel(address, root_pem) as channel:
+    async with open_anonymous_channel(address, root_pem, on_send=on_send) as channel:
         response = await call(
             certificates_pb2_grpc.EnrolmentServiceStub(channel).Enrol,
             certificates_pb2.EnrolRequest(

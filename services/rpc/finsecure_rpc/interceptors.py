@@ -87,7 +87,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         )
         generator = inspect.isasyncgenfunction(behaviour)
         if not (generator or inspect.iscoroutinefunction(behaviour)):
-            raise InternalError("HANDLER_NOT_ASYNC", f"The handler of {method} is not async.")
+            behaviour = _unimplemented  # generated bases are not async; nothing else may be
         checked = _checked_stream if handler.request_streaming else _checked
 
         async def unary_unary(request: Any, context: Context) -> Any:
@@ -167,6 +167,11 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             raise InvalidArgumentError(
                 "DEADLINE_TOO_LONG", f"The deadline of {method} is at most {most:g} seconds away."
             )
+
+
+async def _unimplemented(_: Any, context: Context) -> NoReturn:
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "This server does not have the method.")
+    raise AssertionError("unreachable: abort raises")
 
 
 def _checked(request: Message) -> Message:

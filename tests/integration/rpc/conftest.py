@@ -18,7 +18,7 @@ from finsecure.keyservice.v1 import certificates_pb2, certificates_pb2_grpc
 from finsecure_crypto.certificates import Role
 from finsecure_crypto.errors import NotFoundError
 from finsecure_rpc.authenticator import Authenticator
-from finsecure_rpc.channel import open_anonymous_channel, open_channel
+from finsecure_rpc.channel import open_anonymous_channel
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.credentials import server_credentials
 from finsecure_rpc.identity_store import IdentityStore
@@ -50,6 +50,7 @@ class Participation(participation_pb2_grpc.ParticipationServiceServicer):
     def __init__(self) -> None:
         self.open = 0
         self.uploads: list[int] = []
+        self.received = asyncio.Event()
 
     async def Watch(self, request, context):  # noqa: N802
         self.open += 1
@@ -73,6 +74,7 @@ class Participation(participation_pb2_grpc.ParticipationServiceServicer):
         async for request in request_iterator:
             total += len(request.chunk.content)
             self.uploads.append(total)
+            self.received.set()
         return participation_pb2.SubmitMaskedInputResponse(committed_bytes=total)
 
 
@@ -115,29 +117,14 @@ class Toy:
 
     def connect(self, store: IdentityStore | None = None, on_send=None) -> Connection:
         connection = Connection(
-            self.address, store or self.store(), Role.AGGREGATOR, on_send=on_send
+            self.address,
+            store or self.store(),
+            Role.AGGREGATOR,
+            federation="lending",
+            on_send=on_send,
         )
         self.connections.append(connection)
         return connection
-
-    def stranger(self, federation: str) -> Connection:
-        connection = _NamedConnection(self.address, self.store(federation=federation))
-        self.connections.append(connection)
-        return connection
-
-
-class _NamedConnection(Connection):
-    """Calls the toy server with an identity of another federation."""
-
-    def __init__(self, address: str, store: IdentityStore) -> None:
-        super().__init__(address, store, Role.AGGREGATOR)
-        self._store = store
-
-    def channel(self) -> grpc.aio.Channel:
-        if self._channel is None:
-            target = "aggregator.lending.finsecure.internal"
-            self._channel = (1, open_channel(self.address, self._store.current(), target))
-        return self._channel[1]
 
 
 @asynccontextmanager
