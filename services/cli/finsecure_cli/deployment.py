@@ -62,8 +62,7 @@ class Deployment:
         if not (state / "root.pem").exists():
             config = self.folder / "keyservice.toml"
             await run_command(
-                ["finsecure-keyservice", "init", "--config", str(config)]
-                + ["--operator", OPERATOR_ID]
+                ["finsecure-keyservice", "init", "--operator", OPERATOR_ID, "--config", str(config)]
             )
         if not (self.folder / "root.pem").exists():
             shutil.copy(state / "root.pem", self.folder / "root.pem")
@@ -77,10 +76,9 @@ class Deployment:
         key_file = self._keyservice_state / f"operator-{OPERATOR_ID}.api-key"
         if not key_file.exists():
             # The first key was lost. Whoever owns the key service's files may make another.
-            await run_command(
-                ["finsecure-keyservice", "operator-key", "--operator", OPERATOR_ID]
-                + ["--config", str(self.folder / "keyservice.toml"), "--output", str(key_file)]
-            )
+            config = str(self.folder / "keyservice.toml")
+            command = ["finsecure-keyservice", "operator-key", "--operator", OPERATOR_ID]
+            await run_command([*command, "--config", config, "--output", str(key_file)])
         await enrol_operator(settings, read_api_key(key_file))
         key_file.unlink()
 

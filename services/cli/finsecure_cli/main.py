@@ -2,7 +2,7 @@
 
 import typer
 
-from finsecure_cli.commands import client, federation, member, model, operator, round, task
+from finsecure_cli.commands import client, federation, member, model, operator, rounds, task
 from finsecure_cli.commands.demo import demo
 from finsecure_cli.commands.up import init, up
 from finsecure_cli.exit_codes import run
@@ -26,7 +26,7 @@ app.add_typer(member.app, name="member")
 app.add_typer(operator.app, name="operator")
 app.add_typer(client.app, name="client")
 app.add_typer(task.app, name="task")
-app.add_typer(round.app, name="round")
+app.add_typer(rounds.app, name="round")
 app.add_typer(model.app, name="model")
 app.command(epilog="Example: finsecure demo --out demo-out --rounds 20")(demo)
 

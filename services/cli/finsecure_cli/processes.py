@@ -1,6 +1,7 @@
 """Services as processes: find their commands, start them, wait for them, stop them."""
 
 import asyncio
+import contextlib
 import os
 import shutil
 import signal
@@ -150,9 +151,8 @@ class ServiceProcess:
         if self._process is None or not self.running:
             return
         self._process.send_signal(signal.SIGTERM)
-        deadline = asyncio.get_running_loop().time() + _STOP_S
-        while self.running and asyncio.get_running_loop().time() < deadline:
-            await asyncio.sleep(_POLL_S)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            await asyncio.to_thread(self._process.wait, _STOP_S)
         self.kill()
 
 

@@ -4,7 +4,6 @@ import hashlib
 import uuid
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import aclosing
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -63,7 +62,7 @@ class Services:
         trace: TracebackType | None,
     ) -> None:
         for channel in self._channels.values():
-            await channel.close()
+            await channel.close(None)
 
     @property
     def federation(self) -> str:
@@ -198,11 +197,11 @@ class Services:
         """Yield the task with its running or last round whenever it changes, until it ends."""
         stub: Any = tasks_pb2_grpc.TaskServiceStub(self._channel(Role.AGGREGATOR))
         request = tasks_pb2.WatchTaskRequest(name=self._task(task))
-        answers = stream(stub.WatchTask, request, deadline_s=_WATCH_S, wait_for_ready=self._wait)
-        async with aclosing(answers):
-            async for answer in answers:
-                round_ = document(answer.round) if answer.HasField("round") else None
-                yield document(answer.task), round_
+        async for answer in stream(
+            stub.WatchTask, request, deadline_s=_WATCH_S, wait_for_ready=self._wait
+        ):
+            round_ = document(answer.round) if answer.HasField("round") else None
+            yield document(answer.task), round_
 
     async def get_round(self, task: str, round_: str) -> Document:
         """Read a round, by the task's id and the round's `{number}-{attempt}`."""
@@ -263,22 +262,20 @@ class Services:
         stub: Any = models_pb2_grpc.ModelServiceStub(self._channel(Role.AGGREGATOR))
         request = models_pb2.DownloadModelRequest(name=model["name"])
         content = bytearray()
-        answers = stream(
+        async for answer in stream(
             stub.DownloadModel, request, deadline_s=_TRANSFER_S, wait_for_ready=self._wait
-        )
-        async with aclosing(answers):
-            async for answer in answers:
-                chunk = answer.chunk
-                if (
-                    chunk.offset != len(content)
-                    or zlib.crc32(chunk.content) != chunk.crc32
-                    or len(content) + len(chunk.content) > model["size_bytes"]
-                ):
-                    raise IntegrityError(
-                        "CHUNK_REJECTED",
-                        f"a piece of {model['name']} arrived damaged; download it again",
-                    )
-                content += chunk.content
+        ):
+            chunk = answer.chunk
+            if (
+                chunk.offset != len(content)
+                or zlib.crc32(chunk.content) != chunk.crc32
+                or len(content) + len(chunk.content) > model["size_bytes"]
+            ):
+                raise IntegrityError(
+                    "CHUNK_REJECTED",
+                    f"a piece of {model['name']} arrived damaged; download it again",
+                )
+            content += chunk.content
         if hashlib.sha256(content).hexdigest() != model["sha256"]:
             raise IntegrityError(
                 "MODEL_DIGEST_MISMATCH",

@@ -71,6 +71,7 @@ def download(
         raise InvalidArgumentError(
             "VERSION_MALFORMED", f"{version!r} is no version: give a number, latest, or all"
         )
+    out.mkdir(parents=True, exist_ok=True)
     written = with_services(config, lambda services: save_models(services, task, version, out))
     if json:
         print_json([{"file": str(path), **model} for path, model in written])
@@ -123,7 +124,7 @@ async def save_models(
         services: the connections.
         task: id of the task.
         version: a number, `latest` or `all`.
-        out: folder to write to.
+        out: folder to write to, which exists.
 
     Returns:
         Path and description of each file.
@@ -136,7 +137,6 @@ async def save_models(
     else:
         models = [await services.get_model(task, version)]
     verifier = await model_verifier(services)
-    out.mkdir(parents=True, exist_ok=True)
     written = []
     for model in models:
         content = await services.download_model(model)
