@@ -23,7 +23,7 @@ _PIECE_BITS = 11
 _PIECES = 3
 _EXACT_TERMS = 2**11
 
-# Rows of the table of differences held at once, in elements: 8 MiB.
+# Elements of a table of intermediate values that are held at once: 8 MiB.
 _TABLE_ELEMENTS = 2**20
 
 
@@ -104,18 +104,29 @@ def evaluate(coefficients: Elements, points: Elements) -> Elements:
     blocks = -(-terms // width)
     padded = np.zeros((rows, blocks * width), np.uint64)
     padded[:, :terms] = coefficients
+    padded = padded.reshape(rows * blocks, width)
 
+    values = np.empty((rows, points.size), np.uint64)
+    columns = max(1, _TABLE_ELEMENTS // max(1, rows * blocks))
+    for start in range(0, points.size, columns):
+        part = slice(start, start + columns)
+        values[:, part] = _evaluate(padded, blocks, points[part])
+    return values
+
+
+def _evaluate(chunks: Elements, blocks: int, points: Elements) -> Elements:
+    """Evaluates polynomials that are cut into chunks of coefficients, (r·blocks, width)."""
+    width = chunks.shape[1]
     powers = np.ones((width, points.size), np.uint64)
     for exponent in range(1, width):
         powers[exponent] = multiply(powers[exponent - 1], points)
     step = multiply(powers[-1], points)
 
-    partial = matmul(padded.reshape(rows * blocks, width), powers)
-    partial = partial.reshape(rows, blocks, points.size)
-    result = partial[:, -1]
+    partial = matmul(chunks, powers).reshape(-1, blocks, points.size)
+    value = partial[:, -1]
     for block in range(blocks - 2, -1, -1):
-        result = reduce(result * step + partial[:, block])
-    return result
+        value = reduce(value * step + partial[:, block])
+    return value
 
 
 def difference_products(points: Elements) -> Elements:

@@ -27,7 +27,7 @@ def encode(label: str, *parts: Part) -> bytes:
 
     Raises:
         InvalidArgumentError: `TRANSCRIPT_PART` for an empty or non-ASCII label, a negative
-            integer, or a part of another type; a defect of the caller.
+            integer, text that is not Unicode, or a part of another type; a defect of the caller.
     """
     if not label or not label.isascii():
         raise InvalidArgumentError("TRANSCRIPT_PART", "a transcript label is not empty ASCII text")
@@ -49,7 +49,12 @@ def _tagged(part: Part) -> bytes:
     if isinstance(part, bytes):
         return b"b" + _prefixed(part)
     if isinstance(part, str):
-        return b"s" + _prefixed(part.encode("utf-8"))
+        try:
+            return b"s" + _prefixed(part.encode("utf-8"))
+        except UnicodeEncodeError:
+            raise InvalidArgumentError(
+                "TRANSCRIPT_PART", "a transcript text holds a lone surrogate; it is not Unicode"
+            ) from None
     # bool is an int in Python; letting it pass would make True and 1 the same part.
     if isinstance(part, int) and not isinstance(part, bool) and part >= 0:
         return b"i" + _prefixed(part.to_bytes((part.bit_length() + 7) // 8, "big"))

@@ -63,7 +63,7 @@ def test_layouts_are_refused(case):
     assert caught.value.code == case["code"]
 
 
-@pytest.mark.parametrize("bound", [math.inf, math.nan])
+@pytest.mark.parametrize("bound", [math.inf, math.nan, -math.inf, 1e-300, 1e300])
 def test_bounds_are_finite(bound):
     with pytest.raises(InvalidArgumentError):
         RealSection("update", 1, bound, 8)

@@ -29,7 +29,7 @@ def test_vectors_are_what_the_generator_writes():
     assert content() == VECTORS
 
 
-@pytest.mark.parametrize("part", [-1, True, False, None, 1.0, bytearray(b"x"), [b"x"]])
+@pytest.mark.parametrize("part", [-1, True, False, None, 1.0, bytearray(b"x"), [b"x"], "\ud800"])
 def test_refuses_other_parts(part):
     with pytest.raises(InvalidArgumentError) as caught:
         transcript.encode("context", part)
