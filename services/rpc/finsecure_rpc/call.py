@@ -1,13 +1,13 @@
 """Calls with a deadline, and errors in the project's own vocabulary."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import Any, TypeVar, overload
 
 import grpc
 from finsecure_crypto.errors import AuthenticationError, FinSecureError, UnavailableError
 
-from finsecure_rpc.status import from_wire
+from finsecure_rpc.status import from_wire, printable
 
 Request = TypeVar("Request")
 Response = TypeVar("Response")
@@ -93,7 +93,7 @@ async def stream(
 
 async def _remember_failure(
     requests: AsyncIterator[Request], failures: list[Exception]
-) -> AsyncIterator[Request]:
+) -> AsyncGenerator[Request, None]:
     """Keep what the iterator raises: gRPC only logs it and cancels the call."""
     try:
         async for request in requests:
@@ -129,7 +129,9 @@ def _translated(error: grpc.aio.AioRpcError, address: str, deadline_s: float) ->
         )
     if error.code() is grpc.StatusCode.UNAVAILABLE:
         lower = details.lower()
-        if "certificate_verify_failed" in lower or "hostname verification" in lower:
+        if "hostname verification" in lower or (
+            "handshake failed" in lower and "certificate" in lower
+        ):
             return AuthenticationError(
                 "SERVER_UNTRUSTED",
                 f"The certificate of {where} is not that of the expected service below root.pem: "
@@ -137,7 +139,8 @@ def _translated(error: grpc.aio.AioRpcError, address: str, deadline_s: float) ->
             )
         return UnavailableError(
             "SERVICE_UNREACHABLE",
-            f"{where} cannot be reached ({answered.message[:300]}): see that the service runs, "
-            "and that address, network and own certificate are right; then try again.",
+            f"{where} cannot be reached ({printable(details)[:300]}): see that the service "
+            "runs, that address and network are right, and that it accepts the certificate of "
+            "this side; then try again.",
         )
     return answered

@@ -1,7 +1,7 @@
 """Channels to services: mutual TLS, identity over location, bounded messages, careful retries."""
 
 import json
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 import grpc
@@ -167,12 +167,20 @@ class _ObservedChannel(grpc.aio.Channel):
         return invoke
 
     def _streamed(self, method: str, inner: Any) -> Any:
-        async def observed(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
+        async def observed(
+            requests: AsyncGenerator[Message, None],
+        ) -> AsyncGenerator[Message, None]:
             async for request in requests:
-                self._on_send(method, request)
+                try:
+                    self._on_send(method, request)
+                except Exception as error:
+                    # gRPC would only log it; thrown to where the message came from, it reaches
+                    # whoever makes the call.
+                    await requests.athrow(error)
+                    raise
                 yield request
 
-        def invoke(request_iterator: AsyncIterator[Message], **options: Any) -> Any:
+        def invoke(request_iterator: AsyncGenerator[Message, None], **options: Any) -> Any:
             return inner(observed(request_iterator), **options)
 
         return invoke

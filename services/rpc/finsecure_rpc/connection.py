@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from datetime import datetime
 from typing import Any, TypeVar
 
 import grpc
 from finsecure_crypto.certificates import Role
 
 from finsecure_rpc import call as calls
+from finsecure_rpc.authenticator import utc_now
 from finsecure_rpc.channel import OnSend, open_channel, server_name
 from finsecure_rpc.identity_store import IdentityProvider
 
@@ -27,6 +29,7 @@ class Connection:
         role: role of the server, AGGREGATOR or KEYSERVICE.
         federation: of an aggregator; by default the caller's own. Operators have to say.
         on_send: sees each outgoing message first.
+        clock: aware UTC time.
     """
 
     def __init__(
@@ -37,18 +40,26 @@ class Connection:
         *,
         federation: str | None = None,
         on_send: OnSend | None = None,
+        clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self.address = address
         self._identities = identities
         self._role = role
         self._federation = federation
         self._on_send = on_send
+        self._clock = clock
         self._channel: tuple[int, grpc.aio.Channel] | None = None
         self._retiring: set[asyncio.Task[None]] = set()
 
     def channel(self) -> grpc.aio.Channel:
-        """Return the channel of the newest identity; do not keep it."""
+        """Return the channel of the newest identity; do not keep it.
+
+        Raises:
+            AuthenticationError: CERTIFICATE_EXPIRED when the own certificate has ended: a server
+                would only close the connection, without a reason.
+        """
         identity = self._identities.current()
+        identity.certified.check(None, self._clock())
         if self._channel is not None:
             generation, channel = self._channel
             if generation == identity.generation:

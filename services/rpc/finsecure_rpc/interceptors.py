@@ -31,7 +31,8 @@ from finsecure_rpc.status import RateExceededError, to_wire
 from finsecure_rpc.validation import check_message
 
 _log = get_logger(__name__)
-_CLOCK_SLACK_S = 1.0
+# gRPC rounds long timeouts up on the wire, by as much as a hundredth.
+_SLACK_S, _SLACK_FRACTION = 1.0, 0.02
 
 Handler = Any  # grpc.RpcMethodHandler: its stub has no attributes
 Context = Any  # grpc.aio.ServicerContext, whatever its messages
@@ -163,7 +164,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 "DEADLINE_REQUIRED", "Every call needs a deadline: set a timeout."
             )
         most = self._limits.deadline_of(method)
-        if remaining_s > most + _CLOCK_SLACK_S:
+        if remaining_s > most * (1.0 + _SLACK_FRACTION) + _SLACK_S:
             raise InvalidArgumentError(
                 "DEADLINE_TOO_LONG", f"The deadline of {method} is at most {most:g} seconds away."
             )

@@ -93,14 +93,18 @@ class Renewer:
 
     async def _renew_forever(self) -> None:
         backoff = Backoff(1.0, 300.0)
+        moment = due(self._store.current())
         while True:
-            await self._sleep_until(due(self._store.current()))
+            await self._sleep_until(moment)
             try:
-                await self.renew_now()
+                identity = await self.renew_now()
                 backoff.reset()
+                # Certificates begin in the past; short ones are past half of their life at once.
+                left_s = (_end(identity) - self._clock()).total_seconds()
+                moment = max(due(identity), self._clock() + timedelta(seconds=jittered(left_s / 2)))
                 continue
             except FinSecureError as error:
-                left = self._store.current().certified.not_after - self._clock()
+                left = _end(self._store.current()) - self._clock()
                 _log.warning(
                     "identity not renewed", error=str(error), expires_in_s=left.total_seconds()
                 )
@@ -116,6 +120,9 @@ class Renewer:
 def due(identity: Identity) -> datetime:
     """When to renew: about half-way through the shorter of the two certificates."""
     start = max(identity.certified.not_before, identity.signing.not_before)
-    end = min(identity.certified.not_after, identity.signing.not_after)
-    half = (end - start).total_seconds() / 2
+    half = (_end(identity) - start).total_seconds() / 2
     return start + timedelta(seconds=jittered(half))
+
+
+def _end(identity: Identity) -> datetime:
+    return min(identity.certified.not_after, identity.signing.not_after)

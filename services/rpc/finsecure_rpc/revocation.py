@@ -17,7 +17,7 @@ from finsecure_rpc.durable import write_file
 from finsecure_rpc.logs import get_logger
 
 _log = get_logger(__name__)
-WATCH_DEADLINE_S = 3600.0
+WATCH_DEADLINE_S = 900.0
 """The stream is opened anew after this time, so that a dead one is noticed."""
 
 

@@ -125,11 +125,11 @@ def from_wire(error: grpc.aio.AioRpcError) -> FinSecureError:
     status = error.code()
     details = _rich_status(error)
     info = _find(details, error_details_pb2.ErrorInfo)
-    message = _printable(error.details() or status.name)
+    message = printable(error.details() or status.name)
     if info is None or info.domain != DOMAIN:
         kind = _CLASS_OF_STATUS.get(status, errors.InternalError)
         return kind(f"RPC_{status.name}", f"The service answered {status.name}: {message}")
-    code = _printable(info.reason)[:64]
+    code = printable(info.reason)[:64]
     kind = _CLASS_OF_KIND.get(
         info.metadata.get("kind", ""), _CLASS_OF_STATUS.get(status, errors.InternalError)
     )
@@ -137,14 +137,14 @@ def from_wire(error: grpc.aio.AioRpcError) -> FinSecureError:
         bad = _find(details, error_details_pb2.BadRequest) or error_details_pb2.BadRequest()
         return InvalidMessageError(
             [
-                FieldViolation(_printable(item.field), _printable(item.description))
+                FieldViolation(printable(item.field), printable(item.description))
                 for item in bad.field_violations
             ]
         )
     if code == "RATE_EXCEEDED":
         retry = _find(details, error_details_pb2.RetryInfo) or error_details_pb2.RetryInfo()
         return RateExceededError(min(max(retry.retry_delay.ToNanoseconds() / 1e9, 0.0), 3600.0))
-    culprit = _printable(info.metadata["culprit"])[:64] if "culprit" in info.metadata else None
+    culprit = printable(info.metadata["culprit"])[:64] if "culprit" in info.metadata else None
     return kind(code, message, culprit=culprit)
 
 
@@ -177,5 +177,6 @@ def _find(status: status_pb2.Status, kind: type[_Detail]) -> _Detail | None:
     return None
 
 
-def _printable(text: str) -> str:
+def printable(text: str) -> str:
+    """Cut a peer's words and strip control characters, which a terminal might obey."""
     return "".join(c if c.isprintable() else " " for c in text[:_MOST_TEXT])

@@ -14,9 +14,9 @@ from finsecure.aggregation.v1 import (
     tasks_pb2_grpc,
 )
 from finsecure.keyservice.v1 import certificates_pb2, certificates_pb2_grpc
+from finsecure_crypto.certificates import Role
 from finsecure_crypto.errors import (
     AuthenticationError,
-    FinSecureError,
     InternalError,
     InvalidArgumentError,
     NotFoundError,
@@ -26,6 +26,7 @@ from finsecure_crypto.errors import (
 )
 from finsecure_rpc.call import call
 from finsecure_rpc.channel import open_anonymous_channel
+from finsecure_rpc.connection import Connection
 from finsecure_rpc.policy import Limits, Rate
 from finsecure_rpc.status import InvalidMessageError, RateExceededError
 from google.rpc import error_details_pb2, status_pb2
@@ -132,13 +133,20 @@ async def test_a_certificate_of_another_root_is_refused(toy, tmp_path):
     await channel.close()
 
 
-async def test_an_expired_certificate_is_refused(toy):
+async def test_an_expired_certificate_is_refused_on_both_sides(toy):
     now = utc_now()
     store = toy.store(not_before=now - timedelta(hours=2), not_after=now - timedelta(hours=1))
-    with pytest.raises(FinSecureError) as caught:
+    with pytest.raises(AuthenticationError) as caught:
         await status(toy.connect(store))
-    # BoringSSL refuses it in the handshake already.
-    assert caught.value.code == "SERVICE_UNREACHABLE"
+    assert caught.value.code == "CERTIFICATE_EXPIRED"
+    # A caller that does not look at its own clock is refused in the handshake.
+    past = Connection(
+        toy.address, store, Role.AGGREGATOR, clock=lambda: now - timedelta(minutes=90)
+    )
+    async with past:
+        with pytest.raises(UnavailableError) as refused:
+            await status(past)
+    assert refused.value.code == "SERVICE_UNREACHABLE"
 
 
 async def test_expiry_on_an_open_connection_is_noticed(toy):
