@@ -1,0 +1,41 @@
+"""Configuration of the aggregator; `config.example.toml` explains every key."""
+
+import re
+from typing import Annotated, Literal
+
+from finsecure_rpc.config import RelativePath, Settings
+from pydantic import AfterValidator, Field, ValidationInfo
+
+_ID = r"^[a-z][a-z0-9-]{0,38}[a-z0-9]$"
+_ADDRESS = r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$"
+
+Address = Annotated[str, Field(pattern=_ADDRESS, max_length=255)]
+
+
+def _database_url(value: str, info: ValidationInfo) -> str:
+    """A plain path means an SQLite file, counted from the folder of the configuration."""
+    if re.match(r"[a-z0-9+]+://", value):
+        return value
+    folder = (info.context or {}).get("folder", ".")
+    return f"sqlite:///{folder}/{value}" if not value.startswith("/") else f"sqlite:///{value}"
+
+
+class Configuration(Settings):
+    """Everything that the owner of an aggregator decides."""
+
+    federation: str = Field(pattern=_ID)
+    identity_dir: RelativePath
+    root: RelativePath
+    keyservice: Address
+    keyservice_enrol: Address
+    listen: Address
+    database: Annotated[str, Field(min_length=1), AfterValidator(_database_url)]
+    blob_dir: RelativePath
+
+    settle_s: float = Field(default=1, ge=0, le=3600)
+    reconnect_grace_s: float = Field(default=10, ge=0, le=86400)
+    unmask_threads: int = Field(default=2, ge=1, le=256)
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    reflection: bool = False
+    shutdown_grace_s: float = Field(default=5, ge=0, le=300)

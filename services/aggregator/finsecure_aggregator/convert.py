@@ -1,0 +1,405 @@
+"""Between the wire's messages and the aggregator's own types; wire bounds are checked here."""
+
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from finsecure.aggregation.v1 import models_pb2, participation_pb2, tasks_pb2
+from finsecure_crypto.errors import InvalidArgumentError, ProtocolViolationError
+from finsecure_crypto.federation import RoundKind, Tensor, Terms
+from finsecure_crypto.secagg import messages
+from finsecure_crypto.secagg.parameters import Profile, SparseGraph
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.message import Message as Proto
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from finsecure_aggregator.optimizer import Optimizer, OptimizerKind
+from finsecure_aggregator.plan import Column, Convergence, Plan
+from finsecure_aggregator.records import (
+    ModelRecord,
+    RoundKey,
+    RoundRecord,
+    RoundState,
+    TaskRecord,
+    TaskState,
+)
+
+_ID = r"[a-z][a-z0-9-]{0,38}[a-z0-9]"
+_FEDERATION = re.compile(f"federations/({_ID})")
+_TASK = re.compile(f"federations/({_ID})/tasks/({_ID})")
+_ROUND = re.compile(
+    rf"(federations/({_ID})/tasks/{_ID})/rounds/(0|[1-9]\d{{0,5}})-([1-9]\d{{0,5}})"
+)
+_MODEL = re.compile(rf"(federations/({_ID})/tasks/{_ID})/models/(latest|0|[1-9]\d{{0,8}})")
+
+_PROFILES = {
+    tasks_pb2.SECURITY_PROFILE_ACTIVE: Profile.ACTIVE,
+    tasks_pb2.SECURITY_PROFILE_SEMI_HONEST: Profile.SEMI_HONEST,
+}
+_OPTIMIZERS = {
+    tasks_pb2.SERVER_OPTIMIZER_AVERAGE: OptimizerKind.AVERAGE,
+    tasks_pb2.SERVER_OPTIMIZER_MOMENTUM: OptimizerKind.MOMENTUM,
+    tasks_pb2.SERVER_OPTIMIZER_ADAM: OptimizerKind.ADAM,
+}
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How a round ended, as each of its clients hears it."""
+
+    state: RoundState
+    reason: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Invitation:
+    """What opens a round for a client."""
+
+    task: TaskRecord
+    round: RoundRecord
+    base_model: ModelRecord
+
+
+Body = (
+    Invitation | messages.Roster | messages.ShareDelivery | bytes | messages.Confirmations | Outcome
+)
+
+
+@dataclass(frozen=True)
+class Instruction:
+    """One thing that a round asks of, or tells, one client.
+
+    Attributes:
+        key: of the round.
+        state: that the round is in; with `key` it identifies the instruction.
+        deadline_ns: when the phase closes.
+        body: what to do; bare bytes are the bitmap of survivors.
+    """
+
+    key: RoundKey
+    state: RoundState
+    deadline_ns: int
+    body: Body
+
+
+def federation_of(name: str) -> str:
+    """Read `federations/{federation}`.
+
+    Raises:
+        InvalidArgumentError: NAME_MALFORMED, the caller's fault, as for all names.
+    """
+    return _match(_FEDERATION, name, "federations/{federation}")[1]
+
+
+def task_name(name: str) -> str:
+    """Check the resource name of a task and give its federation."""
+    return _match(_TASK, name, "federations/{federation}/tasks/{task}")[1]
+
+
+def round_key(name: str) -> tuple[str, RoundKey]:
+    """Read the resource name of a round; gives its federation and key."""
+    match = _match(_ROUND, name, "federations/{federation}/tasks/{task}/rounds/{number}-{attempt}")
+    return match[2], RoundKey(match[1], int(match[3]), int(match[4]))
+
+
+def model_name(name: str) -> tuple[str, str, int | None]:
+    """Read the resource name of a model version; None is the latest."""
+    match = _match(_MODEL, name, "federations/{federation}/tasks/{task}/models/{version}")
+    return match[2], match[1], None if match[3] == "latest" else int(match[3])
+
+
+def _match(pattern: re.Pattern[str], name: str, form: str) -> re.Match[str]:
+    match = pattern.fullmatch(name)
+    if match is None:
+        raise InvalidArgumentError(
+            "NAME_MALFORMED", f"{name[:200]!r} is not a resource name of the form {form}"
+        )
+    return match
+
+
+def spec_bytes(spec: tasks_pb2.TaskSpec) -> bytes:
+    """Serialise a spec the way that its digest is taken over."""
+    return spec.SerializeToString(deterministic=True)
+
+
+def plan(name: str, spec: bytes) -> Plan:
+    """Read a serialised TaskSpec; the rules between its fields are `Plan.check`'s."""
+    proto = tasks_pb2.TaskSpec.FromString(spec)
+    security, encoding, server = proto.security, proto.encoding, proto.server_optimizer
+    graph = None
+    if security.HasField("sparse_graph"):
+        graph = SparseGraph(
+            security.sparse_graph.corrupt_fraction, security.sparse_graph.dropout_fraction
+        )
+    features = proto.features.features
+    return Plan(
+        name=name,
+        spec=spec,
+        terms=Terms(
+            tensors=tuple(Tensor(t.name, tuple(t.shape)) for t in proto.model.tensors),
+            numeric_features=sum(f.WhichOneof("kind") == "numeric" for f in features),
+            weight_cap=proto.cohort.weight_cap,
+            value_bits=encoding.value_bits,
+            clip_norm=encoding.clip_norm,
+            clip_value=encoding.clip_value,
+            score_bins=encoding.score_bins,
+            minimum_cohort=proto.cohort.minimum,
+            profile=_PROFILES[security.profile],
+            graph=graph,
+        ),
+        columns=tuple(
+            Column(
+                f.column,
+                (f.numeric.minimum, f.numeric.maximum) if f.HasField("numeric") else None,
+            )
+            for f in features
+        ),
+        label=proto.features.label,
+        standardise=proto.features.standardise,
+        rounds=proto.rounds,
+        interval_ns=_nanoseconds(proto.interval),
+        maximum_cohort=proto.cohort.maximum,
+        optimizer=Optimizer(
+            _OPTIMIZERS[server.kind], server.learning_rate, server.beta1, server.beta2, server.tau
+        ),
+        convergence=(
+            Convergence(proto.convergence.patience, proto.convergence.minimum_decrease)
+            if proto.HasField("convergence")
+            else None
+        ),
+        deadlines_ns={
+            RoundState.ADVERTISE_KEYS: _nanoseconds(proto.deadlines.advertise_keys),
+            RoundState.SHARE_KEYS: _nanoseconds(proto.deadlines.share_keys),
+            RoundState.SUBMIT_INPUT: _nanoseconds(proto.deadlines.submit_input),
+            RoundState.CONFIRM_SURVIVORS: _nanoseconds(proto.deadlines.confirm_survivors),
+            RoundState.REVEAL_SHARES: _nanoseconds(proto.deadlines.reveal_shares),
+        },
+    )
+
+
+def _nanoseconds(duration: Duration) -> int:
+    if not -315_576_000_000 <= duration.seconds <= 315_576_000_000 or not (
+        -999_999_999 <= duration.nanos <= 999_999_999
+    ):
+        raise InvalidArgumentError("DURATION_MALFORMED", "a duration is out of its type's range")
+    return duration.seconds * 10**9 + duration.nanos
+
+
+def timestamp(nanoseconds: int) -> Timestamp:
+    """Make the wire's form of a time."""
+    return Timestamp(seconds=nanoseconds // 10**9, nanos=nanoseconds % 10**9)
+
+
+def task(record: TaskRecord, available: int) -> tasks_pb2.Task:
+    """Make the wire's form of a task."""
+    proto = tasks_pb2.Task(
+        name=record.name,
+        spec=tasks_pb2.TaskSpec.FromString(record.spec),
+        state=tasks_pb2.TaskState.Value(f"TASK_STATE_{record.state.name}"),
+        state_detail=record.detail,
+        completed_rounds=record.completed_rounds,
+        current_round=record.current.name if record.current else "",
+        latest_model=_model_name(record.name, record.latest_version),
+        create_time=timestamp(record.create_ns),
+        available_clients=available,
+    )
+    if record.next_round_ns is not None and record.state is TaskState.RUNNING:
+        proto.next_round_time.CopyFrom(timestamp(record.next_round_ns))
+    return proto
+
+
+def _model_name(task_name: str, version: int | None) -> str:
+    return "" if version is None else f"{task_name}/models/{version}"
+
+
+_KINDS = {
+    RoundKind.STATISTICS: tasks_pb2.ROUND_KIND_STATISTICS,
+    RoundKind.TRAINING: tasks_pb2.ROUND_KIND_TRAINING,
+}
+
+
+def round_state(state: RoundState) -> tasks_pb2.RoundState.ValueType:
+    """Make the wire's form of a round's state."""
+    return tasks_pb2.RoundState.Value(f"ROUND_STATE_{state.name}")
+
+
+def round_(record: RoundRecord) -> tasks_pb2.Round:
+    """Make the wire's form of a round."""
+    proto = tasks_pb2.Round(
+        name=record.key.name,
+        number=record.key.number,
+        attempt=record.key.attempt,
+        kind=_KINDS[record.kind],
+        state=round_state(record.state),
+        abort_reason=record.abort_reason,
+        abort_detail=record.abort_detail,
+        base_model=_model_name(record.key.task, record.base_version),
+        result_model=_model_name(record.key.task, record.result_version),
+        invited=record.invited,
+        blamed=[tasks_pb2.Blame(client=client, reason=why) for client, why in record.blamed],
+        start_time=timestamp(record.start_ns),
+        received_bytes=record.received_bytes,
+    )
+    for phase in record.phases:
+        entry = proto.phases.add(
+            phase=round_state(phase.phase),
+            open_time=timestamp(phase.open_ns),
+            clients=record.clients.get(phase.phase, ()),
+        )
+        if phase.close_ns is not None:
+            entry.close_time.CopyFrom(timestamp(phase.close_ns))
+    if record.end_ns is not None:
+        proto.end_time.CopyFrom(timestamp(record.end_ns))
+    if record.metrics is not None:
+        metrics = record.metrics
+        proto.metrics.loss = metrics.loss
+        proto.metrics.accuracy = metrics.accuracy
+        if metrics.auc is not None:
+            proto.metrics.auc = metrics.auc
+        proto.metrics.training_examples = metrics.training_examples
+        proto.metrics.validation_examples = metrics.validation_examples
+        proto.metrics.total_weight = metrics.total_weight
+    return proto
+
+
+def model(record: ModelRecord) -> models_pb2.Model:
+    """Make the wire's form of a model version."""
+    return models_pb2.Model(
+        name=record.name,
+        version=record.version,
+        sha256=record.sha256,
+        size_bytes=record.size_bytes,
+        parent_sha256=record.parent_sha256,
+        round=record.round,
+        create_time=timestamp(record.create_ns),
+        signature=record.signature,
+        signer_certificate=record.certificate,
+    )
+
+
+def instruction(item: Instruction) -> participation_pb2.WatchResponse:
+    """Make the wire's form of an instruction."""
+    proto = participation_pb2.WatchResponse(
+        round=item.key.name, deadline=timestamp(item.deadline_ns)
+    )
+    match item.body:
+        case Invitation():
+            proto.advertise_keys.CopyFrom(_invitation(item.body))
+        case messages.Roster() as roster:
+            proto.share_keys.size = roster.size
+            proto.share_keys.root = roster.root
+            proto.share_keys.index = roster.index
+            for entry in roster.entries:
+                proto.share_keys.entries.add(
+                    index=entry.index,
+                    advertisement=_advertisement(entry.advertisement),
+                    inclusion_proof=entry.inclusion_proof,
+                )
+        case messages.ShareDelivery() as delivery:
+            proto.submit_input.sharers = delivery.sharers
+            for peer, ciphertext in delivery.shares.items():
+                proto.submit_input.shares.add(peer=peer, ciphertext=ciphertext)
+            proto.submit_input.SetInParent()
+        case bytes() as survivors:
+            proto.confirm_survivors.survivors = survivors
+        case messages.Confirmations() as confirmations:
+            for client, signature in confirmations.signatures.items():
+                proto.reveal_shares.signatures.add(client=client, signature=signature)
+            proto.reveal_shares.SetInParent()
+        case Outcome() as outcome:
+            proto.outcome.state = round_state(outcome.state)
+            proto.outcome.reason = outcome.reason
+            proto.outcome.detail = outcome.detail
+    return proto
+
+
+def _invitation(item: Invitation) -> participation_pb2.RoundInvitation:
+    record = item.round
+    # Only what never changes and what the client needs: the receiver may be any of the invited.
+    return participation_pb2.RoundInvitation(
+        task=tasks_pb2.Task(
+            name=item.task.name, spec=tasks_pb2.TaskSpec.FromString(item.task.spec)
+        ),
+        kind=_KINDS[record.kind],
+        number=record.key.number,
+        attempt=record.key.attempt,
+        attempt_nonce=record.nonce,
+        base_model=model(item.base_model),
+        invited=len(record.invited),
+    )
+
+
+def _advertisement(item: messages.KeyAdvertisement) -> participation_pb2.KeyAdvertisement:
+    return participation_pb2.KeyAdvertisement(
+        client=item.client,
+        channel_key=item.channel_key,
+        mask_key=item.mask_key,
+        signature=item.signature,
+        certificate=item.certificate,
+    )
+
+
+def _unique(pairs: Iterable[tuple[int, bytes]], what: str, client: str) -> Mapping[int, bytes]:
+    listed = list(pairs)
+    mapping = dict(listed)
+    if len(mapping) != len(listed):
+        raise ProtocolViolationError(
+            "DUPLICATE_INDEX", f"{what} name a client twice", culprit=client
+        )
+    return mapping
+
+
+def client_message(phase: RoundState, client: str, payload: bytes) -> messages.ClientMessage:
+    """Read a client's serialised request, from the wire or from the log.
+
+    Args:
+        phase: that the request belongs to.
+        client: the sender.
+        payload: AdvertiseKeysRequest, ShareKeysRequest, MaskedInputHeader,
+            ConfirmSurvivorsRequest or RevealSharesRequest.
+
+    Raises:
+        ProtocolViolationError: DUPLICATE_INDEX, the sender's fault.
+    """
+    match phase:
+        case RoundState.ADVERTISE_KEYS:
+            keys = participation_pb2.AdvertiseKeysRequest.FromString(payload).advertisement
+            return messages.KeyAdvertisement(
+                keys.client, keys.channel_key, keys.mask_key, keys.signature, keys.certificate
+            )
+        case RoundState.SHARE_KEYS:
+            sharing = participation_pb2.ShareKeysRequest.FromString(payload)
+            return messages.KeyShares(
+                _unique(((s.peer, s.ciphertext) for s in sharing.shares), "the shares", client),
+                sharing.self_mask_commitment,
+                sharing.signature,
+            )
+        case RoundState.SUBMIT_INPUT:
+            header = participation_pb2.MaskedInputHeader.FromString(payload)
+            return messages.MaskedInputHeader(header.size_bytes, header.sha256, header.signature)
+        case RoundState.CONFIRM_SURVIVORS:
+            confirmation = participation_pb2.ConfirmSurvivorsRequest.FromString(payload)
+            return messages.SurvivorConfirmation(confirmation.signature)
+        case RoundState.REVEAL_SHARES:
+            revealed = participation_pb2.RevealSharesRequest.FromString(payload)
+            return messages.RevealedShares(
+                _unique(
+                    ((s.client, s.share) for s in revealed.self_mask_shares),
+                    "the self-mask shares",
+                    client,
+                ),
+                _unique(
+                    ((s.client, s.share) for s in revealed.mask_key_shares),
+                    "the mask-key shares",
+                    client,
+                ),
+                frozenset(revealed.unreadable),
+            )
+        case _:
+            raise ValueError(f"clients say nothing in {phase}")
+
+
+def serialised(request: Proto) -> bytes:
+    """Serialise a request for the log."""
+    return request.SerializeToString(deterministic=True)

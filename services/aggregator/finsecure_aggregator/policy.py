@@ -1,0 +1,51 @@
+"""Who may call what, and how long a call may last."""
+
+from types import MappingProxyType
+
+from finsecure_crypto.certificates import Role
+from finsecure_rpc.policy import Access, Limits, Policy
+
+_OPERATOR: Access = frozenset({Role.OPERATOR})
+_CLIENT: Access = frozenset({Role.CLIENT})
+_MEMBER: Access = frozenset({Role.OPERATOR, Role.CLIENT})
+
+_PACKAGE = "/finsecure.aggregation.v1."
+
+POLICY: Policy = MappingProxyType(
+    {
+        f"{_PACKAGE}TaskService/CreateTask": _OPERATOR,
+        f"{_PACKAGE}TaskService/GetTask": _MEMBER,
+        f"{_PACKAGE}TaskService/ListTasks": _MEMBER,
+        f"{_PACKAGE}TaskService/CancelTask": _OPERATOR,
+        f"{_PACKAGE}TaskService/WatchTask": _MEMBER,
+        f"{_PACKAGE}RoundService/GetRound": _MEMBER,
+        f"{_PACKAGE}RoundService/ListRounds": _MEMBER,
+        f"{_PACKAGE}ModelService/UploadInitialModel": _OPERATOR,
+        f"{_PACKAGE}ModelService/GetModel": _MEMBER,
+        f"{_PACKAGE}ModelService/ListModels": _MEMBER,
+        f"{_PACKAGE}ModelService/DownloadModel": _MEMBER,
+        f"{_PACKAGE}ParticipationService/Watch": _CLIENT,
+        f"{_PACKAGE}ParticipationService/AdvertiseKeys": _CLIENT,
+        f"{_PACKAGE}ParticipationService/ShareKeys": _CLIENT,
+        f"{_PACKAGE}ParticipationService/SubmitMaskedInput": _CLIENT,
+        f"{_PACKAGE}ParticipationService/GetUploadStatus": _CLIENT,
+        f"{_PACKAGE}ParticipationService/ConfirmSurvivors": _CLIENT,
+        f"{_PACKAGE}ParticipationService/RevealShares": _CLIENT,
+        f"{_PACKAGE}ParticipationService/DeclineRound": _CLIENT,
+    }
+)
+
+_DAY_S = 86400.0
+_HOUR_S = 3600.0
+
+LIMITS = Limits(
+    deadlines=MappingProxyType(
+        {
+            f"{_PACKAGE}TaskService/WatchTask": _DAY_S,
+            f"{_PACKAGE}ParticipationService/Watch": _DAY_S,
+            f"{_PACKAGE}ParticipationService/SubmitMaskedInput": _HOUR_S,
+            f"{_PACKAGE}ModelService/UploadInitialModel": _HOUR_S,
+            f"{_PACKAGE}ModelService/DownloadModel": _HOUR_S,
+        }
+    )
+)

@@ -1,0 +1,341 @@
+"""Starts rounds when they are due and enough clients are there, and turns their ends into progress.
+
+One runner for each task that runs. Whatever a runner does follows from the store, so after a
+restart it picks up the round that was open.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from random import SystemRandom
+
+from finsecure_crypto.errors import FinSecureError, StateError, UnavailableError
+from finsecure_crypto.federation import RoundKind, statistics_result, training_result
+from finsecure_rpc.logs import get_logger
+
+from finsecure_aggregator import convert, progress
+from finsecure_aggregator.convert import Instruction, Outcome
+from finsecure_aggregator.models import ModelKeeper
+from finsecure_aggregator.plan import Plan
+from finsecure_aggregator.records import (
+    ModelRecord,
+    PhaseRecord,
+    RoundKey,
+    RoundRecord,
+    RoundState,
+    TaskRecord,
+    TaskState,
+)
+from finsecure_aggregator.rounds import RoundDriver, RoundSum, Surroundings
+
+_INTERNAL_WAIT_NS = 2 * 10**9
+_INTERNAL_TRIES = 3
+_TRANSIENT = (UnavailableError,)
+
+_log = get_logger(__name__)
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How the scheduler waits.
+
+    Attributes:
+        settle_ns: how long the set of available clients must stay as it is before a round starts
+            with fewer than the maximum.
+    """
+
+    settle_ns: int
+
+
+class Scheduler:
+    """Runs all tasks.
+
+    Args:
+        around: what all rounds share.
+        models: makes model versions.
+        pace: how to wait.
+    """
+
+    def __init__(self, around: Surroundings, models: ModelKeeper, pace: Pace) -> None:
+        self._around = around
+        self._models = models
+        self._pace = pace
+        self._runners: dict[str, TaskRunner] = {}
+        self._last_ended: dict[str, RoundRecord | None] = {}
+
+    async def start(self) -> None:
+        """Pick up all tasks that run, and delete masked inputs that nobody waits for."""
+        tasks = await self._around.store.running_tasks()
+        open_rounds = frozenset(task.current for task in tasks if task.current is not None)
+        await asyncio.to_thread(self._around.blobs.keep_inputs_of, open_rounds)
+        for task in tasks:
+            self.add(task.name)
+
+    def add(self, task: str) -> None:
+        """Run a task, if it is not running already."""
+        if task not in self._runners:
+            runner = TaskRunner(self._around, self._models, self._pace, task, self._ended)
+            self._runners[task] = runner
+            runner.start(lambda: self._runners.pop(task, None))
+
+    def driver(self, key: RoundKey) -> RoundDriver | None:
+        """The driver of a round that is open now."""
+        runner = self._runners.get(key.task)
+        if runner is None or runner.driver is None or runner.driver.key != key:
+            return None
+        return runner.driver
+
+    async def instructions(self, task: str, client: str) -> list[Instruction]:
+        """What a task tells a client now: how the last round ended, and what the open one wants."""
+        found = []
+        last = await self._last(task)
+        if last is not None and client in last.invited:
+            outcome = Outcome(last.state, last.abort_reason, last.abort_detail)
+            found.append(Instruction(last.key, last.state, last.end_ns or 0, outcome))
+        runner = self._runners.get(task)
+        if runner is not None and runner.driver is not None:
+            open_ = runner.driver.instruction(client)
+            if open_ is not None:
+                found.append(open_)
+        return found
+
+    async def cancel(self, task: str) -> None:
+        """Abort the open round of a task that an operator has ended, and stop its runner."""
+        runner = self._runners.get(task)
+        if runner is not None:
+            runner.cancel()
+        self._around.changes.notify(task)
+
+    async def stop(self) -> None:
+        """Stop all runners; open rounds stay open in the store."""
+        runners = list(self._runners.values())
+        for runner in runners:
+            await runner.stop()
+
+    async def _last(self, task: str) -> RoundRecord | None:
+        if task not in self._last_ended:
+            record = await self._around.store.last_ended_round(task)
+            # Clients may name tasks that do not exist; remember only what does.
+            if record is None:
+                return None
+            self._last_ended.setdefault(task, record)
+        return self._last_ended[task]
+
+    def _ended(self, record: RoundRecord) -> None:
+        self._last_ended[record.key.task] = record
+        self._around.changes.notify(record.key.task)
+
+
+class TaskRunner:
+    """Runs one task until it ends.
+
+    Attributes:
+        driver: of the open round; None between rounds.
+    """
+
+    def __init__(
+        self,
+        around: Surroundings,
+        models: ModelKeeper,
+        pace: Pace,
+        task: str,
+        ended: Callable[[RoundRecord], None],
+    ) -> None:
+        self.driver: RoundDriver | None = None
+        self._around = around
+        self._models = models
+        self._pace = pace
+        self._task = task
+        self._ended = ended
+        self._cancelled = asyncio.Event()
+        self._runner: asyncio.Task[None] | None = None
+        self._failures = 0
+
+    def start(self, done: Callable[[], object]) -> None:
+        """Run in the background; `done` is called at the end."""
+        self._runner = asyncio.create_task(self._run(), name=self._task)
+        self._runner.add_done_callback(lambda _: done())
+
+    def cancel(self) -> None:
+        """The task was cancelled: abort its open round and end."""
+        self._cancelled.set()
+        if self.driver is not None:
+            self.driver.abort("TASK_CANCELLED", "an operator has cancelled the task")
+        self._around.changes.notify(self._task)
+
+    async def stop(self) -> None:
+        """End without touching the open round."""
+        if self._runner is not None:
+            self._runner.cancel()
+            await asyncio.wait({self._runner})
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                task = await self._around.store.task(self._task)
+                if task.current is None and task.state is not TaskState.RUNNING:
+                    return
+                plan = convert.plan(task.name, task.spec)
+                key = task.current or await self._open(task, plan)
+                if key is not None:
+                    await self._round(key, plan)
+                self._failures = 0
+            except Exception:
+                # Nothing is lost: the log has it. Whatever it was, begin again from the log.
+                self._failures += 1
+                self.driver = None
+                _log.exception("task_step_failed", task=self._task, failures=self._failures)
+                await self._pause(_INTERNAL_WAIT_NS)
+
+    async def _pause(self, wait_ns: int) -> None:
+        clock = self._around.clock
+        await clock.wait(asyncio.Event(), clock.now_ns() + wait_ns)
+
+    # --- between rounds --------------------------------------------------------------------
+
+    async def _open(self, task: TaskRecord, plan: Plan) -> RoundKey | None:
+        """Wait until the next round is due and enough clients are there; open it."""
+        clients = await self._gather(task, plan)
+        if clients is None:
+            return None
+        store, now_ns = self._around.store, self._around.clock.now_ns()
+        number = progress.next_number(task, plan)
+        key = RoundKey(task.name, number, await store.attempts(task.name, number) + 1)
+        chosen = SystemRandom().sample(sorted(clients), min(plan.maximum_cohort, len(clients)))
+        phase = PhaseRecord(
+            RoundState.ADVERTISE_KEYS,
+            now_ns,
+            now_ns + plan.deadlines_ns[RoundState.ADVERTISE_KEYS],
+        )
+        record = RoundRecord(
+            key=key,
+            kind=progress.kind_of(number),
+            state=RoundState.ADVERTISE_KEYS,
+            nonce=secrets.token_bytes(32),
+            base_version=task.latest_version or 0,
+            invited=tuple(sorted(chosen)),
+            start_ns=now_ns,
+            phases=(phase,),
+        )
+        try:
+            await store.open_round(record)
+        except StateError:
+            return None  # cancelled meanwhile
+        _log.info("round_opened", round=key.name, invited=len(chosen))
+        return key
+
+    async def _gather(self, task: TaskRecord, plan: Plan) -> frozenset[str] | None:
+        """Wait for the time and the clients of the next round; None if the task was cancelled."""
+        clock, presence = self._around.clock, self._around.presence
+        with self._around.changes.watch((task.name,)) as changed:
+            while not self._cancelled.is_set():
+                changed.clear()
+                now_ns = clock.now_ns()
+                available = presence.available(task.name)
+                until_ns: int | None = None
+                if now_ns < (task.next_round_ns or 0):
+                    until_ns = task.next_round_ns
+                elif len(available) >= plan.maximum_cohort:
+                    return available
+                elif len(available) >= plan.terms.minimum_cohort:
+                    until_ns = presence.changed_ns(task.name) + self._pace.settle_ns
+                    if until_ns <= now_ns:
+                        return available
+                await clock.wait(changed, until_ns)
+        return None
+
+    # --- a round ---------------------------------------------------------------------------
+
+    async def _round(self, key: RoundKey, plan: Plan) -> None:
+        store = self._around.store
+        record = await store.round(key)
+        task = await store.task(key.task)
+        base = self._models.refreshed(await store.model(key.task, record.base_version))
+        driver = RoundDriver(self._around, task, plan, record, base)
+        try:
+            if task.state is TaskState.CANCELLED:
+                raise StateError("TASK_CANCELLED", "an operator has cancelled the task")
+            await driver.resume()
+            self.driver = driver
+            if self._cancelled.is_set():
+                self.cancel()
+            self._around.changes.notify(key.task)
+            await self._complete(driver, await driver.run())
+        except _TRANSIENT:
+            raise
+        except FinSecureError as error:
+            await self._abort(driver, error.code, error.message)
+        except Exception:
+            if self._failures + 1 < _INTERNAL_TRIES:
+                raise
+            _log.exception("round_failed", round=key.name)
+            await self._abort(
+                driver,
+                "INTERNAL_ERROR",
+                "the aggregator failed while it worked on the round; its log says why",
+            )
+        finally:
+            self.driver = None
+        self._around.changes.notify(key.task)
+        await asyncio.to_thread(self._around.blobs.drop_inputs, key)
+
+    async def _complete(self, driver: RoundDriver, found: RoundSum) -> None:
+        store, record, plan = self._around.store, driver.record, driver.plan
+        interpret = statistics_result if record.kind is RoundKind.STATISTICS else training_result
+        result = interpret(plan.terms, found.sums)
+        # The time of the phase, not of now: a repetition after a crash makes the same version.
+        made_ns = record.phases[-1].open_ns
+        model: ModelRecord = await asyncio.to_thread(
+            self._models.next, plan, driver.base_model, result, key=record.key, now_ns=made_ns
+        )
+        end_ns = self._around.clock.now_ns()
+        record = replace(
+            record,
+            state=RoundState.COMPLETED,
+            end_ns=end_ns,
+            result_version=model.version,
+            blamed=found.blamed,
+            metrics=result.metrics,
+        )
+        before = await store.task(record.key.task)
+        task = progress.after_success(
+            before,
+            plan,
+            kind=record.kind,
+            metrics=result.metrics,
+            version=model.version,
+            start_ns=record.start_ns,
+            end_ns=end_ns,
+        )
+        if before.state.ended:  # cancelled while the sum was being unmasked
+            task = replace(task, state=before.state, detail=before.detail, next_round_ns=None)
+        await store.complete_round(record, model, task)
+        self._ended(record)
+        _log.info("round_completed", round=record.key.name, model=model.name)
+        await asyncio.to_thread(
+            self._models.forget_state, record.key.task, driver.base_model.version - 1
+        )
+
+    async def _abort(self, driver: RoundDriver, reason: str, detail: str) -> None:
+        store, key = self._around.store, driver.key
+        end_ns = self._around.clock.now_ns()
+        record = replace(
+            driver.record,
+            state=RoundState.ABORTED,
+            end_ns=end_ns,
+            abort_reason=reason,
+            abort_detail=detail,
+            blamed=driver.blamed,
+        )
+        task = progress.after_abort(
+            await store.task(key.task),
+            number=key.number,
+            attempts=key.attempt,
+            reason=reason,
+            detail=detail,
+            end_ns=end_ns,
+        )
+        await store.abort_round(record, task)
+        self._ended(record)
+        _log.warning("round_aborted", round=key.name, reason=reason, detail=detail)

@@ -1,0 +1,131 @@
+"""The running aggregator: everything is built here, started in order, and stopped in reverse."""
+
+import asyncio
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+from finsecure_crypto.certificates import Role
+from finsecure_crypto.errors import ConfigurationError, UnavailableError
+from finsecure_rpc.authenticator import Authenticator
+from finsecure_rpc.connection import Connection
+from finsecure_rpc.credentials import server_credentials
+from finsecure_rpc.database import open_database
+from finsecure_rpc.identity_store import Identity, IdentityStore
+from finsecure_rpc.logs import get_logger
+from finsecure_rpc.policy import federation_peers
+from finsecure_rpc.renewal import Renewer
+from finsecure_rpc.revocation import RevocationWatcher
+from finsecure_rpc.server import Listener, build_server
+
+from finsecure_aggregator import schema
+from finsecure_aggregator.blobs import Blobs
+from finsecure_aggregator.clock import SystemClock
+from finsecure_aggregator.config import Configuration
+from finsecure_aggregator.initial_models import InitialModels
+from finsecure_aggregator.models import ModelKeeper
+from finsecure_aggregator.participation import Participation
+from finsecure_aggregator.policy import LIMITS, POLICY
+from finsecure_aggregator.rounds import Surroundings
+from finsecure_aggregator.scheduler import Pace, Scheduler
+from finsecure_aggregator.service import Desk, services
+from finsecure_aggregator.store import SqlStore
+from finsecure_aggregator.uploads import Uploads
+from finsecure_aggregator.verifier import PeerVerifier
+from finsecure_aggregator.watchers import Changes, Presence
+
+_log = get_logger(__name__)
+
+
+async def serve(configuration: Configuration) -> None:
+    """Run an aggregator until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigurationError: IDENTITY_MISSING, IDENTITY_MISMATCH or LISTEN_FAILED; the owner's.
+    """
+    identities = IdentityStore(configuration.identity_dir)
+    _require_aggregator_of(configuration.federation, identities.current())
+    async with AsyncExitStack() as stack:
+        connection = await stack.enter_async_context(
+            Connection(configuration.keyservice, identities, Role.KEYSERVICE)
+        )
+        revocations = RevocationWatcher(
+            connection,
+            lambda: identities.current().anchors,
+            cache=configuration.identity_dir / "revocations.crl",
+        )
+        stack.push_async_callback(revocations.stop)
+        try:
+            await revocations.start()
+        except UnavailableError as error:
+            # It goes on trying; until a list comes, every call is refused with the reason.
+            _log.warning("started without a revocation list", error=str(error))
+        await stack.enter_async_context(Renewer(identities, connection))
+        desk = await _desk(configuration, identities, revocations, stack)
+        trust_domain = identities.current().spiffe_id.trust_domain
+        server = build_server(
+            services(desk),
+            POLICY,
+            Authenticator(
+                lambda: identities.current().anchors, revocations, federation_peers(trust_domain)
+            ),
+            [Listener(configuration.listen, server_credentials(identities))],
+            LIMITS,
+            reflection=configuration.reflection,
+        )
+        await desk.scheduler.start()
+        await server.serve(configuration.shutdown_grace_s)
+
+
+async def _desk(
+    configuration: Configuration,
+    identities: IdentityStore,
+    revocations: RevocationWatcher,
+    stack: AsyncExitStack,
+) -> Desk:
+    clock, changes = SystemClock(), Changes()
+    if configuration.database.startswith("sqlite:///"):
+        path = Path(configuration.database.removeprefix("sqlite:///"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+    database = open_database(configuration.database)
+    stack.callback(database.close)
+    database.create(schema.metadata)
+    blobs = await asyncio.to_thread(Blobs, configuration.blob_dir)
+    around = Surroundings(
+        store=SqlStore(database),
+        blobs=blobs,
+        clock=clock,
+        changes=changes,
+        presence=Presence(clock, changes),
+        verifier=PeerVerifier(
+            lambda: identities.current().anchors,
+            revocations,
+            identities.current().spiffe_id.trust_domain,
+            clock,
+        ),
+        grace_ns=round(configuration.reconnect_grace_s * 1e9),
+        threads=configuration.unmask_threads,
+    )
+    models = ModelKeeper(blobs, identities)
+    scheduler = Scheduler(around, models, Pace(round(configuration.settle_s * 1e9)))
+    stack.push_async_callback(scheduler.stop)
+    return Desk(
+        federation=configuration.federation,
+        store=around.store,
+        models=models,
+        scheduler=scheduler,
+        participation=Participation(around.store, scheduler, Uploads(blobs), around.presence),
+        initial_models=InitialModels(around.store, blobs, models, scheduler, clock),
+        presence=around.presence,
+        changes=changes,
+        clock=clock,
+    )
+
+
+def _require_aggregator_of(federation: str, identity: Identity) -> None:
+    found = identity.spiffe_id
+    if found.role is not Role.AGGREGATOR or found.trust_domain.partition(".")[0] != federation:
+        raise ConfigurationError(
+            "IDENTITY_MISMATCH",
+            f"the identity {found} is not an aggregator of the federation {federation}; change "
+            "federation or identity_dir",
+        )

@@ -1,0 +1,132 @@
+"""Masked inputs on their way in: resumable, one writer for each client, off the event loop."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import TypeVar
+
+from finsecure_crypto.errors import StateError
+
+from finsecure_aggregator.blobs import Blobs, PartFile
+from finsecure_aggregator.records import RoundKey, RoundState
+from finsecure_aggregator.rounds import RoundDriver, header_of, wrong_phase
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A chunk of an upload.
+
+    Attributes:
+        offset: where it starts.
+        content: the bytes.
+        crc32: of the bytes.
+    """
+
+    offset: int
+    content: bytes
+    crc32: int
+
+
+@dataclass(frozen=True)
+class UploadStatus:
+    """What is on disk.
+
+    Attributes:
+        committed_bytes: of the vector.
+        accepted: whether the input is whole, verified and in the round's log.
+    """
+
+    committed_bytes: int
+    accepted: bool
+
+
+@dataclass(eq=False)
+class _Slot:
+    lock: asyncio.Lock = field(default_factory=asyncio.Lock)
+    stream: object | None = None  # the stream that may write now
+    part: PartFile | None = None
+
+
+class Uploads:
+    """Receives the masked inputs of all rounds."""
+
+    def __init__(self, blobs: Blobs) -> None:
+        self._blobs = blobs
+        self._slots: dict[tuple[RoundKey, str], _Slot] = {}
+
+    async def receive(
+        self, driver: RoundDriver, client: str, header: bytes, pieces: AsyncIterator[Piece]
+    ) -> UploadStatus:
+        """Go on with a client's upload; a newer stream of the same client takes over.
+
+        Args:
+            driver: of the round.
+            client: the authenticated sender.
+            header: serialised MaskedInputHeader.
+            pieces: from the committed size on.
+
+        Raises:
+            StateError: WRONG_PHASE, STALE_ROUND or UPLOAD_SUPERSEDED.
+            IntegrityError: what `PartFile` refuses; what came before stays.
+            ProtocolViolationError: what the core says of the header.
+        """
+        if not await driver.check(RoundState.SUBMIT_INPUT, client, header):
+            return UploadStatus(driver.input_bytes(), accepted=True)
+        said = header_of(client, header)
+        slot = self._slots.setdefault((driver.key, client), _Slot())
+        stream = slot.stream = object()
+        try:
+            async with slot.lock:
+                self._require_current(slot, stream)
+                if slot.part is not None:
+                    slot.part.close()
+                slot.part = part = await _in_thread(
+                    self._blobs.open_input, driver.key, client, said.size_bytes, said.sha256
+                )
+            async for piece in pieces:
+                async with slot.lock:
+                    self._require_current(slot, stream)
+                    if driver.record.state is not RoundState.SUBMIT_INPUT:
+                        raise wrong_phase(driver.record, RoundState.SUBMIT_INPUT)
+                    await _in_thread(part.append, piece.offset, piece.content, piece.crc32)
+            async with slot.lock:
+                self._require_current(slot, stream)
+                if not part.whole:
+                    return UploadStatus(await _in_thread(part.sync), accepted=False)
+                await _in_thread(part.finish)
+                size = said.size_bytes + len(header)
+                await driver.accept(RoundState.SUBMIT_INPUT, client, header, size_bytes=size)
+            return UploadStatus(said.size_bytes, accepted=True)
+        finally:
+            if slot.stream is stream:
+                slot.stream = None
+                if slot.part is not None:
+                    slot.part.close()
+                    slot.part = None
+                self._slots.pop((driver.key, client), None)
+
+    async def status(self, driver: RoundDriver, client: str) -> UploadStatus:
+        """Say how much of a client's upload is on disk."""
+        if driver.has_input(client):
+            return UploadStatus(driver.input_bytes(), accepted=True)
+        committed = await asyncio.to_thread(self._blobs.committed_input, driver.key, client)
+        return UploadStatus(committed, accepted=False)
+
+    @staticmethod
+    def _require_current(slot: _Slot, stream: object) -> None:
+        if slot.stream is not stream:
+            raise StateError(
+                "UPLOAD_SUPERSEDED", "a newer upload of the same input has taken over; let it run"
+            )
+
+
+async def _in_thread(function: Callable[..., T], *arguments: object) -> T:
+    """Call off the event loop; a cancelled caller still waits, for the file has one writer."""
+    task = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise

@@ -1,0 +1,112 @@
+"""Who watches: presence of clients, and waking of everybody whose view of a task has changed.
+
+Nothing is queued. A watcher that wakes asks for the present state and sends what it has not sent
+yet, so a slow one skips what no longer matters and holds no memory.
+"""
+
+import asyncio
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+from finsecure_aggregator.clock import Clock
+
+
+class Changes:
+    """Wakes the watchers of a task whenever something about it has changed."""
+
+    def __init__(self) -> None:
+        self._events: dict[str, set[asyncio.Event]] = defaultdict(set)
+
+    def notify(self, task: str) -> None:
+        """Wake all watchers of a task."""
+        for event in self._events.get(task, ()):
+            event.set()
+
+    @contextmanager
+    def watch(
+        self, tasks: Iterable[str], event: asyncio.Event | None = None
+    ) -> Iterator[asyncio.Event]:
+        """Give an event that is set at each change of one of the tasks; clear it before looking."""
+        event = event or asyncio.Event()
+        watched = frozenset(tasks)
+        for task in watched:
+            self._events[task].add(event)
+        try:
+            yield event
+        finally:
+            for task in watched:
+                self._events[task].discard(event)
+                if not self._events[task]:
+                    del self._events[task]
+
+
+@dataclass(eq=False)
+class Watcher:
+    """One client's open stream.
+
+    Attributes:
+        client: its id.
+        tasks: that it would take part in, by resource name.
+        event: set when it should look again.
+        superseded: whether the client has opened a newer stream.
+    """
+
+    client: str
+    tasks: frozenset[str]
+    event: asyncio.Event = field(default_factory=asyncio.Event)
+    superseded: bool = False
+
+
+class Presence:
+    """Which clients are connected; a client with an open stream is available for its tasks."""
+
+    def __init__(self, clock: Clock, changes: Changes) -> None:
+        self._clock = clock
+        self._changes = changes
+        self._watchers: dict[str, Watcher] = {}
+        self._left_ns: dict[str, int] = {}
+        self._changed_ns: dict[str, int] = {}
+        self._start_ns = clock.now_ns()
+
+    @contextmanager
+    def join(self, client: str, tasks: Iterable[str]) -> Iterator[Watcher]:
+        """Count the client as present while the context is open; its newest stream wins."""
+        with self._changes.watch(tasks := frozenset(tasks)) as event:
+            watcher = Watcher(client, tasks, event)
+            old = self._watchers.get(client)
+            self._watchers[client] = watcher
+            if old is not None:
+                old.superseded = True
+                old.event.set()
+            self._changed(watcher.tasks)
+            try:
+                yield watcher
+            finally:
+                if self._watchers.get(client) is watcher:
+                    del self._watchers[client]
+                    self._left_ns[client] = self._clock.now_ns()
+                    self._changed(watcher.tasks)
+
+    def available(self, task: str) -> frozenset[str]:
+        """Ids of the clients that would take part in a task now."""
+        return frozenset(w.client for w in self._watchers.values() if task in w.tasks)
+
+    def changed_ns(self, task: str) -> int:
+        """When a client last came or went."""
+        return self._changed_ns.get(task, self._start_ns)
+
+    def absent_since_ns(self, client: str) -> int | None:
+        """Since when the client is gone; None while it is present.
+
+        A client that this process has never seen counts as gone since the process started.
+        """
+        if client in self._watchers:
+            return None
+        return self._left_ns.get(client, self._start_ns)
+
+    def _changed(self, tasks: Iterable[str]) -> None:
+        for task in tasks:
+            self._changed_ns[task] = self._clock.now_ns()
+            self._changes.notify(task)
