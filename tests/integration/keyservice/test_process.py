@@ -1,0 +1,277 @@
+"""The key service as a real process: killed at the worst moment, and what it writes to its log."""
+
+import base64
+import os
+import re
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from cryptography import x509
+from finsecure.keyservice.v1 import certificates_pb2 as certificates
+from finsecure.keyservice.v1 import certificates_pb2_grpc as certificates_grpc
+from finsecure.keyservice.v1 import members_pb2 as members
+from finsecure.keyservice.v1 import members_pb2_grpc as members_grpc
+from finsecure_crypto.certificates import Role
+from finsecure_crypto.errors import AuthenticationError, UnavailableError
+from finsecure_crypto.secret import SecretBytes
+from finsecure_rpc.call import call
+from finsecure_rpc.channel import open_anonymous_channel
+from finsecure_rpc.connection import Connection
+from finsecure_rpc.enrolment import enrol
+from finsecure_rpc.identity_store import IdentityStore
+from finsecure_rpc.renewal import Renewer
+from finsecure_rpc.requests import new_keys
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from tests.support.keyservice_deployment import BANK, new_id
+
+# Runs the command unchanged, except that the process kills itself as soon as a transaction is
+# committed while the marker file exists: after the commit, before the reply.
+KILLED_AFTER_COMMIT = """
+import os, pathlib, signal
+from finsecure_keyservice import books, main
+publish = books.RevocationFeed.publish
+def publish_or_die(feed, record):
+    if pathlib.Path(os.environ["KILL_MARKER"]).exists():
+        os.kill(os.getpid(), signal.SIGKILL)
+    publish(feed, record)
+books.RevocationFeed.publish = publish_or_die
+main.main()
+"""
+
+
+class Process:
+    """`finsecure-keyservice` on free ports, with everything that it ever wrote."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.marker = folder / "kill"
+        self.log = folder / "log"
+        self.config = folder / "keyservice.toml"
+        self.ports = _free_ports(2)
+        self.process: subprocess.Popen[bytes] | None = None
+        self.printed = ""
+        self.config.write_text(
+            f'domain = "finsecure.test"\nstate_dir = "state"\ndatabase = "keyservice.db"\n'
+            f'listen = "127.0.0.1:{self.ports[0]}"\nenrol_listen = "127.0.0.1:{self.ports[1]}"\n'
+            'log_level = "DEBUG"\n'
+        )
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.ports[0]}"
+
+    @property
+    def enrol_address(self) -> str:
+        return f"127.0.0.1:{self.ports[1]}"
+
+    @property
+    def root_pem(self) -> bytes:
+        return (self.folder / "state" / "root.pem").read_bytes()
+
+    def command(self, *arguments: str) -> str:
+        done = subprocess.run(
+            [sys.executable, "-m", "finsecure_keyservice", *arguments],
+            capture_output=True,
+            text=True,
+            check=True,
+            timeout=60,
+        )
+        return done.stdout + done.stderr
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", KILLED_AFTER_COMMIT, "run", "--config", str(self.config)],
+                stdout=log,
+                stderr=log,
+                env={**os.environ, "KILL_MARKER": str(self.marker)},
+            )
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        assert self.process is not None
+        self.process.send_signal(number)
+        return self.process.wait(timeout=20)
+
+    def wait_for_death(self) -> None:
+        assert self.process is not None
+        assert self.process.wait(timeout=20) == -signal.SIGKILL
+        self.marker.unlink()
+
+    async def ready(self) -> None:
+        async with open_anonymous_channel(self.enrol_address, self.root_pem) as channel:
+            answer = await health_pb2_grpc.HealthStub(channel).Check(
+                health_pb2.HealthCheckRequest(), timeout=30, wait_for_ready=True
+            )
+        assert answer.status == health_pb2.HealthCheckResponse.SERVING
+
+    def connect(self, store: IdentityStore) -> Connection:
+        return Connection(self.address, store, Role.KEYSERVICE)
+
+
+def _free_ports(number: int) -> list[int]:
+    sockets = [socket.create_server(("127.0.0.1", 0)) for _ in range(number)]
+    ports = [each.getsockname()[1] for each in sockets]
+    for each in sockets:
+        each.close()
+    return ports
+
+
+@pytest.fixture
+def process(tmp_path: Path) -> Iterator[Process]:
+    process = Process(tmp_path)
+    process.printed = process.command(
+        *("init", "--config", str(process.config)),
+        *("--operator", "alice", "--federation", "lending"),
+    )
+    process.start()
+    yield process
+    if process.process is not None and process.process.poll() is None:
+        process.stop(signal.SIGKILL)
+
+
+async def _operator(process: Process) -> Connection:
+    key = (process.folder / "state" / "operator-alice.api-key").read_bytes().strip()
+    await process.ready()
+    folder = process.folder / "alice"
+    await enrol(process.enrol_address, process.root_pem, SecretBytes(key), folder)
+    return process.connect(IdentityStore(folder))
+
+
+async def test_death_between_commit_and_reply_is_harmless(process: Process) -> None:
+    async with await _operator(process) as operator:
+        create = members.CreateMemberRequest(member=members.Member(name=BANK), request_id=new_id())
+        key = (
+            await operator.call(operator.stub(members_grpc.MemberServiceStub).CreateMember, create)
+        ).api_key
+        keys = new_keys()
+        request = certificates.EnrolRequest(
+            api_key=key, tls_csr=keys.tls_csr, signing_csr=keys.signing_csr
+        )
+
+        async def attempt() -> certificates.EnrolResponse:
+            async with open_anonymous_channel(process.enrol_address, process.root_pem) as channel:
+                stub = certificates_grpc.EnrolmentServiceStub(channel)
+                return await call(stub.Enrol, request, deadline_s=5)
+
+        # Enrolment: committed, not answered.
+        process.marker.touch()
+        with pytest.raises(UnavailableError):
+            await attempt()
+        process.wait_for_death()
+        issued = _issued(process, BANK)
+        assert len(issued) == 2
+        process.start()
+        await process.ready()
+        response = await attempt()
+        answered = response.certificates
+        assert {answered.tls_certificate, answered.signing_certificate} == issued
+        assert _issued(process, BANK) == issued
+
+        # Revocation: committed, not answered; after the restart nobody has forgotten it.
+        revoke = members.RevokeMemberRequest(name=BANK, reason="left", request_id=new_id())
+        process.marker.touch()
+        with pytest.raises(UnavailableError):
+            await operator.call(
+                operator.stub(members_grpc.MemberServiceStub).RevokeMember, revoke, deadline_s=5
+            )
+        process.wait_for_death()
+        process.start()
+        await process.ready()
+        stub = operator.stub(members_grpc.MemberServiceStub)
+        answer = await operator.call(stub.RevokeMember, revoke, wait_for_ready=True)
+        assert answer.member.state == members.MEMBER_STATE_REVOKED
+        crl = await operator.call(
+            operator.stub(certificates_grpc.CertificateServiceStub).GetRevocationList,
+            certificates.GetRevocationListRequest(),
+        )
+        assert _revoked(crl.crl) == 2
+    assert process.stop() == 0
+
+
+async def test_nothing_secret_is_written_anywhere_but_where_it_belongs(process: Process) -> None:
+    secrets: dict[str, bytes] = {}
+    async with await _operator(process) as operator:
+        first = (process.folder / "state" / "operator-alice.api-key").read_bytes().strip()
+        stub = operator.stub(members_grpc.MemberServiceStub)
+        created = await operator.call(
+            stub.CreateMember,
+            members.CreateMemberRequest(member=members.Member(name=BANK), request_id=new_id()),
+        )
+        again = await operator.call(
+            stub.IssueApiKey, members.IssueApiKeyRequest(name=BANK, request_id=new_id())
+        )
+        folder = process.folder / "bank"
+        for wrong in (created.api_key, again.api_key[:-1] + "x"):  # a void key, a typing error
+            with pytest.raises(AuthenticationError) as caught:
+                await enrol(
+                    process.enrol_address, process.root_pem, SecretBytes(wrong.encode()), folder
+                )
+            assert wrong not in str(caught.value)
+        right = SecretBytes(again.api_key.encode())
+        await enrol(process.enrol_address, process.root_pem, right, folder)
+        async with process.connect(IdentityStore(folder)) as bank:
+            await Renewer(IdentityStore(folder), bank).renew_now()
+        with pytest.raises(grpc.aio.AioRpcError):  # a call that is refused is logged too
+            await operator.channel().unary_unary("/x/y")(b"", timeout=5)
+    assert process.stop() == 0
+    for number, text in enumerate((first, created.api_key.encode(), again.api_key.encode())):
+        secrets[f"API key {number}"] = text.split(b"_", 2)[2][:43]
+    state = process.folder / "state"
+    pepper = (state / "api-key.pepper").read_bytes()
+    secrets |= {
+        "pepper": pepper,
+        "pepper in hexadecimal": pepper.hex().encode(),
+        "pepper in base64": base64.b64encode(pepper).rstrip(b"="),
+    }
+    for path in (state / "root.key", state / "intermediate.key", *state.rglob("*.key")):
+        body = b"".join(path.read_bytes().splitlines()[1:-1])
+        secrets[str(path)] = body[40:104] or body[20:]
+    assert len(secrets) >= 9
+    database = b"".join(path.read_bytes() for path in process.folder.glob("keyservice.db*"))
+    written = {
+        "log": process.log.read_bytes(),
+        "terminal": process.printed.encode(),
+        "database": database,
+    }
+    assert b"enrolled" in written["log"]
+    assert b"API_KEY_REJECTED" in written["log"]
+    assert BANK.encode() in database
+    for where, content in written.items():
+        assert b"PRIVATE KEY" not in content
+        assert not re.search(rb"fs_[0-9a-f]{16}_[A-Za-z0-9_-]{43}", content)
+        for what, secret in secrets.items():
+            assert secret not in content, f"{what} is in the {where}"
+
+
+async def test_an_operator_who_is_locked_out_gets_back_in(process: Process) -> None:
+    await process.ready()
+    target = process.folder / "new.api-key"
+    process.command(
+        *("operator-key", "--config", str(process.config)),
+        *("--operator", "alice", "--output", str(target)),
+    )
+    assert target.stat().st_mode & 0o777 == 0o600
+    old = (process.folder / "state" / "operator-alice.api-key").read_bytes().strip()
+    with pytest.raises(AuthenticationError, match="API_KEY_REJECTED"):
+        await enrol(process.enrol_address, process.root_pem, SecretBytes(old), process.folder / "x")
+    new = SecretBytes(target.read_bytes().strip())
+    identity = await enrol(process.enrol_address, process.root_pem, new, process.folder / "y")
+    assert str(identity.spiffe_id) == "spiffe://finsecure.test/operator/alice"
+
+
+def _issued(process: Process, member: str) -> set[bytes]:
+    with sqlite3.connect(process.folder / "keyservice.db") as database:
+        rows = database.execute("SELECT der FROM certificates WHERE member = ?", (member,))
+        return {der for (der,) in rows}
+
+
+def _revoked(crl: bytes) -> int:
+    return len(x509.load_der_x509_crl(crl))

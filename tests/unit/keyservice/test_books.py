@@ -1,0 +1,103 @@
+"""Transactions and the news that follow: nobody can hang up between the two."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import pytest
+from finsecure_crypto.errors import AuthenticationError
+from finsecure_keyservice.books import Books, open_books
+from finsecure_keyservice.feed import RevocationFeed
+from finsecure_keyservice.revocation import rebuild_list
+from finsecure_keyservice.sql_store import SqlStore
+from finsecure_rpc.database import Database, open_database
+from sqlalchemy import Connection
+
+from tests.support.keyservice import DOMAIN, MovableClock, authority
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+async def database() -> AsyncIterator[Database]:
+    database = open_database("sqlite://")
+    database.run_sync(lambda connection: open_books(connection, DOMAIN))
+    yield database
+    database.close()
+
+
+async def test_a_caller_who_hangs_up_does_not_keep_a_revocation_secret(
+    database: Database,
+) -> None:
+    clock = MovableClock()
+    feed = RevocationFeed(authority().anchors, clock)
+    books = Books(database, feed)
+    started, go_on = asyncio.Event(), asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def slow(connection: Connection) -> None:
+        loop.call_soon_threadsafe(started.set)
+        asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(10)
+        rebuild_list(SqlStore(connection), authority(), clock(), HOUR)
+
+    caller = asyncio.create_task(books.transact(slow))
+    await started.wait()
+    caller.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await caller
+    with pytest.raises(AuthenticationError, match="REVOCATION_LIST_STALE"):
+        feed.current()
+    go_on.set()
+    await asyncio.wait_for(_list_of(feed), 10)
+    assert feed.current().number == 1
+
+
+async def _list_of(feed: RevocationFeed) -> None:
+    while True:
+        try:
+            feed.current()
+        except AuthenticationError:
+            await asyncio.sleep(0.01)
+        else:
+            return
+
+
+async def test_lists_are_renewed_at_half_life_and_when_the_clock_is_set_back(
+    database: Database,
+) -> None:
+    clock = MovableClock()
+    feed = RevocationFeed(authority().anchors, clock)
+    books = Books(database, feed)
+    expected = {timedelta(0): 1, HOUR * 0.4: 1, HOUR * 0.6: 2, HOUR * 0.7: 2, HOUR * 5: 3}
+    start = clock.now
+    for after, number in expected.items():
+        clock.now = start + after
+        await books.refresh(authority(), clock(), HOUR)
+        assert feed.current().number == number
+    clock.now = start
+    await books.refresh(authority(), clock(), HOUR)
+    assert feed.current().number == 4
+
+
+async def test_watchers_get_the_newest_list_and_skip_what_they_missed(database: Database) -> None:
+    clock = MovableClock()
+    feed = RevocationFeed(authority().anchors, clock)
+    books = Books(database, feed)
+    await books.refresh(authority(), clock(), HOUR)
+    watch = feed.watch()
+    first = await anext(watch)
+    waiting = asyncio.ensure_future(anext(watch))
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    for _ in range(3):
+        clock.move(minutes=40)
+        await books.refresh(authority(), clock(), HOUR)
+    second = await asyncio.wait_for(waiting, 5)
+    third = await asyncio.wait_for(anext(watch), 5)
+    assert len({first, second, third}) == 3
+    assert third == feed.current().der  # the fourth list: the third was skipped
+    assert feed.current().number == 4
+    last = asyncio.ensure_future(anext(watch))
+    await asyncio.sleep(0)
+    assert not last.done()
+    last.cancel()
