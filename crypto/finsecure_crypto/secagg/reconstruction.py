@@ -22,6 +22,8 @@ Verify = Callable[[int, SecretBytes], bool]
 class SecretMismatchError(IntegrityError):
     """The shares of a secret agree, on another secret than its owner published a check of.
 
+    That is the owner's doing unless more than (m - t)/2 of its m holders lied in concert.
+
     Attributes:
         owner: roster index of the owner, whose fault it is.
     """
@@ -144,28 +146,34 @@ class _Rebuilding:
         return failed
 
     def _decode(self, owner: int) -> None:
+        """Rebuilds one secret although some of its shares are wrong, and learns which."""
         holders, shares = self._pool.of(owner)
         trusted = ~np.isin(holders, self._distrusted)
-        try:
-            decoded, tried = self._decoded(holders[trusted], shares[trusted])
-        except (IntegrityError, StateError):
-            # A dealer may have made honest holders look like liars to the server; without their
-            # shares there may be too few.
-            decoded, tried = self._decoded(holders, shares)
-        if not self._verify(owner, decoded.secret):
+        agree_on_another = False
+        # All shares are the second try: a dealer of wrong shares can make its honest holders
+        # distrusted, and leave too few without them.
+        for chosen in (trusted, np.ones_like(trusted)):
+            tried = holders[chosen]
+            if tried.size < self._threshold:
+                continue
+            try:
+                decoded = shamir.decode(shares[chosen], tried + np.uint32(1), self._threshold)
+            except IntegrityError:
+                continue
+            if self._verify(owner, decoded.secret):
+                self._secrets[owner] = decoded.secret
+                liars = tried[list(decoded.wrong)]
+                self._wrong += [(holder, owner) for holder in liars.tolist()]
+                self._distrusted = np.union1d(self._distrusted, liars)
+                return
+            # Just t shares lie on a polynomial whatever they are, so they accuse nobody.
+            agree_on_another |= tried.size > self._threshold
+        if agree_on_another:
             raise SecretMismatchError(owner)
-        self._secrets[owner] = decoded.secret
-        liars = tried[list(decoded.wrong)]
-        self._wrong += [(holder, owner) for holder in liars.tolist()]
-        self._distrusted = np.union1d(self._distrusted, liars)
-
-    def _decoded(
-        self, holders: NDArray[np.uint32], shares: shamir.Shares
-    ) -> tuple[shamir.Decoded, NDArray[np.uint32]]:
-        if holders.size < self._threshold:
-            raise _too_few(holders.size, self._threshold)
-        points = holders + np.uint32(1)
-        return shamir.decode(shares, points, self._threshold), holders
+        raise IntegrityError(
+            "SHARES_NOT_DECODABLE",
+            "too many shares of one secret are wrong to tell which; wait for more or abort",
+        )
 
 
 def _too_few(found: int, threshold: int) -> StateError:
