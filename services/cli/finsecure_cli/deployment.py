@@ -91,11 +91,13 @@ class Deployment:
         """Register and enrol the aggregator or a client; returns whether there was need to."""
         if service == "aggregator":
             name = f"{services.federation}/aggregators/{AGGREGATOR_ID}"
-            command, config = "finsecure-aggregator", self.folder / "aggregator.toml"
+            command = ["finsecure-aggregator", "enrol"]
+            config = self.folder / "aggregator.toml"
             identity = _value(config, "identity_dir")
         else:
             name = f"{services.federation}/clients/{service}"
-            command, config = "finsecure-client", self.clients[service]
+            command = ["finsecure-client", "enrol", "--api-key-file", "-"]
+            config = self.clients[service]
             identity = _value(config, "client", "identity_dir")
         if IdentityStore(config.parent / identity).exists():
             return False
@@ -104,10 +106,7 @@ class Deployment:
         else:
             _, api_key = await services.create_member(name, "")
         # Through a pipe: an API key is never among a process' arguments.
-        await run_command(
-            [command, "enrol", "--config", str(config), "--api-key-file", "-"],
-            stdin=api_key.encode(),
-        )
+        await run_command([*command, "--config", str(config)], stdin=api_key.encode())
         return True
 
 

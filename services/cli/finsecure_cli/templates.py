@@ -79,7 +79,7 @@ keyservice_enrol = "$keyservice_enrol"
 # Where clients and operators connect.
 listen = "$aggregator"
 # The log of accepted messages and, beside it, masked inputs and models: to be backed up.
-database = "sqlite:///aggregator/aggregator.db"
+database = "aggregator/aggregator.db"
 blob_dir = "aggregator/blobs"
 """
 

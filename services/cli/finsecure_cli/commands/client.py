@@ -28,6 +28,12 @@ def run(context: typer.Context) -> None:
 
 
 @app.command(context_settings=_PASS_THROUGH)
+def evaluate(context: typer.Context) -> None:
+    """Measure a global model on the client's own rows; see `finsecure client evaluate --help`."""
+    _become("evaluate", context.args)
+
+
+@app.command(context_settings=_PASS_THROUGH)
 def egress(context: typer.Context) -> None:
     """Show what has left this client; see `finsecure client egress --help`."""
     _become("egress", context.args)
