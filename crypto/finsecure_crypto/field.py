@@ -29,25 +29,39 @@ _TABLE_ELEMENTS = 2**20
 
 def reduce(values: Elements) -> Elements:
     """Reduces any uint64 values to canonical elements, in a fixed sequence of operations."""
-    folded = (values & _P) + (values >> _BITS)  # < 2^31 + 2^33
-    folded = (folded & _P) + (folded >> _BITS)  # <= P + 4
-    reduced: Elements = folded - _P * (folded >= _P)
-    return reduced
+    return _wrap(_fold(_fold(values)))
 
 
 def add(a: Elements, b: Elements) -> Elements:
     """Adds elements, with numpy's broadcasting."""
-    return reduce(a + b)
+    return _wrap(a + b)
 
 
 def subtract(a: Elements, b: Elements) -> Elements:
     """Subtracts elements, with numpy's broadcasting."""
-    return reduce(a + (_P - b))
+    return _wrap(a + (_P - b))
 
 
 def multiply(a: Elements, b: Elements) -> Elements:
     """Multiplies elements, with numpy's broadcasting."""
-    return reduce(a * b)
+    return _wrap(_fold(a * b))
+
+
+def multiply_add(a: Elements, b: Elements, c: Elements) -> Elements:
+    """Computes a·b + c of elements, with numpy's broadcasting."""
+    return _wrap(_fold(a * b + c))
+
+
+def _fold(values: Elements) -> Elements:
+    """Adds the high bits to the low 31: congruent, and below 2P for values up to (P - 1)·P."""
+    folded: Elements = (values & _P) + (values >> _BITS)
+    return folded
+
+
+def _wrap(values: Elements) -> Elements:
+    """Takes P off values from P to 2P - 1; below, the difference wraps and is the larger one."""
+    wrapped: Elements = np.minimum(values, values - _P)
+    return wrapped
 
 
 def power(base: Elements, exponent: int) -> Elements:
@@ -80,16 +94,18 @@ def matmul(left: Elements, right: Elements) -> Elements:
     The right factor may also be uint32, which saves a copy. Both hold canonical elements.
     """
     rows, terms = left.shape
+    shifts = np.array([[[2]], [[1]], [[0]]], np.uint64) * np.uint64(_PIECE_BITS)
     total = np.zeros((*right.shape[:-2], rows, right.shape[-1]), np.uint64)
     for start in range(0, terms, _EXACT_TERMS):
         block = slice(start, start + _EXACT_TERMS)
-        shifts = np.arange(_PIECES, dtype=np.uint64) * np.uint64(_PIECE_BITS)
-        pieces = (left[:, block] >> shifts[:, None, None]) & np.uint64(2**_PIECE_BITS - 1)
+        pieces = (left[:, block] >> shifts) & np.uint64(2**_PIECE_BITS - 1)
         stacked = pieces.reshape(_PIECES * rows, pieces.shape[-1]).astype(np.float64)
         sums = (stacked @ right[..., block, :].astype(np.float64)).astype(np.int64)
-        for piece, shift in enumerate(shifts):
-            part = sums[..., piece * rows : (piece + 1) * rows, :].view(np.uint64)
-            total = reduce(total + (reduce(part) << shift))
+        high, middle, low = np.split(sums.view(np.uint64), _PIECES, axis=-2)
+        # Horner's rule in 2^11; each sum is below 2^53 and each folded value below 2^32.
+        joined = (_fold(high) << np.uint64(_PIECE_BITS)) + middle
+        joined = (_fold(joined) << np.uint64(_PIECE_BITS)) + low
+        total = add(total, reduce(joined))
     return total
 
 
@@ -125,7 +141,7 @@ def _evaluate(chunks: Elements, blocks: int, points: Elements) -> Elements:
     partial = matmul(chunks, powers).reshape(-1, blocks, points.size)
     value = partial[:, -1]
     for block in range(blocks - 2, -1, -1):
-        value = reduce(value * step + partial[:, block])
+        value = multiply_add(value, step, partial[:, block])
     return value
 
 

@@ -82,7 +82,7 @@ def _interpolate(points: Elements, values: Elements, vanishing: Elements) -> Ele
         start = max(0, end - _ROWS)
         rows = np.empty((end - start, count), np.uint64)
         for degree in range(end - 1, start - 1, -1):
-            quotient = field.reduce(quotient * points + vanishing[degree + 1])
+            quotient = field.multiply_add(quotient, points, vanishing[degree + 1])
             rows[degree - start] = quotient
         polynomials[:, start:end] = field.matmul(rows, weighted).T
     return polynomials

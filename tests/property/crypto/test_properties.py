@@ -44,6 +44,7 @@ def test_field_operations(wide, a, b):
     assert field.add(left, right)[0] == (a + b) % P
     assert field.subtract(left, right)[0] == (a - b) % P
     assert field.multiply(left, right)[0] == a * b % P
+    assert field.multiply_add(left, right, left)[0] == (a * b + a) % P
     assert field.inverse(left)[0] == (pow(a, -1, P) if a else 0)
 
 
