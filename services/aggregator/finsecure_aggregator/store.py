@@ -390,7 +390,7 @@ def _at(table: Table, key: RoundKey) -> ColumnElement[bool]:
     )
 
 
-def _change_task(connection: Connection, name: str, **values: Any) -> None:
+def _change_task(connection: Connection, name: str, /, **values: Any) -> None:
     connection.execute(update(schema.tasks).where(schema.tasks.c.name == name).values(**values))
 
 

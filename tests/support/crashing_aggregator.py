@@ -1,0 +1,77 @@
+"""The real aggregator, which kills itself (kill −9) when it comes to the point CRASH_AT.
+
+Points: `logged:<phase>:<n>` after the n-th message of a phase is committed and before it is
+acknowledged; `closed:<phase>` after a phase is closed in the log; `unmasking` before the sum is
+unmasked; `model-written` after the file of the new version is there and before the round is
+completed; `completed` after the round is, before anybody is told.
+"""
+
+import os
+import signal
+from typing import Any
+
+from finsecure_aggregator import main, models, rounds, store
+
+
+def crash() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def after(owner: Any, name: str, due: Any) -> None:
+    """Let a coroutine function or function of a class crash once it is done, if `due`."""
+    original = getattr(owner, name)
+
+    async def wrapped(self: Any, *args: Any, **kwargs: Any) -> Any:
+        result = await original(self, *args, **kwargs)
+        if due(self, *args, **kwargs):
+            crash()
+        return result
+
+    setattr(owner, name, wrapped)
+
+
+def arm(point: str) -> None:
+    match point.split(":"):
+        case ["logged", phase, number]:
+            counted = []
+
+            def nth(_: Any, key: Any, message: Any) -> bool:
+                if message.phase.value == phase:
+                    counted.append(message)
+                return len(counted) == int(number)
+
+            after(store.SqlStore, "append", nth)
+        case ["closed", phase]:
+            after(
+                store.SqlStore,
+                "next_phase",
+                lambda *_, phase=phase, **kwargs: _before(kwargs["phase"].phase.value) == phase,
+            )
+        case ["unmasking"]:
+
+            async def no_sum(self: Any) -> Any:
+                crash()
+
+            rounds.RoundDriver._sum = no_sum  # type: ignore[method-assign]
+        case ["model-written"]:
+            original = models.ModelKeeper.next
+
+            def written(self: Any, *args: Any, **kwargs: Any) -> Any:
+                original(self, *args, **kwargs)
+                crash()
+
+            models.ModelKeeper.next = written  # type: ignore[method-assign,assignment]
+        case ["completed"]:
+            after(store.SqlStore, "complete_round", lambda *_: True)
+        case _:
+            raise SystemExit(f"no such crash point: {point}")
+
+
+def _before(phase: str) -> str:
+    order = [state.value for state in rounds.RoundState]
+    return order[order.index(phase) - 1]
+
+
+if __name__ == "__main__":
+    arm(os.environ["CRASH_AT"])
+    main.main()
