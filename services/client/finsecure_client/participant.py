@@ -67,15 +67,13 @@ class AnswerRefusedError(StateError):
 class RoundService(ModelSource, Protocol):
     """The calls of a round, as `transport.Aggregator` makes them."""
 
-    async def advertise_keys(
-        self, name: str, message: messages.KeyAdvertisement, deadline_s: float
-    ) -> None:
+    async def advertise_keys(self, name: str, message: messages.KeyAdvertisement) -> None:
         """Phase 1."""
 
-    async def share_keys(self, name: str, message: messages.KeyShares, deadline_s: float) -> None:
+    async def share_keys(self, name: str, message: messages.KeyShares) -> None:
         """Phase 2."""
 
-    async def upload_status(self, name: str, deadline_s: float) -> tuple[int, bool]:
+    async def upload_status(self, name: str) -> tuple[int, bool]:
         """Bytes on disk, and whether the input is accepted."""
 
     async def submit_masked_input(
@@ -84,18 +82,13 @@ class RoundService(ModelSource, Protocol):
         header: messages.MaskedInputHeader,
         content: memoryview,
         start: int,
-        deadline_s: float,
     ) -> tuple[int, bool]:
         """Phase 3."""
 
-    async def confirm_survivors(
-        self, name: str, message: messages.SurvivorConfirmation, deadline_s: float
-    ) -> None:
+    async def confirm_survivors(self, name: str, message: messages.SurvivorConfirmation) -> None:
         """Phase 4."""
 
-    async def reveal_shares(
-        self, name: str, message: messages.RevealedShares, deadline_s: float
-    ) -> None:
+    async def reveal_shares(self, name: str, message: messages.RevealedShares) -> None:
         """Phase 5."""
 
     async def decline_round(self, name: str, reason: str) -> None:
@@ -153,11 +146,10 @@ class Participant:
             AnswerRefusedError: ANSWER_REFUSED; the round is over for this client.
             FinSecureError: what the trainer raises.
         """
-        remaining = _remaining(instruction.deadline)
         try:
-            async with asyncio.timeout(remaining):
+            async with asyncio.timeout(_remaining(instruction.deadline)):
                 answer = await self._answer_once(instruction.body)
-                await self._persist(answer, remaining)
+                await self._persist(answer)
         except TimeoutError:
             raise StateError(
                 "PHASE_TIMEOUT", f"this client was not done when a phase of {self.name} closed"
@@ -265,12 +257,12 @@ class Participant:
                 return model
         raise AssertionError
 
-    async def _persist(self, answer: Answer, deadline_s: float) -> None:
+    async def _persist(self, answer: Answer) -> None:
         """Send until the aggregator takes the answer or the phase is over."""
         backoff = Backoff(0.2, 10.0)
         while True:
             try:
-                return await self._send(answer, deadline_s)
+                return await self._send(answer)
             except UnavailableError as error:
                 log.info("answer delayed", round=self.name, error=str(error))
                 await asyncio.sleep(backoff.next_s())
@@ -281,38 +273,47 @@ class Participant:
                     "ANSWER_REFUSED", f"the aggregator refused an answer in {self.name}: {error}"
                 ) from error
 
-    async def _send(self, answer: Answer, deadline_s: float) -> None:
+    async def _send(self, answer: Answer) -> None:
         service, name = self._party.service, self.name
         match answer:
             case messages.KeyAdvertisement():
-                await service.advertise_keys(name, answer, deadline_s)
+                await service.advertise_keys(name, answer)
             case messages.KeyShares():
-                await service.share_keys(name, answer, deadline_s)
+                await service.share_keys(name, answer)
             case secagg.MaskedInput():
-                await self._upload(answer, deadline_s)
+                await self._upload(answer)
             case messages.SurvivorConfirmation():
-                await service.confirm_survivors(name, answer, deadline_s)
+                await service.confirm_survivors(name, answer)
             case messages.RevealedShares():
-                await service.reveal_shares(name, answer, deadline_s)
+                await service.reveal_shares(name, answer)
 
-    async def _upload(self, masked: secagg.MaskedInput, deadline_s: float) -> None:
+    async def _upload(self, masked: secagg.MaskedInput) -> None:
         """Send the masked vector from where the aggregator has it on disk."""
         service = self._party.service
         content = masked.words.astype("<u8", copy=False).data.cast("B")
-        committed, accepted = await service.upload_status(self.name, deadline_s)
+        committed, accepted = await service.upload_status(self.name)
         if accepted:
             return
         if committed > len(content):
             raise ProtocolViolationError(
                 "UPLOAD_STATUS_INVALID", "the aggregator says that it has more than there is"
             )
-        _, accepted = await service.submit_masked_input(
-            self.name, masked.header, content, committed, deadline_s
-        )
+        cause: FinSecureError | None = None
+        try:
+            _, accepted = await service.submit_masked_input(
+                self.name, masked.header, content, committed
+            )
+        except (IntegrityError, StateError) as error:
+            # A repeated stream may begin where the bytes on disk no longer end.
+            if isinstance(error, StateError) and error.code != "UPLOAD_SUPERSEDED":
+                raise
+            cause = error
         if not accepted:
             raise UnavailableError(
-                "UPLOAD_INCOMPLETE", f"the upload for {self.name} was cut off; it is resumed"
-            )
+                "UPLOAD_INCOMPLETE",
+                f"the upload for {self.name} was cut off; it is resumed"
+                + (f" ({cause})" if cause else ""),
+            ) from cause
 
 
 _TOLD_KINDS = (PolicyError, ProtocolViolationError, IntegrityError)

@@ -24,8 +24,6 @@ from finsecure_client.participant import (
     reason_to_tell,
 )
 
-# The stream is opened anew after this time, so that a dead one is noticed.
-_WATCH_S = 3600.0
 _MOST_ROUNDS = 100
 _REMEMBERED_ROUNDS = 10_000
 _FAREWELL_S = 3.0
@@ -42,7 +40,7 @@ OnOutcome = Callable[[str, Outcome], None]
 class Service(RoundService, Protocol):
     """The calls of a round, and the stream of instructions."""
 
-    def watch(self, tasks: Sequence[str], deadline_s: float) -> AsyncIterator[Instruction]:
+    def watch(self, tasks: Sequence[str]) -> AsyncIterator[Instruction]:
         """Yield instructions for as long as the stream lasts."""
 
 
@@ -119,7 +117,7 @@ class Participation:
         backoff = Backoff(0.2, 30.0)
         while True:
             try:
-                async for instruction in self._service.watch(tasks, _WATCH_S):
+                async for instruction in self._service.watch(tasks):
                     backoff.reset()
                     self._dispatch(instruction)
             except FinSecureError as error:

@@ -22,7 +22,10 @@ from finsecure_client.trust import SignedModel
 
 CHUNK_BYTES = 1 << 20
 _CALL_S = 30.0
-_DOWNLOAD_S = 3600.0
+_DOWNLOAD_S = 1800.0
+_UPLOAD_S = 1800.0
+# The stream is opened anew after this time, so that a dead one is noticed.
+_WATCH_S = 3600.0
 _PAGE = 100
 _MAX_PAGES = 1000
 
@@ -92,30 +95,28 @@ class Aggregator:
             offset += len(chunk.content)
             yield chunk.content
 
-    async def watch(self, tasks: Sequence[str], deadline_s: float) -> AsyncIterator[Instruction]:
+    async def watch(self, tasks: Sequence[str]) -> AsyncIterator[Instruction]:
         """Yield instructions for as long as the stream lasts."""
         stub = self._connection.stub(participation_pb2_grpc.ParticipationServiceStub)
         request = participation_pb2.WatchRequest(tasks=tasks)
-        async for response in self._connection.stream(stub.Watch, request, deadline_s=deadline_s):
+        async for response in self._connection.stream(stub.Watch, request, deadline_s=_WATCH_S):
             yield convert.instruction(response)
 
-    async def advertise_keys(
-        self, name: str, message: messages.KeyAdvertisement, deadline_s: float
-    ) -> None:
+    async def advertise_keys(self, name: str, message: messages.KeyAdvertisement) -> None:
         """Phase 1."""
-        await self._send("AdvertiseKeys", convert.key_advertisement(name, message), deadline_s)
+        await self._send("AdvertiseKeys", convert.key_advertisement(name, message))
 
-    async def share_keys(self, name: str, message: messages.KeyShares, deadline_s: float) -> None:
+    async def share_keys(self, name: str, message: messages.KeyShares) -> None:
         """Phase 2."""
-        await self._send("ShareKeys", convert.key_shares(name, message), deadline_s)
+        await self._send("ShareKeys", convert.key_shares(name, message))
 
-    async def upload_status(self, name: str, deadline_s: float) -> tuple[int, bool]:
+    async def upload_status(self, name: str) -> tuple[int, bool]:
         """Ask how many bytes of the masked input are on disk, and whether it is accepted."""
         stub = self._connection.stub(participation_pb2_grpc.ParticipationServiceStub)
         response = await self._connection.call(
             stub.GetUploadStatus,
             participation_pb2.GetUploadStatusRequest(round=name),
-            deadline_s=deadline_s,
+            deadline_s=_CALL_S,
         )
         return response.committed_bytes, response.accepted
 
@@ -125,7 +126,6 @@ class Aggregator:
         header: messages.MaskedInputHeader,
         content: memoryview,
         start: int,
-        deadline_s: float,
     ) -> tuple[int, bool]:
         """Phase 3: upload from byte `start` on; returns the bytes on disk and acceptance."""
 
@@ -139,27 +139,23 @@ class Aggregator:
 
         stub = self._connection.stub(participation_pb2_grpc.ParticipationServiceStub)
         response = await self._connection.call(
-            stub.SubmitMaskedInput, parts(), deadline_s=deadline_s
+            stub.SubmitMaskedInput, parts(), deadline_s=_UPLOAD_S
         )
         return response.committed_bytes, response.accepted
 
-    async def confirm_survivors(
-        self, name: str, message: messages.SurvivorConfirmation, deadline_s: float
-    ) -> None:
+    async def confirm_survivors(self, name: str, message: messages.SurvivorConfirmation) -> None:
         """Phase 4."""
-        await self._send("ConfirmSurvivors", convert.confirmation(name, message), deadline_s)
+        await self._send("ConfirmSurvivors", convert.confirmation(name, message))
 
-    async def reveal_shares(
-        self, name: str, message: messages.RevealedShares, deadline_s: float
-    ) -> None:
+    async def reveal_shares(self, name: str, message: messages.RevealedShares) -> None:
         """Phase 5."""
-        await self._send("RevealShares", convert.revealed_shares(name, message), deadline_s)
+        await self._send("RevealShares", convert.revealed_shares(name, message))
 
     async def decline_round(self, name: str, reason: str) -> None:
         """Say that this client leaves the round."""
         request = participation_pb2.DeclineRoundRequest(round=name, reason=reason)
-        await self._send("DeclineRound", request, _CALL_S)
+        await self._send("DeclineRound", request)
 
-    async def _send(self, method: str, request: object, deadline_s: float) -> None:
+    async def _send(self, method: str, request: object) -> None:
         stub = self._connection.stub(participation_pb2_grpc.ParticipationServiceStub)
-        await self._connection.call(getattr(stub, method), request, deadline_s=deadline_s)
+        await self._connection.call(getattr(stub, method), request, deadline_s=_CALL_S)
