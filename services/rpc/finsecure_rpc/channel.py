@@ -7,6 +7,8 @@ from typing import Any
 import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from finsecure.aggregation.v1 import models_pb2, participation_pb2, tasks_pb2
+from finsecure.keyservice.v1 import certificates_pb2, members_pb2
 from finsecure_crypto.certificates import Role, TrustAnchors
 from finsecure_crypto.errors import ConfigurationError
 from google.protobuf.message import Message
@@ -20,25 +22,39 @@ MESSAGE_LIMIT = 4 << 20
 OnSend = Callable[[str, Message], None]
 """Called with the full method name and each outgoing message, before it is sent."""
 
-# Every call of this project that may be repeated is repeated after UNAVAILABLE: messages are
-# idempotent, mutations carry a request id. gRPC itself does not repeat a streamed request once an
-# answer began.
-_SERVICE_CONFIG = json.dumps(
-    {
-        "methodConfig": [
-            {
-                "name": [{}],
-                "retryPolicy": {
-                    "maxAttempts": 4,
-                    "initialBackoff": "0.2s",
-                    "maxBackoff": "3s",
-                    "backoffMultiplier": 2,
-                    "retryableStatusCodes": ["UNAVAILABLE"],
-                },
-            }
-        ]
-    }
+_CONTRACT = (
+    models_pb2,
+    participation_pb2,
+    tasks_pb2,
+    certificates_pb2,
+    members_pb2,
 )
+
+
+def _service_config() -> str:
+    """Repeat a call after UNAVAILABLE, unless it uploads a stream.
+
+    Messages are idempotent and mutations carry a request id, so a repetition is harmless. An
+    upload has to ask first how much has arrived, so it is not gRPC's to repeat.
+    """
+    uploads = [
+        {"service": service.full_name, "method": method.name}
+        for module in _CONTRACT
+        for service in module.DESCRIPTOR.services_by_name.values()
+        for method in service.methods
+        if method.client_streaming
+    ]
+    retry = {
+        "maxAttempts": 4,
+        "initialBackoff": "0.2s",
+        "maxBackoff": "3s",
+        "backoffMultiplier": 2,
+        "retryableStatusCodes": ["UNAVAILABLE"],
+    }
+    return json.dumps({"methodConfig": [{"name": uploads}, {"name": [{}], "retryPolicy": retry}]})
+
+
+_SERVICE_CONFIG = _service_config()
 
 
 def _options(target_name: str) -> list[tuple[str, Any]]:
