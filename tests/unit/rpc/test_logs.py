@@ -1,0 +1,92 @@
+import json
+import logging
+
+import pytest
+import structlog
+from finsecure_crypto.secret import SecretBytes
+from finsecure_rpc.logs import REDACTED, configure, get_logger, redact
+
+API_KEY = "fs_bank-a_3q2-7wAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA_1a2b3c4d"
+
+
+@pytest.fixture
+def configured():
+    root = logging.getLogger()
+    before = root.handlers[:], root.level
+    structlog.reset_defaults()
+    yield configure
+    root.handlers[:], level = before
+    root.setLevel(level)
+    structlog.reset_defaults()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "secret",
+        "api_key",
+        "apikey",
+        "password",
+        "pepper",
+        "self_mask_seed",
+        "page_token",
+        "private_key",
+        "tls_key_pem",
+        "authorization",
+        "share",
+        "shares",
+        "API_KEY",
+    ],
+)
+def test_what_is_named_like_a_secret_is_redacted(name):
+    assert redact("value", name) == REDACTED
+    assert redact({name: "value"}) == {name: REDACTED}
+
+
+@pytest.mark.parametrize("name", ["key_ring", "spiffe_id", "peer", "shared_folder", "seeded"])
+def test_other_names_are_kept(name):
+    assert redact("value", name) == "value"
+
+
+def test_secrets_are_found_by_their_look():
+    assert redact(f"the key {API_KEY} leaked") == f"the key {REDACTED} leaked"
+    assert redact([API_KEY, {"a": (API_KEY,)}]) == [REDACTED, {"a": [REDACTED]}]
+    pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQ\n-----END PRIVATE KEY-----\nrest"
+    assert redact(pem) == f"{REDACTED}\nrest"
+    assert redact(SecretBytes(b"hunter2")) == REDACTED
+    assert redact(b"hunter2") == "<7 bytes>"
+
+
+def test_lines_are_json_with_service_time_and_level(configured, capsys):
+    configured("aggregator")
+    get_logger("x").info("round opened", round="r1", api_key=API_KEY, count=3)
+    line = json.loads(capsys.readouterr().err)
+    assert line["event"] == "round opened"
+    assert line["service"] == "aggregator"
+    assert line["level"] == "info"
+    assert line["round"] == "r1"
+    assert line["count"] == 3
+    assert line["api_key"] == REDACTED
+    assert line["timestamp"].endswith("Z")
+
+
+def test_libraries_and_tracebacks_are_redacted_too(configured, capsys):
+    configured("aggregator")
+    logging.getLogger("some.library").warning("got %s", API_KEY)
+    try:
+        raise ValueError(API_KEY)
+    except ValueError:
+        get_logger("x").exception("failed")
+    text = capsys.readouterr().err
+    assert len(text.splitlines()) == 2
+    assert API_KEY not in text
+    assert "ValueError" in json.loads(text.splitlines()[1])["exception"]
+
+
+def test_the_level_is_kept(configured, capsys):
+    configured("aggregator", "warning")
+    get_logger("x").info("not this")
+    get_logger("x").warning("but this")
+    assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == [
+        "but this"
+    ]
