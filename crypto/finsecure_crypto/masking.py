@@ -47,8 +47,8 @@ def apply_masks(
         keys: 16-byte keys, each with +1 to add its mask or -1 to subtract it.
         first_word: where in the keystream the accumulator starts; even, since a block of the
             cipher has two words.
-        threads: how many threads share the words between them; the cipher releases the
-            interpreter's lock.
+        threads: how many threads share the words between them. The cipher releases the
+            interpreter's lock; each thread pays off from some MiB of keystream on.
 
     Raises:
         InvalidArgumentError: `MASK_KEY`, `MASK_RANGE` or `VECTOR_SHAPE`; the caller's.

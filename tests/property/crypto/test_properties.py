@@ -56,10 +56,12 @@ def test_matrix_products(data, rows, terms, columns):
     assert field.matmul(left, right).tolist() == expected.tolist()
 
 
-@pytest.mark.parametrize("terms", [2047, 2048, 2049, 5000])
+@pytest.mark.parametrize("terms", [2047, 2048, 2049, 4095, 5000])
 def test_matrix_products_stay_exact_at_the_largest_elements(terms):
-    left, right = np.full((1, terms), P - 1, np.uint64), np.full((terms, 1), P - 1, np.uint64)
-    assert field.matmul(left, right)[0, 0] == terms % P
+    for element in (P - 1, P - 2):  # the second is odd, so that a lost last bit shows
+        left = np.full((1, terms), element, np.uint64)
+        right = np.full((terms, 1), element, np.uint64)
+        assert field.matmul(left, right)[0, 0] == element * element * terms % P
 
 
 @given(st.lists(ELEMENTS, min_size=1, max_size=40), st.lists(ELEMENTS, min_size=1, max_size=8))

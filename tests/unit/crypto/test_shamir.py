@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from finsecure_crypto import shamir
+from finsecure_crypto import field, gao, shamir
 from finsecure_crypto.errors import IntegrityError, InvalidArgumentError
 from finsecure_crypto.secret import SecretBytes
 
@@ -67,14 +67,22 @@ def test_shares_of_a_value_that_no_secret_has_do_not_decode():
         shamir.decode(shares, POINTS, 2)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_values_on_no_polynomial_are_not_decodable(seed):
+    # 3 of 7 random values agree with any parabola; 5 do so once in about 2^62.
+    values = np.random.default_rng(seed).integers(0, 2**31 - 1, (1, 7), dtype=np.uint64)
+    with pytest.raises(IntegrityError):
+        gao.decode(values, np.arange(1, 8, dtype=np.uint64), 3)
+
+
 def test_one_share_less_says_nothing():
     # For t - 1 shares and any other secret there are coefficients that give the same shares.
     shares = shamir.split([SECRET], 3, POINTS, seeded(1))[0]
     for claimed in (SecretBytes(bytes(32)), SecretBytes(b"\x5a" * 32)):
         limbs = [(int.from_bytes(claimed.expose(), "little") >> (30 * i)) % 2**30 for i in range(9)]
         forged = np.vstack([np.array(limbs, np.uint32), shares[:2]])
-        fitted = shamir.field.evaluate(
-            shamir.gao.decode(forged.T.astype(np.uint64), np.array([0, 1, 2], np.uint64), 3),
+        fitted = field.evaluate(
+            gao.decode(forged.T.astype(np.uint64), np.array([0, 1, 2], np.uint64), 3),
             np.array([1, 2, 9], np.uint64),
         )
         points = np.array([1, 2, 9], np.uint32)

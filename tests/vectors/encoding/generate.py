@@ -17,7 +17,7 @@ CASES = [
         "16 bits for 32 clients: three lanes a word",
         [("real", "update", 5, 0.5, 16)],
         32,
-        {"update": [0.0, 0.5, -0.5, 0.123, -9.0]},
+        {"update": [0.0, -9.0, -0.5, 0.123, 9.0]},
     ),
     (
         "a training vector",

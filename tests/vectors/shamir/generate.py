@@ -22,8 +22,10 @@ def content():
         count = 4 * 9 * len(secrets) * (threshold - 1)
         random = hashlib.shake_256(name.encode()).digest(count)
         valid.append(case(name, secrets, threshold, points, random))
-    # The word that is no field element, with and without its ignored top bit, is drawn again.
-    random = b"\xff\xff\xff\x7f" + b"\xff\xff\xff\xff" + bytes(28) + bytes(range(8))
+    # The word that is no field element, with and without its ignored top bit, is drawn again,
+    # and again.
+    no_elements = b"\xff\xff\xff\x7f" + b"\xff\xff\xff\xff"
+    random = no_elements + bytes(28) + no_elements + bytes(4) + no_elements[:4] + bytes(range(4))
     valid.append(case("rejected words", [bytes(range(32))], 2, [1, 2, 3], random))
 
     shares = shamir.split([bytes(range(32))], 3, range(1, 8), replay(bytes(range(72))))[0]
