@@ -45,11 +45,15 @@ class Backend:
     async def mutate(
         self,
         request: Message,
+        subject: str,
         response_type: type[Response],
         act: Callable[[Store], Response],
         stored: Callable[[Response], Response] | None = None,
     ) -> Response:
-        """Run a mutation, or return what the same request id was answered before."""
+        """Run a mutation, or return what the same request id was answered before.
+
+        `subject` names what is changed, for the log.
+        """
         caller = str(require_peer().spiffe_id)
 
         def work(connection: Connection) -> Response:
@@ -64,7 +68,7 @@ class Backend:
             )
 
         response = await self.books.transact(work)
-        _log.info("changed", request=request.DESCRIPTOR.name, caller=caller)
+        _log.info("done", request=request.DESCRIPTOR.name, subject=subject, caller=caller)
         return response
 
     def rebuild_list(self, store: Store) -> None:

@@ -39,7 +39,8 @@ class Configuration(Settings):
     state_dir: RelativePath
     database: Annotated[str, Field(min_length=1), AfterValidator(_database_url)]
 
-    certificate_lifetime_h: Hours = Field(default=24, le=8760)
+    # Half of the time must be well above the ten minutes by which certificates are backdated.
+    certificate_lifetime_h: Hours = Field(default=24, ge=0.5, le=8760)
     revocation_list_lifetime_h: Hours = Field(default=6, le=168)
     api_key_lifetime_h: Hours = Field(default=168, le=8760)
     root_lifetime_d: int = Field(default=3650, ge=1, le=7300)

@@ -5,13 +5,15 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from finsecure_crypto import errors
+from finsecure_crypto.errors import FinSecureError
 from finsecure_rpc import logs
 from finsecure_rpc.config import load
 
 from finsecure_keyservice.clock import system_clock
 from finsecure_keyservice.config import Configuration
+from finsecure_keyservice.exit_codes import error_line, exit_code
 from finsecure_keyservice.founding import found, renew_operator_key
+from finsecure_keyservice.health import check
 from finsecure_keyservice.serving import serve
 
 app = typer.Typer(
@@ -22,14 +24,6 @@ app = typer.Typer(
 )
 
 Config = Annotated[Path, typer.Option(help="Configuration file (TOML).")]
-_EXIT_CODES: dict[type[errors.FinSecureError], int] = {
-    errors.ConfigurationError: 2,
-    errors.InvalidArgumentError: 2,
-    errors.AuthenticationError: 3,
-    errors.PermissionDeniedError: 3,
-    errors.NotFoundError: 4,
-    errors.UnavailableError: 5,
-}
 
 
 @app.command()
@@ -56,6 +50,12 @@ def run(config: Config) -> None:
 
 
 @app.command()
+def health(config: Config) -> None:
+    """Ask the running service whether it serves; exit code 0 means yes."""
+    asyncio.run(check(load(config, Configuration)))
+
+
+@app.command()
 def operator_key(
     config: Config,
     operator: Annotated[str, typer.Option(help="Id of the operator; may be new.")],
@@ -67,12 +67,9 @@ def operator_key(
 
 
 def main() -> None:
-    """Run the command line: one line of error for people, and an exit code for machines."""
+    """Run the command line."""
     try:
         app()
-    except errors.FinSecureError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise SystemExit(_EXIT_CODES.get(type(error), 1)) from None
-    except OSError as error:
-        typer.echo(f"error: {error}; check the path and its rights [FILE_ERROR]", err=True)
-        raise SystemExit(2) from None
+    except (FinSecureError, OSError) as error:
+        typer.echo(error_line(error), err=True)
+        raise SystemExit(exit_code(error)) from None

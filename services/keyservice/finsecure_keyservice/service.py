@@ -51,7 +51,9 @@ class FederationService(members_pb2_grpc.FederationServiceServicer):
                 federation=convert.federation(record, self._domain)
             )
 
-        return await self._backend.mutate(request, members_pb2.CreateFederationResponse, act)
+        return await self._backend.mutate(
+            request, wanted.name, members_pb2.CreateFederationResponse, act
+        )
 
     async def GetFederation(
         self, request: members_pb2.GetFederationRequest, context: Context
@@ -102,7 +104,7 @@ class MemberService(members_pb2_grpc.MemberServiceServicer):
             )
 
         return await self._backend.mutate(
-            request, members_pb2.CreateMemberResponse, act, stored=_without_api_key
+            request, wanted.name, members_pb2.CreateMemberResponse, act, stored=_without_api_key
         )
 
     async def GetMember(
@@ -138,7 +140,9 @@ class MemberService(members_pb2_grpc.MemberServiceServicer):
             self._backend.rebuild_list(store)
             return members_pb2.RevokeMemberResponse(member=convert.member(record, self._domain))
 
-        return await self._backend.mutate(request, members_pb2.RevokeMemberResponse, act)
+        return await self._backend.mutate(
+            request, request.name, members_pb2.RevokeMemberResponse, act
+        )
 
     async def IssueApiKey(
         self, request: members_pb2.IssueApiKeyRequest, context: Context
@@ -152,7 +156,7 @@ class MemberService(members_pb2_grpc.MemberServiceServicer):
             return members_pb2.IssueApiKeyResponse(api_key=key.expose())
 
         return await self._backend.mutate(
-            request, members_pb2.IssueApiKeyResponse, act, stored=_without_api_key
+            request, request.name, members_pb2.IssueApiKeyResponse, act, stored=_without_api_key
         )
 
 
@@ -245,7 +249,9 @@ class CertificateService(certificates_pb2_grpc.CertificateServiceServicer):
                 certificate=convert.certificate(record)
             )
 
-        return await self._backend.mutate(request, certificates_pb2.RevokeCertificateResponse, act)
+        return await self._backend.mutate(
+            request, request.name, certificates_pb2.RevokeCertificateResponse, act
+        )
 
     async def GetRevocationList(
         self, request: certificates_pb2.GetRevocationListRequest, context: Context

@@ -110,6 +110,16 @@ async def test_a_key_is_spent_once_and_the_same_call_gets_the_same_answer(
     assert len(await _list_certificates(keyservice, BANK)) == 2
 
 
+async def test_of_two_who_race_for_one_key_one_wins(keyservice: Deployment) -> None:
+    key = await keyservice.create(BANK)
+    outcomes = await asyncio.gather(
+        *(_enrol(keyservice, _enrol_request(key)) for _ in range(6)), return_exceptions=True
+    )
+    failures = [outcome for outcome in outcomes if isinstance(outcome, AuthenticationError)]
+    assert [failure.code for failure in failures] == ["API_KEY_SPENT"] * 5
+    assert len(await _list_certificates(keyservice, BANK)) == 2
+
+
 async def test_a_reissued_key_voids_the_old_one(keyservice: Deployment) -> None:
     old = await keyservice.create(BANK)
     stub = keyservice.operator.stub(members_grpc.MemberServiceStub)

@@ -251,6 +251,17 @@ async def test_nothing_secret_is_written_anywhere_but_where_it_belongs(process: 
             assert secret not in content, f"{what} is in the {where}"
 
 
+async def test_health_says_whether_the_process_serves(process: Process) -> None:
+    await process.ready()
+    assert process.command("health", "--config", str(process.config)) == ""
+    assert process.stop() == 0
+    with pytest.raises(subprocess.CalledProcessError) as caught:
+        process.command("health", "--config", str(process.config))
+    assert caught.value.returncode == 5
+    assert caught.value.stderr.startswith("error: ")
+    assert "SERVICE_UNREACHABLE" in caught.value.stderr
+
+
 async def test_an_operator_who_is_locked_out_gets_back_in(process: Process) -> None:
     await process.ready()
     target = process.folder / "new.api-key"

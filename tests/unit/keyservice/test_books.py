@@ -3,17 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
-from finsecure_crypto.errors import AuthenticationError
+from finsecure_crypto.errors import AuthenticationError, UnavailableError
 from finsecure_keyservice.books import Books, open_books
+from finsecure_keyservice.enrolment import Issued
 from finsecure_keyservice.feed import RevocationFeed
+from finsecure_keyservice.members import create_member, get_member
+from finsecure_keyservice.records import MemberState
 from finsecure_keyservice.revocation import rebuild_list
 from finsecure_keyservice.sql_store import SqlStore
 from finsecure_rpc.database import Database, open_database
 from sqlalchemy import Connection
 
-from tests.support.keyservice import DOMAIN, MovableClock, authority
+from tests.support.keyservice import DOMAIN, MovableClock, authority, enrolment, issuer, requests
 
 HOUR = timedelta(hours=1)
 
@@ -101,3 +105,43 @@ async def test_watchers_get_the_newest_list_and_skip_what_they_missed(database: 
     await asyncio.sleep(0)
     assert not last.done()
     last.cancel()
+
+
+async def test_a_full_disk_loses_nothing_and_says_so(tmp_path: Path) -> None:
+    database = open_database(f"sqlite:///{tmp_path}/keyservice.db")
+    clock = MovableClock()
+    books = Books(database, RevocationFeed(authority().anchors, clock))
+
+    def prepare(connection: Connection) -> str:
+        open_books(connection, DOMAIN)
+        name = "operators/alice"
+        return create_member(SqlStore(connection), issuer(), name, "", clock())[1].expose()
+
+    def limit_pages(connection: Connection, more: int) -> None:
+        pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
+        connection.exec_driver_sql(f"PRAGMA max_page_count = {pages + more}")
+
+    key, asked = await books.transact(prepare), requests()
+
+    def enrol(connection: Connection) -> Issued:
+        return enrolment().enrol(SqlStore(connection), key, asked, clock())
+
+    def fill_and_enrol(connection: Connection) -> None:
+        enrol(connection)
+        for number in range(1000):
+            name = f"operators/bob-{number}"
+            create_member(SqlStore(connection), issuer(), name, "x" * 200, clock())
+
+    await books.transact(lambda connection: limit_pages(connection, 0))
+    with pytest.raises(UnavailableError, match="STORE_UNAVAILABLE"):
+        await books.transact(fill_and_enrol)
+    assert await books.transact(_state) == (0, MemberState.INVITED)
+    await books.transact(lambda connection: limit_pages(connection, 1000))
+    issued = await books.transact(enrol)
+    assert (await books.transact(enrol)).tls.der == issued.tls.der
+    database.close()
+
+
+def _state(connection: Connection) -> tuple[int, MemberState]:
+    store = SqlStore(connection)
+    return len(store.certificates("", None, 10)), get_member(store, "operators/alice").state
