@@ -30,7 +30,7 @@ def parsing(what: str) -> Iterator[None]:
         raise AuthenticationError(
             "CERTIFICATE_MALFORMED", f"The {what} is not well-formed."
         ) from error
-    except (UnsupportedAlgorithm, x509.UnsupportedGeneralNameType) as error:
+    except (UnsupportedAlgorithm, x509.UnsupportedGeneralNameType, x509.InvalidVersion) as error:
         raise AuthenticationError(
             "CERTIFICATE_MALFORMED", f"The {what} uses what is not allowed here."
         ) from error
@@ -43,6 +43,8 @@ def load_certificate(der: bytes, what: str) -> x509.Certificate:
     certificate = x509.load_der_x509_certificate(der)
     if certificate.version is not x509.Version.v3:
         raise AuthenticationError("CERTIFICATE_MALFORMED", f"The {what} is not of version 3.")
+    if certificate.serial_number <= 0:
+        raise AuthenticationError("CERTIFICATE_MALFORMED", f"The {what} has no positive serial.")
     if not isinstance(certificate.signature_hash_algorithm, SIGNATURE_HASHES):
         raise AuthenticationError("CERTIFICATE_MALFORMED", f"The {what} is signed with weak means.")
     return certificate

@@ -168,7 +168,13 @@ def check_request(
         proven = request.is_signature_valid
     except FinSecureError:
         raise
-    except (ValueError, TypeError, UnsupportedAlgorithm, InvalidSignature) as error:
+    except (
+        ValueError,
+        TypeError,
+        UnsupportedAlgorithm,
+        InvalidSignature,
+        x509.InvalidVersion,
+    ) as error:
         raise InvalidArgumentError(
             "REQUEST_MALFORMED", "The certificate request is not a well-formed PKCS#10 request."
         ) from error

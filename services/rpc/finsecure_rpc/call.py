@@ -72,7 +72,7 @@ async def stream(
     deadline_s: float,
     address: str = "",
     wait_for_ready: bool = False,
-) -> AsyncIterator[Response]:
+) -> AsyncGenerator[Response, None]:
     """Make a call with a stream of responses; the arguments and errors are those of `call`."""
     failures: list[Exception] = []
     if hasattr(request, "__aiter__"):

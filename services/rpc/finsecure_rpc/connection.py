@@ -1,9 +1,9 @@
 """A connection that follows its owner's identity: a renewal opens a new channel."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from datetime import datetime
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import grpc
 from finsecure_crypto.certificates import Role
@@ -14,6 +14,7 @@ from finsecure_rpc.channel import OnSend, open_channel, server_name
 from finsecure_rpc.identity_store import IdentityProvider
 
 Stub = TypeVar("Stub")
+Request = TypeVar("Request")
 Response = TypeVar("Response")
 
 _RETIREMENT_S = 3600.0
@@ -80,6 +81,24 @@ class Connection:
         """Make a stub of a service; cheap, so make one for each use rather than keep it."""
         return factory(self.channel())
 
+    @overload
+    async def call(
+        self,
+        method: "grpc.aio.UnaryUnaryMultiCallable[Request, Response]",
+        request: Request,
+        *,
+        deadline_s: float = 10.0,
+        wait_for_ready: bool = False,
+    ) -> Response: ...
+    @overload
+    async def call(
+        self,
+        method: "grpc.aio.StreamUnaryMultiCallable[Request, Response]",
+        request: AsyncIterator[Request],
+        *,
+        deadline_s: float = 10.0,
+        wait_for_ready: bool = False,
+    ) -> Response: ...
     async def call(
         self,
         method: Any,
@@ -99,12 +118,13 @@ class Connection:
 
     def stream(
         self,
-        method: Any,
-        request: Any,
+        method: "grpc.aio.UnaryStreamMultiCallable[Request, Response]"
+        "| grpc.aio.StreamStreamMultiCallable[Request, Response]",
+        request: Request | AsyncIterator[Request],
         *,
         deadline_s: float,
         wait_for_ready: bool = False,
-    ) -> AsyncIterator[Any]:
+    ) -> AsyncGenerator[Response, None]:
         """Make a call with a stream of responses; see `finsecure_rpc.call.stream`."""
         return calls.stream(
             method,

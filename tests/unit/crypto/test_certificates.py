@@ -232,6 +232,23 @@ def test_garbage_is_malformed(pki, der):
     refused("CERTIFICATE_MALFORMED", pki, der)
 
 
+def test_an_unknown_version_is_malformed(pki):
+    der = bytearray(issue(pki))
+    place = der.index(b"\xa0\x03\x02\x01\x02") + 4
+    for version in (0, 1, 3, 0x7F):
+        der[place] = version
+        refused("CERTIFICATE_MALFORMED", pki, bytes(der))
+
+
+@pytest.mark.filterwarnings("ignore:Parsed a serial number")
+def test_a_negative_serial_number_is_malformed(pki):
+    serial = 0x7F112233445566778899AABBCCDDEEFF
+    der = issue(pki, serial=serial)
+    negative = der.replace(serial.to_bytes(16), b"\xff" + serial.to_bytes(16)[1:])
+    assert negative != der
+    refused("CERTIFICATE_MALFORMED", pki, negative)
+
+
 def test_trailing_bytes_are_malformed(pki):
     refused("CERTIFICATE_MALFORMED", pki, issue(pki) + b"\0")
 
