@@ -108,7 +108,7 @@ def diagram() -> str:
             f"    note over C,S: {each.phase}",
             f"    S->>C: {each.instruction}",
             f"    C->>S: {each.answer.__name__}",
-            f"    note over S: {each.set_name} = clients that answered; too few: abort",
+            f"    note over S: {each.set_name} = clients that answered (too few: abort)",
             "    end",
         ]
     lines.append(f"    note over S: {STEPS[-1].after}: the sum over {STEPS[2].set_name}")
