@@ -48,7 +48,7 @@ class Configuration(Settings):
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     reflection: bool = False
-    shutdown_grace_s: float = Field(default=5, ge=0, le=300)
+    shutdown_grace_s: float = Field(default=2, ge=0, le=300)
     limits: Limits = Limits()
 
     @property

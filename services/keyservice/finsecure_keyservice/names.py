@@ -8,6 +8,7 @@ from finsecure_crypto.certificates import Role, SpiffeId
 from finsecure_crypto.errors import InvalidArgumentError
 
 _ID = r"[a-z][a-z0-9-]{0,38}[a-z0-9]"
+_ID_RULE = "an id is 2 to 40 lower-case letters, digits and hyphens, a letter first, no hyphen last"
 _FEDERATION = re.compile(rf"federations/({_ID})", re.ASCII)
 _MEMBER = re.compile(
     rf"(?:(operators)|federations/({_ID})/(clients|aggregators))/({_ID})", re.ASCII
@@ -29,7 +30,7 @@ def federation_id(name: str) -> str:
     match = _FEDERATION.fullmatch(name)
     if match is None:
         raise InvalidArgumentError(
-            "NAME_MALFORMED", "a federation is named `federations/{id}`; see the id rules in README"
+            "NAME_MALFORMED", f"a federation is named `federations/{{id}}`; {_ID_RULE}"
         )
     return match[1]
 
@@ -59,7 +60,7 @@ class MemberName:
             raise InvalidArgumentError(
                 "NAME_MALFORMED",
                 "a member is named `operators/{id}`, `federations/{federation}/clients/{id}` or "
-                "`federations/{federation}/aggregators/{id}`",
+                f"`federations/{{federation}}/aggregators/{{id}}`; {_ID_RULE}",
             )
         return cls(match[2], _COLLECTIONS[match[1] or match[3]], match[4])
 

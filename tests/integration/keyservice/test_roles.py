@@ -10,6 +10,7 @@ from finsecure_crypto.errors import AuthenticationError, FinSecureError, Permiss
 from finsecure_keyservice.policy import POLICY
 from finsecure_rpc.call import call, stream
 from finsecure_rpc.channel import open_anonymous_channel
+from finsecure_rpc.identity_store import IdentityStore
 from google.protobuf.descriptor import MethodDescriptor
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
@@ -65,6 +66,8 @@ async def _outcome(
 
 async def test_each_role_may_call_its_own_methods_and_no_other(keyservice: Deployment) -> None:
     connections = {role: await keyservice.member(name) for role, name in CALLERS.items()}
+    own = IdentityStore(keyservice.configuration.state_dir / "identity")
+    connections[Role.KEYSERVICE] = keyservice.connect(own)
     refused = 0
     for path, method in _methods():
         access = POLICY[path]
@@ -78,7 +81,9 @@ async def test_each_role_may_call_its_own_methods_and_no_other(keyservice: Deplo
                 refused += 1
             else:
                 assert not denied, f"{role} was not let into {path}"
-    assert refused == 20  # ten operators' methods, two other roles
+    assert set(connections) == set(Role)
+    # Ten methods of operators refuse three roles; three of members refuse the key service.
+    assert refused == 33
 
 
 async def test_nobody_without_a_certificate_gets_past_enrolment(keyservice: Deployment) -> None:
