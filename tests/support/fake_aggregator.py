@@ -65,6 +65,7 @@ class FakeAggregator(
         self.refuse_calls = 0  # how many calls fail as if the server were away
         self.bend_chunk: Callable[[models_pb2.Chunk], None] = lambda chunk: None
         self.downloads: list[int] = []
+        self.model_chunk = 64
         self.phase_s = 20.0
         self._streams: dict[str, set[asyncio.Queue[Any]]] = defaultdict(set)
         self._standing: dict[str, participation_pb2.WatchResponse] = {}
@@ -129,7 +130,7 @@ class FakeAggregator(
     async def DownloadModel(self, request, context):  # noqa: N802
         self.downloads.append(request.offset)
         content = self._files[request.name][1]
-        size = 64
+        size = self.model_chunk
         for offset in range(request.offset, len(content), size):
             piece = content[offset : offset + size]
             chunk = models_pb2.Chunk(offset=offset, content=piece, crc32=zlib.crc32(piece))
@@ -183,12 +184,10 @@ class FakeAggregator(
     async def AdvertiseKeys(self, request, context):  # noqa: N802
         client = self._note("AdvertiseKeys", request)
         sent = request.advertisement
-        await self._accept(
-            request.round,
-            messages.KeyAdvertisement(
-                client, sent.channel_key, sent.mask_key, sent.signature, sent.certificate
-            ),
+        message = messages.KeyAdvertisement(
+            client, sent.channel_key, sent.mask_key, sent.signature, sent.certificate
         )
+        await self._accept(request.round, client, message)
         return participation_pb2.AdvertiseKeysResponse()
 
     async def ShareKeys(self, request, context):  # noqa: N802
@@ -332,16 +331,20 @@ class FakeAggregator(
         return instruction
 
     def _verify(self, client: str, certificate: bytes) -> bytes:
+        # It does not look at revocations: a client has to.
         certified = verify_certificate(
-            certificate, self.pki.anchors, self.pki.current(), utc_now(), Purpose.SIGNING
+            certificate, self.pki.anchors, None, utc_now(), Purpose.SIGNING
         )
         assert certified.spiffe_id.id == client
         return certified.public_key
 
-    async def _accept(self, round_name: str, *message: Any) -> bool:
+    async def _accept(self, round_name: str, client: str, message: Any) -> bool:
         if round_name != self._round or self._collector is None:
             raise NotFoundError("ROUND_NOT_FOUND", f"{round_name} is not open")
-        accepted = self._collector.accept(*message)
+        if isinstance(self._collector, server.CollectAdvertisements):
+            accepted = self._collector.accept(message)
+        else:
+            accepted = self._collector.accept(client, message)
         await self._notify()
         return accepted
 

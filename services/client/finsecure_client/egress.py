@@ -100,6 +100,10 @@ KINDS: dict[str, dict[str, str]] = {
 }
 
 
+EGRESS_CODES = frozenset({"EGRESS_UNDESCRIBED", "EGRESS_NOT_RECORDED"})
+"""Codes of the errors by which the manifest stops a message."""
+
+
 @dataclass(frozen=True)
 class Field:
     """One field that leaves.

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from finsecure_crypto.errors import ProtocolViolationError
 from finsecure_crypto.federation import RoundKind, round_parameters
 from finsecure_crypto.secagg.messages import Confirmations, Roster, ShareDelivery
 from finsecure_crypto.secagg.parameters import RoundParameters
@@ -58,7 +59,16 @@ class Outcome:
     detail: str
 
 
-ServerMessage = Invitation | Roster | ShareDelivery | Survivors | Confirmations | Outcome
+@dataclass(frozen=True)
+class Malformed:
+    """An instruction that breaks the wire contract, and how."""
+
+    error: ProtocolViolationError
+
+
+ServerMessage = (
+    Invitation | Roster | ShareDelivery | Survivors | Confirmations | Outcome | Malformed
+)
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from finsecure_crypto.errors import (
     InternalError,
     PolicyError,
     ProtocolViolationError,
+    ResourceExhaustedError,
     StateError,
     UnavailableError,
 )
@@ -31,7 +32,14 @@ from finsecure_rpc.logs import get_logger
 from numpy.typing import NDArray
 
 from finsecure_client import contribution
-from finsecure_client.instructions import Instruction, Invitation, ServerMessage, Survivors
+from finsecure_client.egress import EGRESS_CODES
+from finsecure_client.instructions import (
+    Instruction,
+    Invitation,
+    Malformed,
+    ServerMessage,
+    Survivors,
+)
 from finsecure_client.models import ModelCache, ModelSource
 from finsecure_client.policy import Policy
 from finsecure_client.trainer import Assignment, GlobalModel, Trainer
@@ -171,6 +179,8 @@ class Participant:
     async def _answer(self, body: ServerMessage) -> Answer:
         answer: Answer
         match self._state, body:
+            case _, Malformed():
+                raise body.error
             case None, Invitation():
                 self._state, answer = await asyncio.to_thread(self._accept, body)
                 self._invitation = body
@@ -263,11 +273,11 @@ class Participant:
         while True:
             try:
                 return await self._send(answer)
-            except UnavailableError as error:
+            except (UnavailableError, ResourceExhaustedError, InternalError) as error:
+                if error.code in EGRESS_CODES:
+                    raise  # it was not sent, and will not be
                 log.info("answer delayed", round=self.name, error=str(error))
                 await asyncio.sleep(backoff.next_s())
-            except InternalError:
-                raise
             except FinSecureError as error:
                 raise AnswerRefusedError(
                     "ANSWER_REFUSED", f"the aggregator refused an answer in {self.name}: {error}"

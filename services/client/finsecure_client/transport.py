@@ -2,6 +2,7 @@
 
 import zlib
 from collections.abc import AsyncIterator, Sequence
+from datetime import UTC, datetime
 
 from finsecure.aggregation.v1 import (
     models_pb2,
@@ -16,7 +17,7 @@ from finsecure_crypto.secagg import messages
 from finsecure_rpc.connection import Connection
 
 from finsecure_client import convert
-from finsecure_client.instructions import Instruction
+from finsecure_client.instructions import Instruction, Malformed
 from finsecure_client.terms import TaskStatus
 from finsecure_client.trust import SignedModel
 
@@ -100,7 +101,13 @@ class Aggregator:
         stub = self._connection.stub(participation_pb2_grpc.ParticipationServiceStub)
         request = participation_pb2.WatchRequest(tasks=tasks)
         async for response in self._connection.stream(stub.Watch, request, deadline_s=_WATCH_S):
-            yield convert.instruction(response)
+            try:
+                instruction = convert.instruction(response)
+            except ProtocolViolationError as error:
+                # Only its round is lost, not the stream with all other rounds.
+                now = datetime.now(UTC)
+                instruction = Instruction(response.round, now, Malformed(error))
+            yield instruction
 
     async def advertise_keys(self, name: str, message: messages.KeyAdvertisement) -> None:
         """Phase 1."""
