@@ -1,18 +1,26 @@
 """The caller's side: renewal under traffic, the egress hook, and errors one can act on."""
 
 import asyncio
+import socket
+import ssl
 
 import grpc
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ed25519
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from finsecure.aggregation.v1 import models_pb2, participation_pb2, participation_pb2_grpc
-from finsecure_crypto.certificates import Role
+from finsecure_crypto.certificates import Purpose, Role
 from finsecure_crypto.errors import AuthenticationError, ConfigurationError, UnavailableError
 from finsecure_rpc.authenticator import Authenticator
 from finsecure_rpc.call import call, stream
+from finsecure_rpc.channel import open_anonymous_channel
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.credentials import server_credentials
 from finsecure_rpc.policy import federation_peers
 from finsecure_rpc.server import Listener, build_server
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
 Participation = participation_pb2_grpc.ParticipationServiceStub
 Status = participation_pb2.GetUploadStatusRequest
@@ -68,11 +76,6 @@ async def test_the_server_shows_its_renewed_certificate(toy):
     assert toy.server_store.current().generation == 2
 
     def shown() -> int:
-        import socket
-        import ssl
-
-        from cryptography import x509
-
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE
@@ -86,6 +89,24 @@ async def test_the_server_shows_its_renewed_certificate(toy):
             return x509.load_der_x509_certificate(secured.getpeercert(True)).serial_number
 
     assert await asyncio.to_thread(shown) == serial
+
+
+async def test_ed25519_certificates_would_not_do_for_tls(toy):
+    """Why TLS keys are ECDSA: gRPC's TLS library does not accept Ed25519 in a handshake."""
+    key = ed25519.Ed25519PrivateKey.generate()
+    der = toy.pki.issue(toy.pki.spiffe_id("aggregator", "main"), Purpose.TLS, key.public_key())
+    chain = x509.load_der_x509_certificate(der).public_bytes(Encoding.PEM)
+    pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+    server = grpc.aio.server()
+    credentials = grpc.ssl_server_credentials([(pem, chain + toy.pki.intermediate.pem)])
+    port = server.add_secure_port("127.0.0.1:0", credentials)
+    await server.start()
+    target = "aggregator.lending.finsecure.internal"
+    address = f"127.0.0.1:{port}"
+    async with open_anonymous_channel(address, toy.pki.root.pem, target) as channel:
+        with pytest.raises(UnavailableError, match="SERVICE_UNREACHABLE"):
+            await call(Participation(channel).GetUploadStatus, Status(round="r"), deadline_s=10)
+    await server.stop(None)
 
 
 async def test_damaged_renewed_files_do_not_stop_the_server(toy):
@@ -200,8 +221,6 @@ async def test_a_reader_who_leaves_ends_the_stream_on_the_server(toy):
 
 async def test_health_is_served_to_anyone_and_reflection_to_members(toy_with):
     from finsecure_rpc.channel import open_anonymous_channel
-    from grpc_health.v1 import health_pb2, health_pb2_grpc
-    from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 
     name = "finsecure.aggregation.v1.ParticipationService"
     async with toy_with(reflection=True) as toy:

@@ -5,7 +5,6 @@ import os
 import signal
 
 import pytest
-
 from finsecure.aggregation.v1 import participation_pb2, participation_pb2_grpc
 from finsecure_crypto.certificates import Role
 from finsecure_crypto.errors import FinSecureError, UnavailableError
@@ -14,6 +13,7 @@ from finsecure_rpc.connection import Connection
 from finsecure_rpc.credentials import server_credentials
 from finsecure_rpc.policy import Limits, federation_peers
 from finsecure_rpc.server import Listener, build_server
+
 from tests.support.pki import TestAuthority
 
 METHOD = "/finsecure.aggregation.v1.ParticipationService/GetUploadStatus"
