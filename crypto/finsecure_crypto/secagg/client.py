@@ -85,9 +85,8 @@ def advertise_keys(
         signature=identity.signing_key.sign(*statement),
         certificate=identity.certificate,
     )
-    return AwaitRoster(parameters, identity, policy, advertisement, channel, mask_seed), (
-        advertisement
-    )
+    state = AwaitRoster(parameters, identity, policy, advertisement, channel, mask_seed)
+    return state, advertisement
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,7 +113,7 @@ class AwaitRoster:
 
         Raises:
             ProtocolViolationError: one of `verify_roster`'s, or `PEER_KEY_INVALID`; the server's.
-            PolicyError: `COHORT_BELOW_POLICY` or `THRESHOLD_BELOW_POLICY`; the server's proposal.
+            PolicyError: `THRESHOLD_BELOW_POLICY`; the server's proposal.
             FinSecureError: whatever `verify_peer` raises.
             StateError: `ALREADY_ANSWERED`; the caller's.
         """
@@ -143,7 +142,7 @@ class AwaitRoster:
         commitment = derivation.self_mask_commitment(self_mask_seed, session.digest, own)
         statement = statements.share_keys(session.digest, commitment, shares)
         state = AwaitShares(
-            Member(self.parameters, self.policy, self.identity, session, own, peers),
+            Member(self.parameters, self.identity, session, own, peers),
             self._mask_seed,
             self_mask_seed,
             {
@@ -263,7 +262,6 @@ class AwaitSurvivors:
         statement = statements.survivors(member.session.digest, bitmap)
         state = AwaitConfirmations(
             member,
-            self._sharers,
             survivors,
             bitmap,
             self._ciphertexts,
@@ -278,7 +276,6 @@ class AwaitConfirmations:
     """The survivors are confirmed; the confirmations of the others are to come."""
 
     _member: Member
-    _sharers: bitmaps.Members = field(repr=False)
     _survivors: bitmaps.Members = field(repr=False)
     _bitmap: bytes
     _ciphertexts: Mapping[int, bytes] = field(repr=False)

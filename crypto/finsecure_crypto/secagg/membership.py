@@ -7,7 +7,7 @@ import numpy as np
 
 from finsecure_crypto.errors import ProtocolViolationError
 from finsecure_crypto.secagg import bitmaps
-from finsecure_crypto.secagg.parameters import ClientPolicy, RoundParameters, required_inputs
+from finsecure_crypto.secagg.parameters import RoundParameters, required_inputs
 from finsecure_crypto.secagg.roster import Peer, Session
 from finsecure_crypto.signing import SigningKey
 
@@ -32,7 +32,6 @@ class Member:
     """A client's place in a session, the same for all later phases."""
 
     parameters: RoundParameters
-    policy: ClientPolicy
     identity: Identity
     session: Session
     index: int
@@ -50,10 +49,7 @@ class Member:
             raise refused("SET_NOT_SHRINKING", "it counts clients that had dropped out")
         if not members[self.index]:
             raise refused("SELF_LEFT_OUT", "it leaves this client out and asks it to go on")
-        required = max(
-            required_inputs(self.parameters, self.session.graph.thresholds),
-            self.policy.minimum_cohort,
-        )
+        required = required_inputs(self.parameters, self.session.graph.thresholds)
         if np.count_nonzero(members) < required:
             raise refused(
                 "COHORT_TOO_SMALL",
@@ -62,7 +58,11 @@ class Member:
         return members
 
     def require_holders(self, count: int) -> None:
-        """Refuses to go on with fewer holders than rebuild a secret."""
+        """Refuses to go on with fewer holders than rebuild a secret.
+
+        Raises:
+            ProtocolViolationError: `TOO_FEW_HOLDERS`; the server's.
+        """
         if count < self.session.threshold:
             raise refused(
                 "TOO_FEW_HOLDERS",

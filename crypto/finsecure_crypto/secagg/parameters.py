@@ -78,7 +78,7 @@ class ClientPolicy:
     """What a client insists on, whatever the server proposes; each bound is the client's own.
 
     Attributes:
-        minimum_cohort: fewest clients in the roster and in the sum.
+        minimum_cohort: smallest minimum cohort of a round, which then bounds its roster and sum.
         minimum_threshold: smallest t.
         minimum_profile: `ACTIVE` refuses `SEMI_HONEST` rounds.
     """
@@ -107,17 +107,11 @@ class ClientPolicy:
             )
 
     def check_thresholds(self, thresholds: Thresholds) -> None:
-        """Refuses a roster that is too small or gives too low a threshold.
+        """Refuses a roster that gives too low a threshold.
 
         Raises:
-            PolicyError: `COHORT_BELOW_POLICY` or `THRESHOLD_BELOW_POLICY`; the server's proposal.
+            PolicyError: `THRESHOLD_BELOW_POLICY`; the server's proposal.
         """
-        if thresholds.roster_size < self.minimum_cohort:
-            raise PolicyError(
-                "COHORT_BELOW_POLICY",
-                f"the roster has {thresholds.roster_size} clients, this client insists on "
-                f"{self.minimum_cohort}; decline the round or lower the client's own policy",
-            )
         if thresholds.threshold < self.minimum_threshold:
             raise PolicyError(
                 "THRESHOLD_BELOW_POLICY",

@@ -3,7 +3,8 @@
 Bonawitz et al., CCS 2017, figure 4, server column. A collector verifies and accepts messages until
 its caller, who has the clock, closes it, and `close` returns the next phase's collector. Closing
 changes nothing, so it can be tried again after more messages when too few had answered. Replaying
-the accepted messages in order through fresh collectors restores a round.
+the accepted messages in order through fresh collectors restores a round. A collector belongs to
+one thread at a time.
 
 The vectors themselves are summed by the caller, word by word modulo 2^64:
 `apply_masks(sum, unmasking.masks)` then leaves the sum of the inputs.
