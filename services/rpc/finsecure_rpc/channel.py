@@ -62,6 +62,8 @@ def _options(target_name: str) -> list[tuple[str, Any]]:
         ("grpc.ssl_target_name_override", target_name),
         ("grpc.max_send_message_length", MESSAGE_LIMIT),
         ("grpc.max_receive_message_length", MESSAGE_LIMIT),
+        # A small compressed message may unpack to a huge one, so only plain ones are taken.
+        ("grpc.compression_enabled_algorithms_bitset", 1),
         ("grpc.keepalive_time_ms", 30_000),
         ("grpc.keepalive_timeout_ms", 10_000),
         ("grpc.keepalive_permit_without_calls", 1),

@@ -14,6 +14,7 @@ import grpc
 from finsecure_crypto.certificates import Certified
 from finsecure_crypto.errors import (
     AuthenticationError,
+    ConfigurationError,
     FinSecureError,
     InternalError,
     InvalidArgumentError,
@@ -195,7 +196,8 @@ async def _abort(method: str, context: Context, error: Exception) -> NoReturn:
     """End the call with the status of an error."""
     if isinstance(error, grpc.aio.AbortError):
         raise error
-    if isinstance(error, FinSecureError) and not isinstance(error, InternalError):
+    ours = isinstance(error, (InternalError, ConfigurationError))  # nothing a caller can act on
+    if isinstance(error, FinSecureError) and not ours:
         _log.info("call refused", method=method, code=error.code, peer=context.peer())
         wire = to_wire(error)
     else:

@@ -6,14 +6,13 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
 from finsecure_crypto.certificates import Certified
-from finsecure_crypto.errors import FinSecureError
 
 
 @dataclass(eq=False)
 class _OpenStream:
     caller: Certified
     scope: asyncio.Timeout
-    failure: FinSecureError | None = None
+    failure: Exception | None = None
 
 
 class OpenStreams:
@@ -35,7 +34,7 @@ class OpenStreams:
         """Run a stream's handler; it is interrupted when its caller may not go on.
 
         Raises:
-            FinSecureError: what `recheck` raised for the caller.
+            Exception: what `recheck` raised for the caller.
         """
         if caller is None:  # methods for anyone have short deadlines and nobody to check
             yield
@@ -63,6 +62,6 @@ class OpenStreams:
                     continue
                 try:
                     self._recheck(stream.caller)
-                except FinSecureError as error:
+                except Exception as error:  # who cannot be checked is out
                     stream.failure = error
                     stream.scope.reschedule(loop.time())

@@ -27,6 +27,8 @@ _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.max_receive_message_length", MESSAGE_LIMIT),
     ("grpc.max_metadata_size", 16 * 1024),
     ("grpc.max_concurrent_streams", 100),
+    # A small compressed message may unpack to a huge one, so only plain ones are taken.
+    ("grpc.compression_enabled_algorithms_bitset", 1),
     # Two servers on one port would share its calls in silence.
     ("grpc.so_reuseport", 0),
     ("grpc.keepalive_time_ms", 60_000),

@@ -16,7 +16,7 @@ from finsecure.aggregation.v1 import (
 )
 from finsecure.keyservice.v1 import certificates_pb2, certificates_pb2_grpc
 from finsecure_crypto.certificates import Role
-from finsecure_crypto.errors import NotFoundError
+from finsecure_crypto.errors import ConfigurationError, NotFoundError
 from finsecure_rpc.authenticator import Authenticator
 from finsecure_rpc.channel import open_anonymous_channel
 from finsecure_rpc.connection import Connection
@@ -65,6 +65,8 @@ class Participation(participation_pb2_grpc.ParticipationServiceServicer):
             raise NotFoundError("ROUND_NOT_FOUND", "There is no such round.", culprit="bank-z")
         if request.round == "broken":
             raise RuntimeError("the password is hunter2")
+        if request.round == "misconfigured":
+            raise ConfigurationError("IDENTITY_DAMAGED", "The file /etc/secret/place is bad.")
         if request.round == "slow":
             await asyncio.sleep(30)
         return participation_pb2.GetUploadStatusResponse(committed_bytes=7)

@@ -247,6 +247,35 @@ async def test_an_unknown_exception_tells_nothing(toy, capfd):
     assert "hunter2" not in str(caught.value)
 
 
+async def test_a_misconfigured_server_tells_nothing(toy):
+    with pytest.raises(InternalError) as caught:
+        await status(toy.connect(), "misconfigured")
+    assert caught.value.code == "INTERNAL"
+    assert "secret" not in str(caught.value)
+
+
+async def test_a_message_that_grows_when_unpacked_is_refused(toy):
+    """A compressed message may be far smaller than its content, so none is taken."""
+    folder = toy.store().folder
+    channel = grpc.aio.secure_channel(
+        toy.address,
+        grpc.ssl_channel_credentials(
+            toy.pki.root.pem, (folder / "tls.key").read_bytes(), (folder / "tls.crt").read_bytes()
+        ),
+        options=[
+            ("grpc.ssl_target_name_override", "aggregator.lending.finsecure.internal"),
+            ("grpc.max_send_message_length", -1),
+        ],
+        compression=grpc.Compression.Gzip,
+    )
+    method = Participation(channel).GetUploadStatus
+    for size in (1 << 10, 32 << 20):
+        with pytest.raises(StateError) as caught:
+            await call(method, Status(round="x" * size), deadline_s=20)
+        assert caught.value.code == "RPC_UNIMPLEMENTED"
+    await channel.close()
+
+
 @pytest.mark.parametrize("what", ["revoked", "expired"])
 async def test_an_open_stream_ends_when_its_caller_may_not_go_on(toy, what):
     validity = {"not_after": utc_now() + timedelta(seconds=2)} if what == "expired" else {}
