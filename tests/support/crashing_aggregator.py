@@ -1,4 +1,4 @@
-"""The real aggregator, which kills itself (kill −9) when it comes to the point CRASH_AT.
+"""The real aggregator, which kills itself (kill -9) when it comes to the point CRASH_AT.
 
 Points: `logged:<phase>:<n>` after the n-th message of a phase is committed and before it is
 acknowledged; `closed:<phase>` after a phase is closed in the log; `unmasking` before the sum is
@@ -41,11 +41,11 @@ def arm(point: str) -> None:
                 return len(counted) == int(number)
 
             after(store.SqlStore, "append", nth)
-        case ["closed", phase]:
+        case ["closed", closed]:
             after(
                 store.SqlStore,
                 "next_phase",
-                lambda *_, phase=phase, **kwargs: _before(kwargs["phase"].phase.value) == phase,
+                lambda *_, now_ns, phase: _before(phase.phase.value) == closed,
             )
         case ["unmasking"]:
 

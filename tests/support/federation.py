@@ -546,12 +546,12 @@ class Federation:
             )
 
     def kill(self) -> None:
-        """kill −9."""
+        """kill -9."""
         assert self.process is not None
         self.process.send_signal(signal.SIGKILL)
         self.process.wait(10)
 
-    async def died(self, timeout_s: float = 60) -> None:
+    async def died(self, timeout_s: float = 40) -> None:
         """Wait until the process has killed itself at its crash point."""
         assert self.process is not None
         code = await asyncio.to_thread(self.process.wait, timeout_s)
@@ -603,7 +603,7 @@ class Federation:
         )
         return list(response.rounds)
 
-    async def ended(self, name: str, timeout_s: float = 90) -> tasks_pb2.Task:
+    async def ended(self, name: str, timeout_s: float = 60) -> tasks_pb2.Task:
         """Wait until a task has ended."""
         async with asyncio.timeout(timeout_s):
             while True:

@@ -4,6 +4,7 @@
 import asyncio
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -15,7 +16,12 @@ from finsecure.aggregation.v1 import (
     tasks_pb2,
     tasks_pb2_grpc,
 )
-from finsecure_crypto.errors import InvalidArgumentError, NotFoundError, PermissionDeniedError
+from finsecure_crypto.errors import (
+    FinSecureError,
+    InvalidArgumentError,
+    NotFoundError,
+    PermissionDeniedError,
+)
 from finsecure_rpc.idempotency import once
 from finsecure_rpc.paging import decode_token, encode_token, page_size
 from finsecure_rpc.peer import require_peer
@@ -33,8 +39,16 @@ from finsecure_aggregator.scheduler import Scheduler
 from finsecure_aggregator.uploads import Piece
 from finsecure_aggregator.watchers import Changes, Presence
 
+_HEAR_OUT_S = 5.0
+_HEAR_OUT_BYTES = 16 << 20
+
 Context = Any  # grpc.aio.ServicerContext, whatever its messages
 Item = TypeVar("Item")
+Request = TypeVar(
+    "Request",
+    models_pb2.UploadInitialModelRequest,
+    participation_pb2.SubmitMaskedInputRequest,
+)
 
 
 @dataclass(frozen=True)
@@ -252,15 +266,16 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
         context: Context,
     ) -> models_pb2.UploadInitialModelResponse:
         """Take version 0 of a task's model."""
-        upload = (await _first(request_iterator, "upload")).upload
-        task = self._desk.task_name(upload.task)
-        record = await self._desk.store.task(task)
-        model = await self._desk.initial_models.receive(
-            convert.plan(task, record.spec),
-            upload.size_bytes,
-            upload.sha256,
-            _pieces(request_iterator),
-        )
+        async with _heard_out(request_iterator):
+            upload = (await _first(request_iterator, "upload")).upload
+            task = self._desk.task_name(upload.task)
+            record = await self._desk.store.task(task)
+            model = await self._desk.initial_models.receive(
+                convert.plan(task, record.spec),
+                upload.size_bytes,
+                upload.sha256,
+                _pieces(request_iterator),
+            )
         self._desk.changes.notify(task)
         return models_pb2.UploadInitialModelResponse(model=convert.model(model))
 
@@ -351,11 +366,12 @@ class ParticipationService(participation_pb2_grpc.ParticipationServiceServicer):
         context: Context,
     ) -> participation_pb2.SubmitMaskedInputResponse:
         """Take phase 3's vector, or some more of it."""
-        header = (await _first(request_iterator, "header")).header
-        key, client = self._desk.round_key(header.round), require_peer().id
-        status = await self._participation.upload(
-            key, client, convert.serialised(header), _pieces(request_iterator)
-        )
+        async with _heard_out(request_iterator):
+            header = (await _first(request_iterator, "header")).header
+            key, client = self._desk.round_key(header.round), require_peer().id
+            status = await self._participation.upload(
+                key, client, convert.serialised(header), _pieces(request_iterator)
+            )
         return participation_pb2.SubmitMaskedInputResponse(
             committed_bytes=status.committed_bytes, accepted=status.accepted
         )
@@ -397,11 +413,23 @@ class ParticipationService(participation_pb2_grpc.ParticipationServiceServicer):
         await self._participation.submit(key, phase, require_peer().id, convert.serialised(request))
 
 
-Request = TypeVar(
-    "Request",
-    models_pb2.UploadInitialModelRequest,
-    participation_pb2.SubmitMaskedInputRequest,
-)
+@asynccontextmanager
+async def _heard_out(requests: AsyncIterator[Request]) -> AsyncIterator[None]:
+    """Read what is left of a stream before the answer or the error goes out.
+
+    A caller that is answered while it still sends sees its own failed write instead of the
+    answer. Whoever sends much more is cut off all the same.
+    """
+    try:
+        yield
+    finally:
+        with suppress(TimeoutError, FinSecureError):
+            async with asyncio.timeout(_HEAR_OUT_S):
+                left = _HEAR_OUT_BYTES
+                async for request in requests:
+                    left -= request.ByteSize()
+                    if left < 0:
+                        break
 
 
 async def _first(requests: AsyncIterator[Request], part: str) -> Request:

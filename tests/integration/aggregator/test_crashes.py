@@ -1,4 +1,4 @@
-"""kill −9 of the aggregator process at every kind of point; the round goes on, with one result."""
+"""kill -9 of the aggregator process at every kind of point; the round goes on, with one result."""
 
 import asyncio
 
