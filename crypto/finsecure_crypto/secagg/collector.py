@@ -50,9 +50,9 @@ class Collector(ABC, Generic[Message]):
     def _is_new(self, client: str, message: ClientMessage) -> bool:
         """Checks a message without accepting it."""
         known = self._history.get((phases.phase_of(message), client))
-        if known == message.digest():
-            return False
         if known is not None:
+            if known == message.digest():
+                return False
             raise ProtocolViolationError(
                 "DUPLICATE_MESSAGE",
                 f"{client} sent a second, different {type(message).__name__}; the first one stands",

@@ -154,10 +154,12 @@ def test_shares_that_are_not_what_was_signed_are_refused(stage, field):
     blamed("MESSAGE_SIGNATURE", stage.collector.accept, LIAR, changed)
 
 
-def test_shares_of_another_session_are_refused(stage, make_stage):
-    stage.share()
-    other = make_stage(5, attempt=2).share()
-    blamed("MESSAGE_SIGNATURE", stage.collector.accept, LIAR, other.said[LIAR])
+@pytest.mark.parametrize("reach", ["share", "mask", "confirm"])
+def test_no_message_of_another_attempt_is_accepted(make_stage, reach):
+    old, new = make_stage(5, attempt=1), make_stage(5, attempt=2)
+    getattr(old, reach)()
+    getattr(new, reach)()
+    blamed("MESSAGE_SIGNATURE", new.collector.accept, LIAR, old.said[LIAR])
 
 
 # ---- masked inputs
