@@ -1,5 +1,8 @@
 import json
 import logging
+import os
+import subprocess
+import sys
 
 import pytest
 import structlog
@@ -90,3 +93,28 @@ def test_the_level_is_kept(configured, capsys):
     assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == [
         "but this"
     ]
+
+
+_AT_IMPORT = """
+import importlib, os, sys
+class Look:
+    def find_spec(self, name, path=None, target=None):
+        if name == "grpc":
+            print(os.environ.get("GRPC_VERBOSITY"))
+sys.meta_path.insert(0, Look())
+importlib.import_module(sys.argv[1])
+"""
+
+
+@pytest.mark.parametrize("service", ["keyservice", "aggregator", "client", "cli"])
+def test_the_core_of_grpc_is_silenced_before_it_is_imported(service):
+    environment = {key: value for key, value in os.environ.items() if key != "GRPC_VERBOSITY"}
+    shown = subprocess.run(
+        [sys.executable, "-c", _AT_IMPORT, f"finsecure_{service}.main"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=60,
+    )
+    assert shown.stdout.split() == ["NONE"]
