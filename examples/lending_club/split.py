@@ -88,6 +88,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Cut the loans into banks and a test set.")
     parser.add_argument("--by", choices=SPLITS, default="grade")
     parser.add_argument("--out", type=Path, required=True, metavar="DIR")
+    parser.add_argument("--test", type=Path, metavar="FILE", help="default: DIR/test.csv")
     parser.add_argument("--test-fraction", type=float, default=TEST_FRACTION, metavar="SHARE")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
@@ -97,7 +98,7 @@ def main() -> None:
         write(options.out / f"{bank}.csv", loans)
         bad = sum(loan[LABEL] == "bad" for loan in loans)
         print(f"{bank}: {len(loans)} loans, {bad / len(loans):.1%} bad")
-    write(options.out / TEST_FILE, test)
+    write(options.test or options.out / TEST_FILE, test)
     print(f"test set: {len(test)} loans")
 
 

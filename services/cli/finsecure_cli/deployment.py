@@ -1,5 +1,6 @@
 """A federation's folder of configuration files, and what it takes to bring it up."""
 
+import asyncio
 import shutil
 import tomllib
 from collections.abc import Callable
@@ -10,7 +11,7 @@ from finsecure_crypto.errors import ConfigurationError
 from finsecure_rpc.identity_store import IdentityStore
 
 from finsecure_cli.enrolment import enrol_operator, read_api_key
-from finsecure_cli.processes import ServiceProcess, run_command
+from finsecure_cli.processes import SERVERS, ServiceProcess, run_command
 from finsecure_cli.renewal import renew_if_due
 from finsecure_cli.settings import OperatorSettings, load_operator
 from finsecure_cli.templates import Plan
@@ -46,7 +47,7 @@ class Deployment:
 
     def process(self, service: str) -> ServiceProcess:
         """Return the process of `keyservice`, `aggregator` or a client, not started."""
-        if service in {"keyservice", "aggregator"}:
+        if service in SERVERS:
             command, config = f"finsecure-{service}", self.folder / f"{service}.toml"
         else:
             command, config = "finsecure-client", self.clients[service]
@@ -166,12 +167,16 @@ async def bring_up(
         started(aggregator)
         await aggregator.wait_until_listening(settings.aggregator)
         say(f"aggregator: {settings.aggregator}")
-        for client in deployment.clients if clients else ():
+
+        async def start_client(client: str) -> None:
             fresh = await deployment.enrol(services, client)
             process = deployment.process(client)
             process.start()
             started(process)
             say(f"client {client}: {'enrolled and ' if fresh else ''}started")
+
+        if clients:
+            await asyncio.gather(*map(start_client, deployment.clients))
 
 
 def _value(config: Path, *keys: str) -> str:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from finsecure_crypto.errors import ConfigurationError, FinSecureError, UnavailableError
 
+SERVERS = ("keyservice", "aggregator")
 _READY_S = 60.0
 _STOP_S = 15.0
 _POLL_S = 0.05
@@ -53,9 +54,18 @@ async def run_command(arguments: Sequence[str], *, stdin: bytes = b"") -> str:
         CommandFailedError: COMMAND_FAILED with the command's own words.
     """
     name, *rest = arguments
+    return await _run(str(command_path(name)), rest, " ".join(arguments[:2]), stdin)
+
+
+async def run_python(arguments: Sequence[str]) -> str:
+    """Run a Python script to its end; as `run_command` otherwise."""
+    return await _run(sys.executable, arguments, Path(arguments[0]).name, b"")
+
+
+async def _run(program: str, arguments: Sequence[str], title: str, stdin: bytes) -> str:
     process = await asyncio.create_subprocess_exec(
-        str(command_path(name)),
-        *rest,
+        program,
+        *arguments,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
@@ -63,7 +73,7 @@ async def run_command(arguments: Sequence[str], *, stdin: bytes = b"") -> str:
     output, errors = await process.communicate(stdin)
     if process.returncode != 0:
         reason = _reason(errors.decode(errors="replace"))
-        raise CommandFailedError("COMMAND_FAILED", f"`{' '.join(arguments[:2])}`: {reason}")
+        raise CommandFailedError("COMMAND_FAILED", f"`{title}`: {reason}")
     return output.decode(errors="replace")
 
 

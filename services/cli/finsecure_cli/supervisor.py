@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from finsecure_cli.exit_codes import ExitCode
-from finsecure_cli.processes import ServiceProcess
+from finsecure_cli.processes import SERVERS, ServiceProcess
 
 _LOOK_S = 0.2
 _FIRST_PAUSE_S = 1.0
@@ -61,6 +61,8 @@ class Supervisor:
             process.start()
 
     async def stop(self) -> None:
-        """Stop all processes, the last started first, so that clients leave before servers do."""
+        """Stop all processes: the clients together, then the servers that they need."""
+        clients = [process for process in self._processes if process.name not in SERVERS]
+        await asyncio.gather(*(process.stop() for process in clients))
         for process in reversed(self._processes):
             await process.stop()

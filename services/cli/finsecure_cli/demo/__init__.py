@@ -1,0 +1,1 @@
+"""The demonstration: five banks, one model, nothing special-cased."""
