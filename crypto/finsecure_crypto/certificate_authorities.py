@@ -74,8 +74,9 @@ def _check_window(certificate: x509.Certificate, now: datetime, what: str) -> No
         )
 
 
-def check_chain(chains: list[tuple[x509.Certificate, x509.Certificate]], now: datetime) -> None:
-    """Demand that one of the chains is valid now."""
+def check_chain(chains: list[tuple[x509.Certificate, x509.Certificate]], now: datetime) -> datetime:
+    """Demand that one of the chains (at least one) is valid now; returns until when one is."""
+    ends: list[datetime] = []
     failure: AuthenticationError | None = None
     for intermediate, root in chains:
         try:
@@ -84,9 +85,10 @@ def check_chain(chains: list[tuple[x509.Certificate, x509.Certificate]], now: da
         except AuthenticationError as error:
             failure = error
         else:
-            return
-    assert failure is not None  # noqa: S101  # callers never pass an empty list
-    raise failure
+            ends.append(min(intermediate.not_valid_after_utc, root.not_valid_after_utc))
+    if failure is not None and not ends:
+        raise failure
+    return max(ends)
 
 
 @dataclass(frozen=True)

@@ -58,7 +58,7 @@ class Certified:
         public_key: SIGNING: the 32 bytes of the Ed25519 key; TLS: SubjectPublicKeyInfo, DER.
         serial: serial number.
         not_before: start of validity.
-        not_after: end of validity.
+        not_after: end of validity, of the certificate or of the authorities above it.
     """
 
     spiffe_id: SpiffeId
@@ -122,7 +122,7 @@ def verify_certificate(
             )
         # Nothing below is believed before the signature above was verified.
         spiffe_id, key = read_leaf(leaf, purpose, anchors.domain)
-    check_chain(chains, now)
+    chain_end = check_chain(chains, now)
     if isinstance(key, ed25519.Ed25519PublicKey):
         public = key.public_bytes(Encoding.Raw, PublicFormat.Raw)
     else:
@@ -132,7 +132,7 @@ def verify_certificate(
         public_key=public,
         serial=leaf.serial_number,
         not_before=leaf.not_valid_before_utc,
-        not_after=leaf.not_valid_after_utc,
+        not_after=min(leaf.not_valid_after_utc, chain_end),
     )
     certified.check(revocations, now)
     return certified

@@ -204,6 +204,14 @@ def test_time_is_checked_at_every_link(pki):
     refused("CERTIFICATE_EXPIRED", pki, long_lived, now=utc_now() - 2 * DAY)
 
 
+def test_a_certificate_does_not_outlive_its_authority(pki):
+    end = (utc_now() + timedelta(hours=1)).replace(microsecond=0)
+    short = make_authority("short", pki.domain, pki.root, not_after=end)
+    anchors = TrustAnchors((pki.root.der,), (short.der,))
+    certified = verify(pki, issue(pki, issuer=short), anchors=anchors)
+    assert certified.not_after == end  # so whoever keeps the result checks that too
+
+
 def test_an_expired_root_ends_its_chain():
     pki = TestAuthority()
     root = make_authority("short", pki.domain, None, not_after=utc_now() - timedelta(hours=1))
