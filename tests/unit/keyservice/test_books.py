@@ -83,6 +83,18 @@ async def test_lists_are_renewed_at_half_life_and_when_the_clock_is_set_back(
     assert feed.current().number == 4
 
 
+async def test_a_stale_list_is_given_to_nobody(database: Database) -> None:
+    clock = MovableClock()
+    feed = RevocationFeed(authority().anchors, clock)
+    await Books(database, feed).refresh(authority(), clock(), HOUR)
+    watch = feed.watch()
+    clock.move(minutes=61)
+    with pytest.raises(AuthenticationError, match="REVOCATION_LIST_STALE"):
+        feed.current()
+    with pytest.raises(AuthenticationError, match="REVOCATION_LIST_STALE"):
+        await anext(watch)
+
+
 async def test_watchers_get_the_newest_list_and_skip_what_they_missed(database: Database) -> None:
     clock = MovableClock()
     feed = RevocationFeed(authority().anchors, clock)
