@@ -19,6 +19,8 @@ SECOND_NS = 10**9
 MIN_DEADLINE_NS = SECOND_NS // 10
 MAX_DEADLINE_NS = 7 * 86400 * SECOND_NS
 MAX_INTERVAL_NS = 366 * 86400 * SECOND_NS
+# Every client gets the whole roster of a complete graph, about 1 kB an entry, in one message.
+MAX_COMPLETE_COHORT = 2000
 MAX_VECTOR_BYTES = 2**34  # what MaskedInputHeader.size_bytes may say
 
 
@@ -176,6 +178,12 @@ class Plan:
                     f"{MAX_VECTOR_BYTES}; use fewer coordinates, value bits or clients",
                 )
         if terms.graph is None:
+            if self.maximum_cohort > MAX_COMPLETE_COHORT:
+                raise InvalidArgumentError(
+                    "COMPLETE_GRAPH_TOO_LARGE",
+                    f"with more than {MAX_COMPLETE_COHORT} clients not every one can mask with "
+                    "every other; set security.sparse_graph",
+                )
             return
         size = self.maximum_cohort
         thresholds = parameters.thresholds(size)

@@ -256,13 +256,13 @@ class RoundDriver:
         if client not in self._accepted[phase]:
             if client not in self.record.invited:
                 raise not_invited(client, self.key)
-            if self.record.state is not phase:
-                raise wrong_phase(self.record, phase)
             if client in self._declined:
                 raise StateError(
                     "ROUND_DECLINED",
                     f"{client} has declined {self.key.name}; wait for the next round",
                 )
+            if self.record.state is not phase:
+                raise wrong_phase(self.record, phase)
         try:
             return await asyncio.to_thread(self._core_check, client, message)
         except FinSecureError as error:
