@@ -120,6 +120,7 @@ class FakeAggregator(
         return list(self._files.values())[-1][0]
 
     async def GetModel(self, request, context):  # noqa: N802
+        self._note("GetModel", request)
         name = request.name
         if name.endswith("/latest"):
             name = self._latest().name
@@ -128,6 +129,7 @@ class FakeAggregator(
         return models_pb2.GetModelResponse(model=self._files[name][0])
 
     async def DownloadModel(self, request, context):  # noqa: N802
+        self._note("DownloadModel", request)
         self.downloads.append(request.offset)
         content = self._files[request.name][1]
         size = self.model_chunk
@@ -140,9 +142,11 @@ class FakeAggregator(
     # Tasks
 
     async def ListTasks(self, request, context):  # noqa: N802
+        self._note("ListTasks", request)
         return tasks_pb2.ListTasksResponse(tasks=[self.task])
 
     async def GetTask(self, request, context):  # noqa: N802
+        self._note("GetTask", request)
         if request.name != self.task.name:
             raise NotFoundError("TASK_NOT_FOUND", f"there is no {request.name}")
         return tasks_pb2.GetTaskResponse(task=self.task)

@@ -28,20 +28,22 @@ async def run(config: ClientConfig) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
+    taking_part = asyncio.create_task(_take_part(config))
+    waiting = asyncio.create_task(stopping.wait())
+    await asyncio.wait([taking_part, waiting], return_when=asyncio.FIRST_COMPLETED)
+    waiting.cancel()
+    taking_part.cancel()  # nothing happens where it has failed already
+    with suppress(asyncio.CancelledError):
+        await taking_part
+    log.info("client stopped")
+
+
+async def _take_part(config: ClientConfig) -> None:
     trainer = config.make_trainer()
     async with sdk.connect(config, patient=True) as client:
         log.info("client started", client=client.id, federation=config.client.federation)
         tasks = AllowedTasks(client, config.make_policy(), trainer)
-        participation = client.participation(trainer, lambda name, outcome: None)
-        running = asyncio.create_task(participation.run(tasks.wanted))
-        waiting = asyncio.create_task(stopping.wait())
-        await asyncio.wait([running, waiting], return_when=asyncio.FIRST_COMPLETED)
-        for task in (running, waiting):
-            if not task.done():
-                task.cancel()
-        with suppress(asyncio.CancelledError):
-            await running
-        log.info("client stopped", client=client.id)
+        await client.participation(trainer).run(tasks.wanted)
 
 
 class AllowedTasks:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
-from finsecure_crypto.errors import InternalError
+from finsecure_crypto.errors import ConfigurationError, IntegrityError, InternalError
 from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
@@ -76,11 +76,6 @@ KINDS: dict[str, dict[str, str]] = {
         "page_token": "page token",
     },
     "finsecure.aggregation.v1.GetModelRequest": {"name": "model name"},
-    "finsecure.aggregation.v1.ListModelsRequest": {
-        "parent": "task name",
-        "page_size": "page size",
-        "page_token": "page token",
-    },
     "finsecure.aggregation.v1.DownloadModelRequest": {
         "name": "model name",
         "offset": "offset in the model",
@@ -100,6 +95,7 @@ KINDS: dict[str, dict[str, str]] = {
 }
 
 
+_LONGEST_LINE = 1 << 16
 EGRESS_CODES = frozenset({"EGRESS_UNDESCRIBED", "EGRESS_NOT_RECORDED"})
 """Codes of the errors by which the manifest stops a message."""
 
@@ -196,7 +192,6 @@ class Manifest:
         self._rotate_bytes = rotate_bytes
         self._now = now
         self._lock = threading.Lock()
-        path.parent.mkdir(parents=True, exist_ok=True)
         self._stream = self._open()
 
     def recorder(self, destination: str) -> Callable[[str, Message], None]:
@@ -248,7 +243,16 @@ class Manifest:
                 self._stream.close()
 
     def _open(self) -> TextIO:
-        descriptor = os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o640)
+        try:
+            self._path.parent.mkdir(parents=True, exist_ok=True)
+            descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o640)
+            _cut_partial_line(descriptor)
+        except OSError as error:
+            raise ConfigurationError(
+                "EGRESS_NOT_RECORDED",
+                f"the egress manifest {self._path} cannot be written ({error.strerror}); correct "
+                "manifest in [egress]",
+            ) from error
         return os.fdopen(descriptor, "a", encoding="utf-8")
 
     def _sync(self) -> None:
@@ -261,6 +265,14 @@ class Manifest:
         number = max(_older(self._path), default=0) + 1
         self._path.rename(_numbered(self._path, number))
         self._stream = self._open()
+
+
+def _cut_partial_line(descriptor: int) -> None:
+    """Remove what a crash left of a line: lines are written before their message is sent."""
+    size = os.fstat(descriptor).st_size
+    tail = os.pread(descriptor, _LONGEST_LINE, max(0, size - _LONGEST_LINE))
+    if tail and not tail.endswith(b"\n"):
+        os.ftruncate(descriptor, size - len(tail) + tail.rfind(b"\n") + 1)
 
 
 def _numbered(path: Path, number: int) -> Path:
@@ -276,11 +288,21 @@ def _older(path: Path) -> list[int]:
 
 
 def read(path: Path) -> Iterator[Entry]:
-    """Read a manifest with its older files; a last line cut off by a crash is left out."""
+    """Read a manifest with its older files; a last line cut off by a crash is left out.
+
+    Raises:
+        IntegrityError: EGRESS_MANIFEST_DAMAGED, where a line is none of this program's.
+    """
     for part in [*(_numbered(path, number) for number in _older(path)), path]:
         if not part.exists():
             continue
         with part.open(encoding="utf-8") as stream:
-            for line in stream:
-                if line.endswith("\n"):
+            for number, line in enumerate(stream, start=1):
+                if not line.endswith("\n"):
+                    return
+                try:
                     yield Entry(**json.loads(line))
+                except (ValueError, TypeError) as error:
+                    raise IntegrityError(
+                        "EGRESS_MANIFEST_DAMAGED", f"line {number} of {part} is no manifest entry"
+                    ) from error

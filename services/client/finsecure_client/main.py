@@ -23,14 +23,15 @@ app = typer.Typer(
     add_completion=False,
 )
 Config = Annotated[Path, typer.Option(help="Configuration file.", show_default=False)]
+KeyFile = Annotated[Path, typer.Option("--api-key-file", help="API key's file; - reads stdin.")]
+Round = Annotated[str, typer.Option("--round", help="Only what left in this round.")]
+Task = Annotated[str, typer.Option(help="Task id.")]
+Version = Annotated[int | None, typer.Option(help="Model version; the newest by default.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
 @app.command()
-def enrol(
-    config: Config,
-    api_key_file: Annotated[Path, typer.Option(help="File with the API key; - reads stdin.")],
-) -> None:
+def enrol(config: Config, api_key_file: KeyFile) -> None:
     """Turn an API key into this client's certificates."""
     with reported():
         settings = configuration.read(config)
@@ -49,11 +50,7 @@ def run(config: Config) -> None:
 
 
 @app.command("egress")
-def show_egress(
-    config: Config,
-    round_name: Annotated[str, typer.Option("--round", help="Only this round's.")] = "",
-    as_json: Json = False,
-) -> None:
+def show_egress(config: Config, round_name: Round = "", as_json: Json = False) -> None:
     """Show what has left this client, summed up by kind."""
     with reported():
         report = Report.of(egress.read(configuration.read(config).egress.manifest), round_name)
@@ -64,12 +61,7 @@ def show_egress(
 
 
 @app.command()
-def evaluate(
-    config: Config,
-    task: Annotated[str, typer.Option(help="Task id.")],
-    version: Annotated[int | None, typer.Option(help="Model version; newest by default.")] = None,
-    as_json: Json = False,
-) -> None:
+def evaluate(config: Config, task: Task, version: Version = None, as_json: Json = False) -> None:
     """Measure a global model on this client's own validation rows; nothing of it leaves."""
     with reported():
         settings = configuration.read(config)

@@ -242,7 +242,9 @@ class Client:
             )
         return outcomes[-1]
 
-    def participation(self, trainer: Trainer, on_outcome: OnOutcome) -> Participation:
+    def participation(
+        self, trainer: Trainer, on_outcome: OnOutcome = lambda name, outcome: None
+    ) -> Participation:
         """Prepare to take part with a trainer, under the configured policy."""
         return Participation(
             self.aggregator,

@@ -1,5 +1,6 @@
 """The aggregator's services as this client calls them; the only place with generated stubs."""
 
+import asyncio
 import zlib
 from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
@@ -15,11 +16,14 @@ from finsecure.aggregation.v1 import (
 from finsecure_crypto.errors import IntegrityError, ProtocolViolationError
 from finsecure_crypto.secagg import messages
 from finsecure_rpc.connection import Connection
+from finsecure_rpc.logs import get_logger
 
 from finsecure_client import convert
 from finsecure_client.instructions import Instruction, Malformed
 from finsecure_client.terms import TaskStatus
 from finsecure_client.trust import SignedModel
+
+log = get_logger(__name__)
 
 CHUNK_BYTES = 1 << 20
 _CALL_S = 30.0
@@ -40,9 +44,11 @@ class Aggregator:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
+        # One upload at a time: the egress manifest ascribes a stream's chunks to its header.
+        self._uploading = asyncio.Lock()
 
     async def list_tasks(self, federation: str) -> list[TaskStatus]:
-        """Read all tasks of a federation, by id."""
+        """Read all tasks of a federation, by id; those that make no sense are left out."""
         stub = self._connection.stub(tasks_pb2_grpc.TaskServiceStub)
         found: list[TaskStatus] = []
         token = ""
@@ -54,7 +60,11 @@ class Aggregator:
                 ),
                 deadline_s=_CALL_S,
             )
-            found += [convert.task_status(task) for task in page.tasks]
+            for message in page.tasks:
+                try:
+                    found.append(convert.task_status(message))
+                except ProtocolViolationError as error:
+                    log.warning("task left out", task=message.name[:160], error=str(error))
             token = page.next_page_token
             if not token:
                 return found
@@ -144,10 +154,11 @@ class Aggregator:
                     chunk=models_pb2.Chunk(offset=offset, content=piece, crc32=zlib.crc32(piece))
                 )
 
-        stub = self._connection.stub(participation_pb2_grpc.ParticipationServiceStub)
-        response = await self._connection.call(
-            stub.SubmitMaskedInput, parts(), deadline_s=_UPLOAD_S
-        )
+        async with self._uploading:
+            stub = self._connection.stub(participation_pb2_grpc.ParticipationServiceStub)
+            response = await self._connection.call(
+                stub.SubmitMaskedInput, parts(), deadline_s=_UPLOAD_S
+            )
         return response.committed_bytes, response.accepted
 
     async def confirm_survivors(self, name: str, message: messages.SurvivorConfirmation) -> None:

@@ -83,7 +83,7 @@ async def test_bent_invitation(federation, path, value, code):
 async def test_invitation_that_breaks_the_contract(federation):
     change = set_field("advertise_keys.task.spec.training.learning_rate", -1.0)
     await lie(federation, change, "advertise_keys")
-    assert set(methods(federation)) == {"Watch", "DeclineRound"}
+    assert set(methods(federation)) == {"GetTask", "Watch", "DeclineRound"}
     assert declined(federation) == "MESSAGE_INVALID"
 
 
