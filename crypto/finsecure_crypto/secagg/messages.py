@@ -4,20 +4,39 @@ A message that is made by its constructor is shaped, not trusted: `client` and `
 they receive. Fields with secrets, and long ones, stay out of the text form.
 """
 
+import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
 from finsecure_crypto import transcript
+from finsecure_crypto.errors import InvalidArgumentError
 
 
 def _frozen(mapping: Mapping[int, bytes]) -> Mapping[int, bytes]:
     return MappingProxyType(dict(sorted(mapping.items())))
 
 
-def _flat(mapping: Mapping[int, bytes]) -> tuple[int | bytes, ...]:
-    """Returns the number of items, then index and value of each in the order of the indices."""
-    return (len(mapping), *(part for item in sorted(mapping.items()) for part in item))
+def packed(mapping: Mapping[int, bytes]) -> tuple[bytes, bytes, bytes]:
+    """Packs a mapping into three transcript parts, injectively and without a part for each item.
+
+    Returns:
+        The indices in order and the lengths of their values, both big-endian uint32, and the
+        values in one piece.
+
+    Raises:
+        InvalidArgumentError: `TRANSCRIPT_PART` for an index that is no uint32; the caller's.
+    """
+    indices = sorted(mapping)
+    values = [mapping[index] for index in indices]
+    try:
+        return (
+            struct.pack(f">{len(indices)}I", *indices),
+            struct.pack(f">{len(values)}I", *map(len, values)),
+            b"".join(values),
+        )
+    except struct.error:
+        raise InvalidArgumentError("TRANSCRIPT_PART", "an index is not a uint32") from None
 
 
 @dataclass(frozen=True)
@@ -102,7 +121,7 @@ class KeyShares:
             "message/key-shares",
             self.self_mask_commitment,
             self.signature,
-            *_flat(self.shares),
+            *packed(self.shares),
         )
 
 
@@ -194,8 +213,8 @@ class RevealedShares:
         """Returns a digest by which a repeated message is told from a different one."""
         return transcript.digest(
             "message/revealed-shares",
-            *_flat(self.self_mask_shares),
-            *_flat(self.mask_key_shares),
+            *packed(self.self_mask_shares),
+            *packed(self.mask_key_shares),
             *sorted(self.unreadable),
         )
 

@@ -34,7 +34,7 @@ def search(
     2. t₁ is the least integer with Pr[Hyp(n, A, k) > t₁] <= 2^-(sigma+1)/n;
     3. t₂ is the largest with Pr[Hyp(n, S, k) < t₂] < 2^-eta/n;
     4. against an active adversary t₁ becomes ⌈(t₁ + k - 1.25)/2⌉;
-    5. k is taken when t₁ < t₂, and then t = max(t₁ + 1, 2).
+    5. k is taken when t = max(t₁ + 1, 2) <= t₂.
 
     Args:
         size: the papers' n.
@@ -54,12 +54,13 @@ def search(
         low = _least_above(size, corrupt, k)
         if active:
             low = -((5 - 4 * (low + k)) // 8)
+        threshold = max(low + 1, 2)
         high = _largest_below(size, left, k)
-        if low < high:
-            return k, max(low + 1, 2)
-        # t₁ never falls as k grows, and t₂ rises by at most 1 with each neighbour (by half of one
-        # more than t₁ in the active case), so no k nearer than this can close the gap.
-        gap = low - high + 1
+        if threshold <= high:
+            return k, threshold
+        # With each neighbour t₂ rises by at most 1, and t never falls; in the active case it rises
+        # by at least one half. So no k nearer than this can close the gap.
+        gap = threshold - high
         k += 2 * gap if active else gap + gap % 2
     return None
 

@@ -7,6 +7,7 @@ into another round attempt or into another view of the same one.
 from collections.abc import Mapping
 
 from finsecure_crypto import transcript
+from finsecure_crypto.secagg.messages import packed
 from finsecure_crypto.transcript import Part
 
 Statement = tuple[str, *tuple[Part, ...]]
@@ -19,8 +20,7 @@ def advertise_keys(context: bytes, client: str, channel_key: bytes, mask_key: by
 
 def share_keys(session: bytes, commitment: bytes, shares: Mapping[int, bytes]) -> Statement:
     """States that the client committed to a self mask and sent these encrypted shares."""
-    flat: list[Part] = [part for item in sorted(shares.items()) for part in item]
-    return ("share-keys", session, commitment, transcript.digest("shares", *flat))
+    return ("share-keys", session, commitment, transcript.digest("shares", *packed(shares)))
 
 
 def masked_input(session: bytes, size_bytes: int, sha256: bytes) -> Statement:

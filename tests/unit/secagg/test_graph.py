@@ -71,7 +71,7 @@ def slow_search(size, corrupt_fraction, dropout_fraction, active):
         if active:
             low = math.ceil((low + k - Fraction(5, 4)) / 2)
         high = max(t for t in range(k + 1) if tail(size, left, k, range(t)) < correctness / size)
-        if low < high:
+        if max(low + 1, 2) <= high:
             return k, max(low + 1, 2)
     return None
 

@@ -20,7 +20,7 @@ from finsecure_crypto.secagg.messages import (
     RevealedShares,
     SurvivorConfirmation,
 )
-from finsecure_crypto.secagg.parameters import Profile
+from finsecure_crypto.secagg.parameters import Profile, SparseGraph
 from finsecure_crypto.secret import SecretBytes
 
 from tests.support.secagg import (
@@ -469,3 +469,19 @@ def test_errors_about_a_client_say_whose_fault_it_is(stage):
     said = KeyShares(stage.said[LIAR].shares, b"\x00" * 32, b"\x00" * 64)
     error = blamed("MESSAGE_SIGNATURE", stage.collector.accept, LIAR, said)
     assert isinstance(error, ProtocolViolationError)
+
+
+def test_a_drop_out_whose_secret_nobody_could_rebuild_ends_the_round(make_stage):
+    """Each survivor still has enough holders here, but the one that left has not."""
+    stage = make_stage(30, graph=SparseGraph(0.0, 0.05), profile=Profile.SEMI_HONEST).mask()
+    graph = stage.collector.roster.session.graph
+    assert (graph.thresholds.neighbours, graph.thresholds.threshold) == (4, 2)
+    leaver = 7
+    gone = {leaver, *graph.neighbours(leaver).tolist()[:3]}
+    survivors = [index for index in range(30) if index not in gone]
+    for index in survivors:
+        stage.collector.accept(stage.names[index], stage.said[stage.names[index]])
+        assert len(set(graph.neighbours(index).tolist()) - gone) >= 2
+    with pytest.raises(StateError) as caught:
+        stage.collector.close()
+    assert caught.value.code == "TOO_FEW_INPUTS"
