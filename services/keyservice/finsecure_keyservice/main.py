@@ -5,13 +5,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from finsecure_crypto.errors import FinSecureError
-from finsecure_rpc import logs
+from finsecure_rpc import console, logs
 from finsecure_rpc.config import load
 
 from finsecure_keyservice.clock import system_clock
 from finsecure_keyservice.config import Configuration
-from finsecure_keyservice.exit_codes import error_line, exit_code
 from finsecure_keyservice.founding import found, renew_operator_key
 from finsecure_keyservice.health import check
 from finsecure_keyservice.serving import serve
@@ -68,8 +66,4 @@ def operator_key(
 
 def main() -> None:
     """Run the command line."""
-    try:
-        app()
-    except (FinSecureError, OSError) as error:
-        typer.echo(error_line(error), err=True)
-        raise SystemExit(exit_code(error)) from None
+    console.run(app)
