@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 from finsecure_aggregator import convert
 from finsecure_aggregator.plan import Plan
+
 from tests.support.federation import task_name, task_spec
 
 

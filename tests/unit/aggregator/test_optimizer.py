@@ -31,7 +31,7 @@ def test_adam_by_hand():
     assert state["v"].tolist() == [1.75]
     assert x[0] == pytest.approx(1 + 0.1 / (1.75**0.5 + 1), rel=1e-15)
     x, state = optimizer.step(x, np.array([-1.0]), state)
-    # m = .5·1 + .5·(−1) = 0; v = .75·1.75 + .25·1
+    # m = .5·1 + .5·(-1) = 0; v = .75·1.75 + .25·1
     assert state["m"].tolist() == [0.0]
     assert state["v"].tolist() == [0.75 * 1.75 + 0.25]
 

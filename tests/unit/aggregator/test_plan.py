@@ -25,7 +25,7 @@ BAD = {
     "TENSOR_NAME_RESERVED": {"tensors": (Tensor("standardise.mean", (1,)),)},
     "MODEL_TOO_LARGE": {"tensors": (Tensor("a", (2**32, 2)),)},
     "INTERVAL_RANGE": {"interval_ns": -1},
-    "DEADLINE_RANGE": {"deadlines_ns": {phase: 10 for phase in PHASES}},
+    "DEADLINE_RANGE": {"deadlines_ns": dict.fromkeys(PHASES, 10)},
     "OPTIMIZER_PARAMETERS": {"optimizer": Optimizer(OptimizerKind.ADAM, 1, 0.9, 0.99, 0.0)},
     "SPARSE_GRAPH_INFEASIBLE": {"graph": SparseGraph(0.33, 0.4), "maximum_cohort": 1000},
 }
