@@ -46,6 +46,7 @@ async def enrol(
         api_key: `fs_…`, without surrounding white space.
         folder: identity folder; must not hold an identity yet.
         deadline_s: for the call.
+        on_send: sees the outgoing message first; the API key is in it.
         on_send: sees the outgoing message first.
 
     Raises:

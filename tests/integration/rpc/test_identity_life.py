@@ -55,7 +55,15 @@ async def connection(tmp_path, keyservice, pki):
 
 async def test_an_api_key_becomes_an_identity(tmp_path, pki, keyservice):
     folder = tmp_path / "bank-a"
-    identity = await enrol(keyservice.enrol_address, pki.root.pem, KEY, folder)
+    sent = []
+    identity = await enrol(
+        keyservice.enrol_address,
+        pki.root.pem,
+        KEY,
+        folder,
+        on_send=lambda method, message: sent.append((method.rpartition("/")[2], message)),
+    )
+    assert [(name, message.api_key) for name, message in sent] == [("Enrol", KEY.expose().decode())]
     assert str(identity.spiffe_id) == "spiffe://lending.finsecure.internal/client/bank-a"
     assert not (folder / "pending").exists()
     assert folder.stat().st_mode & 0o777 == 0o700
