@@ -26,8 +26,10 @@ MaskKey = SecretBytes  # of MASK_KEY_BYTES bytes
 Words = NDArray[np.uint64]
 
 _BLOCK_WORDS = 2  # an AES block is 16 bytes
-_TILE_WORDS = 2**15  # 256 KiB: tile, keystream and vector fit together into a 1 MiB L2 cache
-_GROUP = 256  # cipher contexts alive at once in a thread
+# 128 KiB: a tile of zeros, keystream and vector each fit into a 1 MiB L2 cache together, and leave
+# room for the cipher contexts; docs/benchmarks.md has the measurements.
+_TILE_WORDS = 2**14
+_GROUP = 64  # cipher contexts alive at once in a thread
 _COMBINE = {+1: np.add, -1: np.subtract}
 _ZEROS = memoryview(bytes(_TILE_WORDS * WORD_BYTES))
 

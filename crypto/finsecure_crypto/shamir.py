@@ -143,9 +143,9 @@ def shares_from_bytes(data: Sequence[bytes]) -> Shares:
         IntegrityError: `SHARE_MALFORMED` when one has another length or a limb outside the field,
             which no honest holder sends; the sender's fault. The index is in the message.
     """
-    for index, share in enumerate(data):
-        if len(share) != SHARE_BYTES:
-            raise _malformed(index, f"it has {len(share)} bytes, not {SHARE_BYTES}")
+    if not {SHARE_BYTES}.issuperset(map(len, data)):
+        index = next(i for i, share in enumerate(data) if len(share) != SHARE_BYTES)
+        raise _malformed(index, f"it has {len(data[index])} bytes, not {SHARE_BYTES}")
     shares = np.frombuffer(b"".join(data), "<u4").reshape(len(data), LIMBS).astype(np.uint32)
     outside = np.flatnonzero((shares >= field.P).any(axis=1))
     if outside.size:

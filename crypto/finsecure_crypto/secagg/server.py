@@ -155,7 +155,7 @@ class CollectShares(RosterCollector[KeyShares]):
         neighbours = self._graph.neighbours(self._index(client)).tolist()
         if list(message.shares) != neighbours:
             raise violation("WRONG_SHARE_SET", client, "it did not share with its neighbours")
-        if any(len(ciphertext) != CIPHERTEXT_BYTES for ciphertext in message.shares.values()):
+        if set(map(len, message.shares.values())) != {CIPHERTEXT_BYTES}:
             raise violation("SHARE_LENGTH", client, f"a share has not {CIPHERTEXT_BYTES} bytes")
         statement = statements.share_keys(
             self._round.session, message.self_mask_commitment, message.shares

@@ -58,13 +58,14 @@ class CollectReveals(RosterCollector[RevealedShares]):
     def _verify(self, client: str, message: RevealedShares) -> None:
         index = self._index(client)
         holders = self._graph.holders(index)
-        dealers = set(holders[self._masked.sharers[holders]].tolist())
-        survivors = set(holders[self._masked.survivors[holders]].tolist())
+        dealers = holders[self._masked.sharers[holders]]
+        survived = self._masked.survivors[dealers]
         unreadable = message.unreadable
+        readable = np.isin(dealers, list(unreadable), invert=True)
         if (
-            not unreadable <= dealers - {index}
-            or message.self_mask_shares.keys() != survivors - unreadable
-            or message.mask_key_shares.keys() != dealers - survivors - unreadable
+            not unreadable <= {*dealers.tolist()} - {index}
+            or list(message.self_mask_shares) != dealers[survived & readable].tolist()
+            or list(message.mask_key_shares) != dealers[~survived & readable].tolist()
         ):
             raise violation("WRONG_SHARE_SET", client, "it revealed other shares than it holds")
         try:
@@ -75,15 +76,11 @@ class CollectReveals(RosterCollector[RevealedShares]):
             raise violation("SHARE_MALFORMED", client, error.message) from None
 
     def _keep(self, client: str, message: RevealedShares) -> None:
-        shares = sorted([*message.self_mask_shares.items(), *message.mask_key_shares.items()])
-        owners = np.array([owner for owner, _ in shares], np.uint32)
-        self._revealed.append(
-            RevealedBy(
-                self._index(client),
-                owners,
-                shamir.shares_from_bytes([share for _, share in shares]),
-            )
-        )
+        revealed = {**message.self_mask_shares, **message.mask_key_shares}
+        owners = np.fromiter(revealed, np.uint32, len(revealed))
+        order = np.argsort(owners)
+        owners, shares = owners[order], shamir.shares_from_bytes([*revealed.values()])[order]
+        self._revealed.append(RevealedBy(self._index(client), owners, shares))
         self._counts[owners] += 1
 
     def close(self) -> "Unmasking":
