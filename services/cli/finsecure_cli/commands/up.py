@@ -25,9 +25,15 @@ def init(
         str, typer.Option(help="Domain that identities end in.")
     ] = "finsecure.internal",
     host: Annotated[str, typer.Option(help="Host name or address of the services.")] = "127.0.0.1",
-    keyservice_port: Annotated[int, typer.Option(min=1, max=65535)] = 7443,
-    enrol_port: Annotated[int, typer.Option(min=1, max=65535)] = 7444,
-    aggregator_port: Annotated[int, typer.Option(min=1, max=65535)] = 7543,
+    keyservice_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port of the key service.")
+    ] = 7443,
+    enrol_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port of the key service for enrolment.")
+    ] = 7444,
+    aggregator_port: Annotated[
+        int, typer.Option(min=1, max=65535, help="Port of the aggregator.")
+    ] = 7543,
     json: JsonOption = False,
 ) -> None:
     """Write the configuration files of a federation: services, operator, clients, a task.

@@ -1,11 +1,11 @@
 """The demonstration's picture: AUC by round, who was in each round, seconds and bytes."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
 
 from finsecure_cli.convert import Document
 from finsecure_cli.demo.figures import RoundFigures, attendance, auc_by_round
@@ -28,7 +28,7 @@ PHASE_COLOURS = {
 
 def draw(out: Path, scores: Document, rounds: list[RoundFigures]) -> None:
     """Draw the picture as a PNG file."""
-    style = {
+    style: dict[Any, Any] = {
         "font.family": "sans-serif",
         "font.size": 10,
         "axes.edgecolor": FAINT,
@@ -49,14 +49,22 @@ def draw(out: Path, scores: Document, rounds: list[RoundFigures]) -> None:
         last = rounds[-1].number
         for axes in (top, middle, bottom):
             axes.set_xlim(-0.7, last + (3.4 if last > 10 else 1.2))
-            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+            axes.set_xticks(range(0, last + 1, max(1, last // 10)))
             axes.set_axisbelow(True)
         figure.savefig(out, facecolor="white")
 
 
 def _title(axes: Axes, bold: str, rest: str) -> None:
-    axes.set_title(bold, loc="left", fontweight="bold", fontsize=12, pad=20)
-    axes.text(0, 1.03, rest, transform=axes.transAxes, color=FAINT, fontsize=9.5, va="bottom")
+    axes.set_title(bold, loc="left", fontweight="bold", fontsize=12, pad=22)
+    axes.annotate(
+        rest,
+        (0, 1),
+        xytext=(0, 6),
+        xycoords="axes fraction",
+        textcoords="offset points",
+        color=FAINT,
+        fontsize=9.5,
+    )
 
 
 def _draw_auc(axes: Axes, scores: Document, rounds: list[RoundFigures]) -> None:
@@ -150,8 +158,8 @@ def _draw_seconds(axes: Axes, rounds: list[RoundFigures]) -> None:
     _title(
         axes,
         "Seconds per round",
-        f"by phase; each bank sends {mean / 1000:.1f} kB a round. Round 0 adds up means and "
-        "variances; a bank that is gone is waited for",
+        f"by phase; each bank sends {mean / 1000:.1f} kB a round.  Round 0 adds up means and "
+        "variances, round 1 loads PyTorch; a bank that is gone is waited for",
     )
     bottoms = [0.0] * len(rounds)
     for phase, colour in PHASE_COLOURS.items():
