@@ -73,7 +73,9 @@ class AllowedTasks:
         try:
             self._policy.check_task(task)
             await loop.run_in_executor(self._client.worker, self._trainer.prepare, task)
-        except FinSecureError as error:
+        except Exception as error:  # the model's code is the user's: it must not end the daemon
+            if not isinstance(error, FinSecureError):
+                log.exception("task not prepared", task=task.name)
             log.error(
                 "task refused; restart the client when this is put right",
                 task=task.name,

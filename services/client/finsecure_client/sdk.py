@@ -1,5 +1,6 @@
 """The SDK: connect as a member of a federation, read tasks and models, take part in rounds."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -190,9 +191,12 @@ class Client:
 
         Raises:
             PolicyError: where the policy does not allow the task.
+            FinSecureError: what the trainer's `prepare` raises.
         """
         status = await self.task(task)
         self.config.make_policy().check_task(status.task)
+        loop = asyncio.get_running_loop()
+        await loop.run_in_executor(self.worker, trainer.prepare, status.task)
 
         async def wanted() -> Sequence[str]:
             nonlocal status
