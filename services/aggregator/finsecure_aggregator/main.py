@@ -1,18 +1,16 @@
 """The command `finsecure-aggregator`."""
 
 import asyncio
-import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from finsecure_crypto import errors
-from finsecure_crypto.secret import SecretBytes
-from finsecure_rpc import logs
+from finsecure_rpc import console, logs
 from finsecure_rpc.config import load
 from finsecure_rpc.enrolment import enrol as spend_api_key
 
 from finsecure_aggregator.config import Configuration
+from finsecure_aggregator.health import check
 from finsecure_aggregator.serving import serve
 
 app = typer.Typer(
@@ -23,31 +21,20 @@ app = typer.Typer(
 )
 
 Config = Annotated[Path, typer.Option(help="Configuration file (TOML).")]
-_EXIT_CODES: dict[type[errors.FinSecureError], int] = {
-    errors.ConfigurationError: 2,
-    errors.InvalidArgumentError: 2,
-    errors.AuthenticationError: 3,
-    errors.PermissionDeniedError: 3,
-    errors.NotFoundError: 4,
-    errors.UnavailableError: 5,
-}
 
 
 @app.command()
 def enrol(
     config: Config,
-    api_key_file: Annotated[
-        Path | None, typer.Option(help="File with the API key; standard input if left out.")
-    ] = None,
+    api_key_file: Annotated[Path, typer.Option(help="File with the API key; - reads stdin.")],
 ) -> None:
     """Turn an API key into this aggregator's identity."""
     configuration = load(config, Configuration)
-    key = api_key_file.read_bytes() if api_key_file else sys.stdin.buffer.read(512)
     identity = asyncio.run(
         spend_api_key(
             configuration.keyservice_enrol,
             configuration.root.read_bytes(),
-            SecretBytes(key.strip()),
+            console.read_api_key(api_key_file),
             configuration.identity_dir,
         )
     )
@@ -62,16 +49,15 @@ def run(config: Config) -> None:
     asyncio.run(serve(configuration))
 
 
+@app.command()
+def health(config: Config) -> None:
+    """Ask the running aggregator whether it serves; exit code 0 means yes."""
+    asyncio.run(check(load(config, Configuration)))
+
+
 def main() -> None:
-    """Run the command line: one line of error for people, and an exit code for machines."""
-    try:
-        app()
-    except errors.FinSecureError as error:
-        typer.echo(f"error: {error}", err=True)
-        raise SystemExit(_EXIT_CODES.get(type(error), 1)) from None
-    except OSError as error:
-        typer.echo(f"error: {error}; check the path and its rights [FILE_ERROR]", err=True)
-        raise SystemExit(2) from None
+    """Run the command line."""
+    console.run(app)
 
 
 if __name__ == "__main__":
