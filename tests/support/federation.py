@@ -536,7 +536,7 @@ class Federation:
 
     def start(self, crash_at: str | None = None) -> None:
         """Start the aggregator; `crash_at` is a point of `tests.support.crashing_aggregator`."""
-        module = "tests.support.crashing_aggregator" if crash_at else "finsecure_aggregator.main"
+        module = "tests.support.crashing_aggregator" if crash_at else "finsecure_aggregator"
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", module, "run", "--config", str(self.config)],

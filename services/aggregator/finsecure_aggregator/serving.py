@@ -5,7 +5,7 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 
 from finsecure_crypto.certificates import Role
-from finsecure_crypto.errors import ConfigurationError, UnavailableError
+from finsecure_crypto.errors import AuthenticationError, ConfigurationError, UnavailableError
 from finsecure_rpc.authenticator import Authenticator
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.credentials import server_credentials
@@ -15,7 +15,7 @@ from finsecure_rpc.logs import get_logger
 from finsecure_rpc.policy import federation_peers
 from finsecure_rpc.renewal import Renewer
 from finsecure_rpc.revocation import RevocationWatcher
-from finsecure_rpc.server import Listener, build_server
+from finsecure_rpc.server import Listener, RpcServer, build_server
 
 from finsecure_aggregator import schema
 from finsecure_aggregator.blobs import Blobs
@@ -34,6 +34,7 @@ from finsecure_aggregator.verifier import PeerVerifier
 from finsecure_aggregator.watchers import Changes, Presence
 
 _log = get_logger(__name__)
+_READINESS_S = 5.0
 
 
 async def serve(configuration: Configuration) -> None:
@@ -73,7 +74,21 @@ async def serve(configuration: Configuration) -> None:
             reflection=configuration.reflection,
         )
         await desk.scheduler.start()
+        readiness = asyncio.create_task(_report_readiness(server, revocations))
+        stack.callback(readiness.cancel)
         await server.serve(configuration.shutdown_grace_s)
+
+
+async def _report_readiness(server: RpcServer, revocations: RevocationWatcher) -> None:
+    """Say NOT_SERVING while everybody would be refused for want of a revocation list."""
+    while True:
+        await asyncio.sleep(_READINESS_S)
+        try:
+            revocations.current()
+        except AuthenticationError:
+            await server.set_serving(False)
+        else:
+            await server.set_serving(True)
 
 
 async def _desk(

@@ -178,8 +178,8 @@ async def test_a_model_is_signed_anew_under_a_renewed_certificate(tmp_path):
 
 
 async def test_roles_and_identities_are_kept_apart(tmp_path):
-    async with Federation(tmp_path, banks=2) as federation:
-        spec = task_spec(minimum=2, maximum=2, deadlines={SUBMIT: 3})
+    async with Federation(tmp_path, banks=3) as federation:
+        spec = task_spec(minimum=3, maximum=3)
         await federation.create_task("credit", spec)
         stopped = []
 
@@ -191,7 +191,7 @@ async def test_roles_and_identities_are_kept_apart(tmp_path):
                 async with refused("CLIENT_MISMATCH"):
                     await client.call(client.stub.AdvertiseKeys, other)
                 forged = client._advertise_keys(item)
-                forged.advertisement.mask_key = bytes(32)
+                forged.advertisement.mask_key = bytes([9]) + bytes(31)
                 async with refused("ADVERTISEMENT_SIGNATURE"):
                     await client.call(client.stub.AdvertiseKeys, forged)
 
@@ -200,10 +200,12 @@ async def test_roles_and_identities_are_kept_apart(tmp_path):
         tasks = bank.connection.stub(tasks_pb2_grpc.TaskServiceStub)
         async with refused("ROLE_NOT_ALLOWED"):
             await bank.call(tasks.CreateTask, create("other", spec))
-        watch = federation.operator.stub(participation_pb2_grpc.ParticipationServiceStub).DeclineRound
+        watch = federation.operator.stub(
+            participation_pb2_grpc.ParticipationServiceStub
+        ).DeclineRound
         async with refused("ROLE_NOT_ALLOWED"):
             await federation.call(
-                watch,
+                stub.DeclineRound,
                 participation_pb2.DeclineRoundRequest(
                     round=f"{task_name('credit')}/rounds/1-1", reason="NOT_ME"
                 ),
