@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from finsecure_crypto.errors import ConfigurationError
+from finsecure_rpc.console import read_api_key
 from finsecure_rpc.identity_store import IdentityStore
 
-from finsecure_cli.enrolment import enrol_operator, read_api_key
+from finsecure_cli.enrolment import enrol_operator
 from finsecure_cli.processes import SERVERS, ServiceProcess, run_command
 from finsecure_cli.renewal import renew_if_due
 from finsecure_cli.settings import OperatorSettings, load_operator
@@ -92,12 +93,12 @@ class Deployment:
         """Register and enrol the aggregator or a client; returns whether there was need to."""
         if service == "aggregator":
             name = f"{services.federation}/aggregators/{AGGREGATOR_ID}"
-            command = ["finsecure-aggregator", "enrol"]
+            command = "finsecure-aggregator"
             config = self.folder / "aggregator.toml"
             identity = _value(config, "identity_dir")
         else:
             name = f"{services.federation}/clients/{service}"
-            command = ["finsecure-client", "enrol", "--api-key-file", "-"]
+            command = "finsecure-client"
             config = self.clients[service]
             identity = _value(config, "client", "identity_dir")
         if IdentityStore(config.parent / identity).exists():
@@ -107,7 +108,10 @@ class Deployment:
         else:
             _, api_key = await services.create_member(name, "")
         # Through a pipe: an API key is never among a process' arguments.
-        await run_command([*command, "--config", str(config)], stdin=api_key.encode())
+        await run_command(
+            [command, "enrol", "--config", str(config), "--api-key-file", "-"],
+            stdin=api_key.encode(),
+        )
         return True
 
 

@@ -1,6 +1,5 @@
-"""The operator's enrolment, and where an API key may come from."""
+"""The operator's enrolment."""
 
-import sys
 from pathlib import Path
 
 from finsecure_crypto.errors import ConfigurationError
@@ -9,33 +8,6 @@ from finsecure_rpc.enrolment import enrol
 from finsecure_rpc.identity_store import Identity, IdentityStore
 
 from finsecure_cli.settings import OperatorSettings
-
-_MOST_BYTES = 256
-_FROM_STDIN = Path("-")
-
-
-def read_api_key(path: Path) -> SecretBytes:
-    """Read an API key from a file, or from standard input if the path is `-`.
-
-    Raises:
-        ConfigurationError: API_KEY_MISSING, the caller's fault.
-    """
-    try:
-        if path == _FROM_STDIN:
-            content = sys.stdin.buffer.read(_MOST_BYTES + 1)
-        else:
-            with path.open("rb") as stream:
-                content = stream.read(_MOST_BYTES + 1)
-    except OSError as error:
-        raise ConfigurationError(
-            "API_KEY_MISSING", f"the API key file {path} cannot be read: {error.strerror}"
-        ) from error
-    api_key = content.strip()
-    if not api_key.startswith(b"fs_") or len(content) > _MOST_BYTES:
-        raise ConfigurationError(
-            "API_KEY_MISSING", f"{path} holds no API key; one begins with fs_ and is one line"
-        )
-    return SecretBytes(api_key)
 
 
 def read_root(path: Path) -> bytes:

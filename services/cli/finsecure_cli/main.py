@@ -1,11 +1,11 @@
 """The command `finsecure`: wires the commands together."""
 
 import typer
+from finsecure_rpc.console import run
 
 from finsecure_cli.commands import client, federation, member, model, operator, rounds, task
 from finsecure_cli.commands.demo import demo
 from finsecure_cli.commands.up import init, up
-from finsecure_cli.exit_codes import run
 
 app = typer.Typer(
     name="finsecure",

@@ -178,6 +178,8 @@ async def _accepts(address: str) -> bool:
 
 def _reason(output: str) -> str:
     """Return the error line of a command's output, else its last line."""
-    lines = [line.strip() for line in output.splitlines() if line.strip()]
+    # Usage errors come in a frame of lines.
+    lines = [line.strip(" ╭╮╰╯│─") for line in output.splitlines()]
+    lines = [line for line in lines if line]
     errors = [line.removeprefix("error:").strip() for line in lines if line.startswith("error:")]
     return (errors or lines or ["it gave no reason"])[-1]

@@ -3,7 +3,8 @@
 import asyncio
 from collections.abc import Callable
 
-from finsecure_cli.exit_codes import ExitCode
+from finsecure_rpc.console import ExitCode
+
 from finsecure_cli.processes import SERVERS, ServiceProcess
 
 _LOOK_S = 0.2

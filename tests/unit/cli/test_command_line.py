@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 import typer
-from finsecure_cli.exit_codes import ExitCode, exit_code, run
 from finsecure_cli.main import app
 from finsecure_cli.processes import command_path
 from finsecure_crypto import errors
+from finsecure_rpc.console import ExitCode, exit_code, run
 from typer.testing import CliRunner
 
 RUNNER = CliRunner()

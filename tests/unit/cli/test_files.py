@@ -77,7 +77,7 @@ def test_example_task_becomes_the_spec_that_it_says(tmp_path: Path) -> None:
     assert spec.security.profile == tasks_pb2.SECURITY_PROFILE_ACTIVE
     assert not spec.security.HasField("sparse_graph")
     assert spec.server_optimizer.kind == tasks_pb2.SERVER_OPTIMIZER_AVERAGE
-    assert spec.deadlines.submit_input.seconds == 10
+    assert spec.deadlines.submit_input.seconds == 30
     assert not spec.HasField("convergence")
 
 
@@ -106,7 +106,7 @@ def test_optional_sections_reach_the_spec(tmp_path: Path) -> None:
         ('profile = "active"', 'profile = "lax"', "profile"),
         ("clip_norm = 2.0", "clip_norm = inf", "clip_norm"),
         ("clip_norm = 2.0", "clip_norm = nan", "clip_norm"),
-        ("submit_input_s = 10", "submit_input_s = 0", "submit_input_s"),
+        ("submit_input_s = 30", "submit_input_s = 0", "submit_input_s"),
         ("rounds = 20", "rounds = [", "TOML"),
     ],
 )

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from finsecure_rpc.console import read_api_key
 
 from finsecure_cli.commands.options import ConfigOption
-from finsecure_cli.enrolment import enrol_operator, read_api_key
+from finsecure_cli.enrolment import enrol_operator
 from finsecure_cli.output import JsonOption, print_json
 from finsecure_cli.settings import DEFAULT_FILE, load_operator
 

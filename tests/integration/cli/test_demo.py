@@ -1,0 +1,57 @@
+"""The demonstration itself, shortened: seven processes, one killed mid-round, one report."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.integration.cli.conftest import Run
+
+
+@pytest.mark.timeout(300)
+def test_short_demonstration_completes_without_the_killed_bank(
+    finsecure: Run, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    done = finsecure("demo", "--out", str(out), "--rounds", "3", timeout=280)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+    findings = json.loads((out / "findings.json").read_text())
+    assert findings["task"]["state"] == "completed"
+    assert findings["task"]["completed_rounds"] == 3
+    rounds = [item for item in findings["rounds"] if item["state"] == "completed"]
+    assert [item["number"] for item in rounds] == [0, 1, 2, 3]
+    assert rounds[0]["kind"] == "statistics"
+
+    # The killed bank was invited, shared its keys, and is not in the sum; nothing was repeated.
+    missed = next(item for item in rounds if item["name"] == findings["missed_round"])
+    clients = {phase["phase"]: set(phase["clients"]) for phase in missed["phases"]}
+    assert "bank-b" in missed["invited"]
+    assert "bank-b" in clients["share_keys"]
+    assert clients["submit_input"] == {"bank-a", "bank-c", "bank-d", "bank-e"}
+    assert missed["attempt"] == 1
+
+    scores = findings["scores"]
+    assert set(scores["banks"]) == {"bank-a", "bank-b", "bank-c", "bank-d", "bank-e"}
+    assert scores["test_loans"] == 2956
+    aucs = list(scores["federated_auc"].values())
+    assert len(aucs) == 5  # the initial model, the statistics, three rounds
+    assert aucs[0] == aucs[1] == 0.5
+    assert aucs[-1] > 0.68
+
+    # Only protocol messages have left the bank: nothing is described as data.
+    kinds = {total["kind"] for total in findings["egress"]["totals"]}
+    assert "masked model update" in kinds
+    assert findings["egress"]["bytes"] < 200_000
+
+    page = (out / "report.html").read_text()
+    assert "the process of bank-b was killed" in page
+    assert "data:image/png;base64," in page
+    assert (out / "report.png").stat().st_size > 20_000
+    assert len(list((out / "models").glob("*.safetensors"))) == 5
+    assert "federated" in done.stdout
+
+    # A bank's folder holds its own slice and no other bank's identity is readable by others.
+    for bank in scores["banks"]:
+        identity = out / "federation" / "clients" / bank / "identity"
+        assert identity.stat().st_mode & 0o077 == 0

@@ -1,0 +1,159 @@
+"""An operator's day: every command against running services, right and wrong."""
+
+import json
+import stat
+from pathlib import Path
+
+import numpy as np
+import pytest
+import safetensors.numpy
+
+from tests.integration.cli.conftest import Run, Up
+
+EXAMPLE = Path(__file__).parents[3] / "examples" / "lending_club"
+
+
+@pytest.fixture
+def operator(up: Up, finsecure: Run) -> Run:
+    """The command line with the operator's configuration."""
+    config = str(up.folder / "operator.toml")
+
+    def run(*arguments: str, **options: object) -> object:
+        return finsecure(*arguments, FINSECURE_CONFIG=config, **options)
+
+    return run  # type: ignore[return-value]
+
+
+def test_up_makes_the_federation_and_its_aggregator(operator: Run) -> None:
+    federations = json.loads(operator("federation", "list", "--json").stdout)
+    assert [item["name"] for item in federations] == ["federations/lending"]
+    assert federations[0]["trust_domain"] == "lending.finsecure.internal"
+    members = json.loads(operator("member", "list", "--json").stdout)
+    assert [(m["name"], m["role"], m["state"]) for m in members] == [
+        ("federations/lending/aggregators/main", "aggregator", "active")
+    ]
+    shown = operator("member", "list")
+    assert "main" in shown.stdout
+
+
+def test_api_keys_are_files_for_their_owner_alone(operator: Run, tmp_path: Path) -> None:
+    key_file = tmp_path / "bank-x.key"
+    made = operator("member", "add", "bank-x", "--key-file", str(key_file), "--json")
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["state"] == "invited"
+    assert "fs_" not in made.stdout
+    assert key_file.read_text().startswith("fs_")
+    assert stat.S_IMODE(key_file.stat().st_mode) == 0o600
+    occupied = operator("member", "key", "bank-x", "--key-file", str(key_file))
+    assert occupied.returncode == 2
+    assert "[FILE_EXISTS]" in occupied.stderr
+    fresh = operator("member", "key", "bank-x")
+    assert fresh.stdout.startswith("fs_")
+    assert fresh.stdout.strip() != key_file.read_text().strip()
+
+    again = operator("member", "add", "bank-x")
+    assert again.returncode == 1
+    gone = operator("member", "revoke", "bank-x", "--reason", "test", "--json")
+    assert json.loads(gone.stdout)["state"] == "revoked"
+
+
+def test_what_does_not_exist_is_status_4(operator: Run) -> None:
+    for arguments in (
+        ("member", "revoke", "nobody", "--reason", "x"),
+        ("task", "show", "no-task"),
+        ("task", "watch", "no-task"),
+        ("task", "cancel", "no-task"),
+        ("round", "list", "no-task"),
+        ("round", "show", "no-task", "1-1"),
+        ("model", "list", "no-task"),
+        ("model", "download", "no-task"),
+    ):
+        result = operator(*arguments)
+        assert result.returncode == 4, (arguments, result.stderr)
+        assert result.stderr.startswith("error: ")
+        assert result.stderr.count("\n") == 1
+
+
+def test_task_from_creation_to_cancellation(operator: Run, tmp_path: Path) -> None:
+    text = (EXAMPLE / "task.toml").read_text()
+    (tmp_path / "task.toml").write_text(text)
+    (tmp_path / "model.py").write_text((EXAMPLE / "model.py").read_text())
+    made = operator("task", "create", str(tmp_path / "task.toml"), "--json", timeout=110)
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["state"] == "running"
+    again = operator("task", "create", str(tmp_path / "task.toml"), timeout=110)
+    assert again.returncode == 1
+
+    shown = json.loads(operator("task", "show", "credit-default", "--json").stdout)
+    assert shown["spec"]["cohort"] == {"minimum": 4, "maximum": 5, "weight_cap": 2000}
+    listed = json.loads(operator("task", "list", "--json").stdout)
+    assert [item["name"] for item in listed] == [shown["name"]]
+    assert json.loads(operator("round", "list", "credit-default", "--json").stdout) == []
+
+    got = operator(
+        "model", "download", "credit-default", "--version", "all", "--out", str(tmp_path)
+    )
+    assert got.returncode == 0, got.stderr
+    file = tmp_path / "credit-default-0.safetensors"
+    assert safetensors.numpy.load_file(file)["0.weight"].shape == (16, 34)
+    assert operator("model", "verify", str(file)).returncode == 0
+    whole = file.read_bytes()
+    file.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
+    spoilt = operator("model", "verify", str(file))
+    assert spoilt.returncode == 1
+    assert "[MODEL_DIGEST_MISMATCH]" in spoilt.stderr
+    file.with_suffix(".json").unlink()
+    assert "[DESCRIPTION_MISSING]" in operator("model", "verify", str(file)).stderr
+
+    assert (
+        json.loads(operator("task", "cancel", "credit-default", "--json").stdout)["state"]
+        == "cancelled"
+    )
+    watched = operator("task", "watch", "credit-default", "--json")
+    assert watched.returncode == 1
+    assert json.loads(watched.stdout.splitlines()[-1])["task"]["state"] == "cancelled"
+
+
+def test_task_takes_a_ready_initial_model(operator: Run, tmp_path: Path) -> None:
+    text = (EXAMPLE / "task.toml").read_text().replace("credit-default", "ready-made")
+    (tmp_path / "task.toml").write_text(text)
+    model = tmp_path / "initial.safetensors"
+    model.write_bytes(safetensors.numpy.save({"w": np.ones((1, 34), np.float32)}))
+    made = operator("task", "create", str(tmp_path / "task.toml"), "--model", str(model), "--json")
+    assert made.returncode == 0, made.stderr
+    assert json.loads(made.stdout)["spec"]["model"]["tensors"] == [{"name": "w", "shape": [1, 34]}]
+    operator("task", "cancel", "ready-made")
+
+
+def test_second_up_changes_nothing_and_stopped_services_are_status_5(up: Up, operator: Run) -> None:
+    identity = (up.folder / "operator" / "tls.crt").read_bytes()
+    members = operator("member", "list", "--json").stdout
+    assert up.stop() == 0
+    away = operator("member", "list", timeout=60)
+    assert away.returncode == 5
+    assert "[SERVICE_UNREACHABLE]" in away.stderr
+    up.start()
+    assert operator("member", "list", "--json").stdout == members
+    assert (up.folder / "operator" / "tls.crt").read_bytes() == identity
+    assert not list((up.folder / "keyservice").glob("*.api-key"))
+
+
+def test_operator_must_enrol_first_and_once(up: Up, finsecure: Run, tmp_path: Path) -> None:
+    config = tmp_path / "operator.toml"
+    config.write_text(
+        (up.folder / "operator.toml").read_text().replace("root.pem", str(up.folder / "root.pem"))
+    )
+    stranger = finsecure("member", "list", "--config", str(config))
+    assert stranger.returncode == 2
+    assert "[IDENTITY_MISSING]" in stranger.stderr
+    key = tmp_path / "operator.key"
+    key.write_text("fs_admin_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA_AAAAAAAA\n")
+    wrong = finsecure("operator", "enrol", "--config", str(config), "--api-key-file", str(key))
+    assert wrong.returncode == 3, wrong.stderr
+    assert "fs_admin" not in wrong.stderr
+    twice = finsecure(
+        "operator", "enrol", "--config", str(up.folder / "operator.toml"),
+        "--api-key-file", str(key),
+    )  # fmt: skip
+    assert twice.returncode == 2
+    assert "[IDENTITY_EXISTS]" in twice.stderr
