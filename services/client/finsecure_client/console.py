@@ -11,6 +11,7 @@ from finsecure_crypto.secret import SecretBytes
 
 EXIT_CODES: dict[type[errors.FinSecureError], int] = {
     errors.ConfigurationError: 2,
+    errors.InvalidArgumentError: 2,
     errors.AuthenticationError: 3,
     errors.PermissionDeniedError: 3,
     errors.NotFoundError: 4,

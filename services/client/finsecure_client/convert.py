@@ -119,6 +119,7 @@ def task(message: tasks_pb2.Task) -> Task:
         ),
         terms=terms,
         rounds=spec.rounds,
+        maximum_cohort=spec.cohort.maximum,
     )
 
 

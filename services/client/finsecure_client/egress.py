@@ -6,115 +6,25 @@ an auditor, who can compare it with a capture of the traffic before encryption. 
 adds (paths, deadlines) and what TLS shows of the certificate is not a message and not in it.
 """
 
-import hashlib
+import fcntl
 import json
 import os
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TextIO
 
 from finsecure_crypto.errors import ConfigurationError, IntegrityError, InternalError
-from google.protobuf.descriptor import FieldDescriptor
 from google.protobuf.message import Message
 
-# What a field is, by message and field. A message that is not named here cannot be sent, so a new
-# field has to be described before it can leave.
-KINDS: dict[str, dict[str, str]] = {
-    "finsecure.aggregation.v1.WatchRequest": {"tasks": "task name"},
-    "finsecure.aggregation.v1.AdvertiseKeysRequest": {"round": "round name"},
-    "finsecure.aggregation.v1.KeyAdvertisement": {
-        "client": "own id",
-        "channel_key": "public key",
-        "mask_key": "public key",
-        "signature": "signature",
-        "certificate": "own certificate",
-    },
-    "finsecure.aggregation.v1.ShareKeysRequest": {
-        "round": "round name",
-        "self_mask_commitment": "commitment",
-        "signature": "signature",
-    },
-    "finsecure.aggregation.v1.EncryptedShare": {
-        "peer": "roster index",
-        "ciphertext": "encrypted key share",
-    },
-    "finsecure.aggregation.v1.MaskedInputHeader": {
-        "round": "round name",
-        "size_bytes": "size of the masked input",
-        "sha256": "digest of the masked input",
-        "signature": "signature",
-    },
-    "finsecure.aggregation.v1.Chunk": {
-        "offset": "offset in the masked input",
-        "content": "masked model update",
-        "crc32": "checksum of the masked input",
-    },
-    "finsecure.aggregation.v1.GetUploadStatusRequest": {"round": "round name"},
-    "finsecure.aggregation.v1.ConfirmSurvivorsRequest": {
-        "round": "round name",
-        "signature": "signature",
-    },
-    "finsecure.aggregation.v1.RevealSharesRequest": {
-        "round": "round name",
-        "unreadable": "roster index",
-    },
-    "finsecure.aggregation.v1.RevealedShare": {
-        "client": "roster index",
-        "share": "share of another client's secret",
-    },
-    "finsecure.aggregation.v1.DeclineRoundRequest": {
-        "round": "round name",
-        "reason": "reason code",
-    },
-    "finsecure.aggregation.v1.GetTaskRequest": {"name": "task name"},
-    "finsecure.aggregation.v1.ListTasksRequest": {
-        "parent": "federation name",
-        "page_size": "page size",
-        "page_token": "page token",
-    },
-    "finsecure.aggregation.v1.GetModelRequest": {"name": "model name"},
-    "finsecure.aggregation.v1.DownloadModelRequest": {
-        "name": "model name",
-        "offset": "offset in the model",
-    },
-    "finsecure.keyservice.v1.EnrolRequest": {
-        "api_key": "API key",
-        "tls_csr": "certificate request",
-        "signing_csr": "certificate request",
-    },
-    "finsecure.keyservice.v1.RenewCertificatesRequest": {
-        "tls_csr": "certificate request",
-        "signing_csr": "certificate request",
-    },
-    "finsecure.keyservice.v1.GetTrustBundleRequest": {},
-    "finsecure.keyservice.v1.GetRevocationListRequest": {},
-    "finsecure.keyservice.v1.WatchRevocationListRequest": {},
-}
-
+from finsecure_client.egress_fields import fields, round_of
 
 _LONGEST_LINE = 1 << 16
 EGRESS_CODES = frozenset({"EGRESS_UNDESCRIBED", "EGRESS_NOT_RECORDED"})
 """Codes of the errors by which the manifest stops a message."""
-
-
-@dataclass(frozen=True)
-class Field:
-    """One field that leaves.
-
-    Attributes:
-        path: where it is in the message, such as `shares[3].ciphertext`.
-        kind: what it is, in words.
-        length: bytes of the value: of the text in UTF-8, or of the number as decimal digits.
-        sha256: digest of the same bytes, hexadecimal.
-    """
-
-    path: str
-    kind: str
-    length: int
-    sha256: str
 
 
 @dataclass(frozen=True)
@@ -129,47 +39,6 @@ class Entry:
     kind: str
     length: int
     sha256: str
-
-
-def fields(message: Message, prefix: str = "") -> Iterator[Field]:
-    """Walk every set field of a message, those of nested messages included.
-
-    Raises:
-        InternalError: EGRESS_UNDESCRIBED, where a field has no description.
-    """
-    name = message.DESCRIPTOR.full_name
-    for descriptor, value in message.ListFields():
-        repeated = descriptor.is_repeated
-        for index, item in enumerate(value if repeated else [value]):
-            path = f"{prefix}{descriptor.name}{f'[{index}]' if repeated else ''}"
-            if descriptor.type == FieldDescriptor.TYPE_MESSAGE:
-                yield from fields(item, f"{path}.")
-                continue
-            kind = KINDS.get(name, {}).get(descriptor.name)
-            if kind is None:
-                raise InternalError(
-                    "EGRESS_UNDESCRIBED",
-                    f"{name}.{descriptor.name} is not described in the egress manifest and "
-                    "therefore not sent; report this as a defect",
-                )
-            raw = _bytes(item)
-            yield Field(path, kind, len(raw), hashlib.sha256(raw).hexdigest())
-
-
-def _bytes(value: object) -> bytes:
-    return value if isinstance(value, bytes) else str(value).encode()
-
-
-def _round(message: Message) -> str:
-    """Return the name of the round that a message belongs to, or nothing."""
-    for descriptor, value in message.ListFields():
-        if descriptor.name == "round" and isinstance(value, str):
-            return value
-        if descriptor.type == FieldDescriptor.TYPE_MESSAGE and not descriptor.is_repeated:
-            found = _round(value)
-            if found:
-                return found
-    return ""
 
 
 class Manifest:
@@ -203,7 +72,7 @@ class Manifest:
         rounds: dict[str, str] = {}
 
         def record(method: str, message: Message) -> None:
-            rounds[method] = _round(message) or rounds.get(method, "")
+            rounds[method] = round_of(message) or rounds.get(method, "")
             self.record(destination, method, rounds[method], message)
 
         return record
@@ -224,8 +93,9 @@ class Manifest:
         )
         try:
             with self._lock:
-                self._stream.write(lines)
-                self._stream.flush()
+                with _alone(self._stream.fileno()):
+                    self._stream.write(lines)
+                    self._stream.flush()
                 if self._stream.tell() >= self._rotate_bytes:
                     self._rotate()
         except (OSError, ValueError) as error:
@@ -246,7 +116,8 @@ class Manifest:
         try:
             self._path.parent.mkdir(parents=True, exist_ok=True)
             descriptor = os.open(self._path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o640)
-            _cut_partial_line(descriptor)
+            with _alone(descriptor):
+                _cut_partial_line(descriptor)
         except OSError as error:
             raise ConfigurationError(
                 "EGRESS_NOT_RECORDED",
@@ -265,6 +136,16 @@ class Manifest:
         number = max(_older(self._path), default=0) + 1
         self._path.rename(_numbered(self._path, number))
         self._stream = self._open()
+
+
+@contextmanager
+def _alone(descriptor: int) -> Iterator[None]:
+    """Keep other processes with the same configuration from writing in between."""
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        yield
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
 def _cut_partial_line(descriptor: int) -> None:

@@ -11,7 +11,7 @@ from finsecure_rpc import logs
 from rich.console import Console
 
 from finsecure_client import config as configuration
-from finsecure_client import daemon, egress, sdk
+from finsecure_client import daemon, sdk
 from finsecure_client.console import read_api_key, reported
 from finsecure_client.report import Report
 from finsecure_client.score import evaluate as evaluate_model
@@ -53,7 +53,7 @@ def run(config: Config) -> None:
 def show_egress(config: Config, round_name: Round = "", as_json: Json = False) -> None:
     """Show what has left this client, summed up by kind."""
     with reported():
-        report = Report.of(egress.read(configuration.read(config).egress.manifest), round_name)
+        report = Report.read(configuration.read(config).egress.manifest, round_name)
         if as_json:
             print(json.dumps(report.as_dict()))
         else:

@@ -6,17 +6,14 @@ same bytes again. What the client refuses it declines, once, and then it is out 
 
 import asyncio
 import threading
-from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Protocol
 
 import numpy as np
 from finsecure_crypto.errors import (
     FinSecureError,
     IntegrityError,
     InternalError,
+    InvalidArgumentError,
     PolicyError,
     ProtocolViolationError,
     ResourceExhaustedError,
@@ -26,7 +23,6 @@ from finsecure_crypto.errors import (
 from finsecure_crypto.federation import RoundKind
 from finsecure_crypto.secagg import client as secagg
 from finsecure_crypto.secagg import messages
-from finsecure_crypto.secagg.membership import Identity
 from finsecure_rpc.backoff import Backoff
 from finsecure_rpc.logs import get_logger
 from numpy.typing import NDArray
@@ -40,10 +36,8 @@ from finsecure_client.instructions import (
     ServerMessage,
     Survivors,
 )
-from finsecure_client.models import ModelCache, ModelSource
-from finsecure_client.policy import Policy
-from finsecure_client.trainer import Assignment, GlobalModel, Trainer
-from finsecure_client.trust import Trust
+from finsecure_client.party import Party
+from finsecure_client.trainer import Assignment, GlobalModel
 
 # The aggregator alone decides what is late; a client whose clock is wrong still tries.
 _LEAST_S = 5.0
@@ -70,60 +64,6 @@ State = (
 
 class AnswerRefusedError(StateError):
     """The aggregator did not take an answer; it knows, so it need not be told."""
-
-
-class RoundService(ModelSource, Protocol):
-    """The calls of a round, as `transport.Aggregator` makes them."""
-
-    async def advertise_keys(self, name: str, message: messages.KeyAdvertisement) -> None:
-        """Phase 1."""
-
-    async def share_keys(self, name: str, message: messages.KeyShares) -> None:
-        """Phase 2."""
-
-    async def upload_status(self, name: str) -> tuple[int, bool]:
-        """Bytes on disk, and whether the input is accepted."""
-
-    async def submit_masked_input(
-        self,
-        name: str,
-        header: messages.MaskedInputHeader,
-        content: memoryview,
-        start: int,
-    ) -> tuple[int, bool]:
-        """Phase 3."""
-
-    async def confirm_survivors(self, name: str, message: messages.SurvivorConfirmation) -> None:
-        """Phase 4."""
-
-    async def reveal_shares(self, name: str, message: messages.RevealedShares) -> None:
-        """Phase 5."""
-
-    async def decline_round(self, name: str, reason: str) -> None:
-        """Leave the round."""
-
-
-@dataclass(frozen=True)
-class Party:
-    """What a client brings to every round.
-
-    Attributes:
-        service: the aggregator.
-        identity: returns the newest identity; a round keeps the one that it began with.
-        trust: verifies peers and models.
-        policy: what the client takes part in at all.
-        models: downloaded models.
-        trainer: trains and evaluates.
-        worker: the one thread on which it does so.
-    """
-
-    service: RoundService
-    identity: Callable[[], Identity]
-    trust: Trust
-    policy: Policy
-    models: ModelCache
-    trainer: Trainer
-    worker: ThreadPoolExecutor
 
 
 class Participant:
@@ -220,8 +160,18 @@ class Participant:
             raise PolicyError(
                 "ROUND_NOT_ALLOWED", f"{task.name} does not standardise, so it needs no statistics"
             )
-        parameters = invitation.parameters()
-        party.policy.check_round(task, parameters)
+        if invitation.invited > task.maximum_cohort:
+            raise ProtocolViolationError(
+                "COHORT_ABOVE_TASK",
+                f"{invitation.invited} clients are invited, the task allows {task.maximum_cohort}",
+            )
+        try:
+            parameters = invitation.parameters()
+            party.policy.check_round(task, parameters)
+        except InvalidArgumentError as error:
+            raise ProtocolViolationError(
+                error.code, f"the aggregator proposed an impossible round: {error.message}"
+            ) from error
         party.trust.check_model(invitation.base_model)
         return secagg.advertise_keys(parameters, party.identity(), policy=party.policy.security)
 

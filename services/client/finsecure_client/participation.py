@@ -16,13 +16,8 @@ from finsecure_rpc.backoff import Backoff
 from finsecure_rpc.logs import get_logger
 
 from finsecure_client.instructions import Instruction, Invitation, Outcome
-from finsecure_client.participant import (
-    AnswerRefusedError,
-    Participant,
-    Party,
-    RoundService,
-    reason_to_tell,
-)
+from finsecure_client.participant import AnswerRefusedError, Participant, reason_to_tell
+from finsecure_client.party import Party, RoundService
 
 _MOST_ROUNDS = 100
 _REMEMBERED_ROUNDS = 10_000

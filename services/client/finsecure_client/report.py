@@ -2,9 +2,12 @@
 
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
+from finsecure_crypto.errors import NotFoundError
 from rich.table import Table
 
+from finsecure_client import egress
 from finsecure_client.egress import Entry
 
 
@@ -25,6 +28,22 @@ class Report:
 
     round: str
     totals: tuple[Total, ...]
+
+    @classmethod
+    def read(cls, manifest: Path, round_name: str = "") -> "Report":
+        """Sum a manifest up.
+
+        Raises:
+            NotFoundError: ROUND_NOT_FOUND, where nothing left in the named round.
+            IntegrityError: EGRESS_MANIFEST_DAMAGED.
+        """
+        report = cls.of(egress.read(manifest), round_name)
+        if round_name and not report.totals:
+            raise NotFoundError(
+                "ROUND_NOT_FOUND",
+                f"nothing left in a round {round_name}; leave --round out to see all that left",
+            )
+        return report
 
     @classmethod
     def of(cls, entries: Iterable[Entry], round_name: str = "") -> "Report":

@@ -24,8 +24,8 @@ from finsecure_client.config import ClientConfig
 from finsecure_client.egress import Manifest
 from finsecure_client.instructions import Outcome
 from finsecure_client.models import ModelCache
-from finsecure_client.participant import Party
 from finsecure_client.participation import OnOutcome, Participation
+from finsecure_client.party import Party
 from finsecure_client.prepared import PreparedTrainer
 from finsecure_client.terms import TaskStatus
 from finsecure_client.trainer import Evaluation, GlobalModel, TrainedModel, Trainer

@@ -84,6 +84,7 @@ class Task:
         training: the local training.
         terms: what shapes a round and its vector.
         rounds: training rounds, at most.
+        maximum_cohort: most clients in a round.
     """
 
     name: str
@@ -93,6 +94,7 @@ class Task:
     training: TrainingTerms
     terms: Terms
     rounds: int
+    maximum_cohort: int
 
 
 @dataclass(frozen=True)

@@ -118,6 +118,9 @@ async def test_daemons_train_and_stop(federation):
         assert code == 0
         assert "masked model update" in out
         assert "API key" not in out
+        code, out, err = await command("egress", "--config", home / "client.toml", "--round", "9-9")
+        assert (code, out) == (4, "")
+        assert err.endswith("[ROUND_NOT_FOUND]\n")
 
         code, out, err = await command(
             "evaluate", "--config", home / "client.toml", "--task", "credit", "--json"

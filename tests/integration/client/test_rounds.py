@@ -3,6 +3,7 @@
 import asyncio
 import threading
 import time
+from datetime import timedelta
 
 import numpy as np
 import pytest
@@ -13,13 +14,14 @@ from finsecure.aggregation.v1.participation_pb2 import (
     Survivors,
 )
 from finsecure_client import Evaluation, TrainedModel, connect
-from finsecure_crypto.errors import StateError
+from finsecure_crypto.errors import AuthenticationError, StateError
 from finsecure_crypto.federation import RoundKind
 from finsecure_crypto.secagg.phases import Phase
 from finsecure_rpc.identity_store import IdentityStore
 
 from tests.support.client import TASK, ConstantTrainer
 from tests.support.client_federation import running_federation
+from tests.support.pki import utc_now
 
 BANKS = ["bank-a", "bank-b", "bank-c", "bank-d"]
 
@@ -297,3 +299,36 @@ async def test_submit_a_result_computed_elsewhere(federation):
         federation.aggregator.publish_model(dict(base.tensors))
         with pytest.raises(StateError, match="MODEL_SUPERSEDED"):
             await client.submit("credit", base, trained, evaluation)
+
+
+async def test_certificates_renew_themselves_while_a_client_takes_part(federation):
+    past = utc_now() - timedelta(hours=2)
+    soon = utc_now() + timedelta(minutes=1)
+    store = federation.pki.enrol(
+        federation.folder / "bank-a" / "identity",
+        "client",
+        "bank-a",
+        not_before=past,
+        not_after=soon,
+    )
+    start_all(federation)
+    await federation.aggregator.available(4)
+    async with asyncio.timeout(10):
+        while store.current().generation == 1:  # noqa: ASYNC110  # the renewal has no event
+            await asyncio.sleep(0.05)
+    assert store.current().certified.not_after > soon
+    expected_counts(await federation.aggregator.run_round(BANKS), 4)
+
+
+async def test_expired_client_is_told_to_enrol_anew(federation):
+    past = utc_now() - timedelta(hours=2)
+    federation.pki.enrol(
+        federation.folder / "bank-a" / "identity",
+        "client",
+        "bank-a",
+        not_before=past,
+        not_after=past + timedelta(hours=1),
+    )
+    with pytest.raises(AuthenticationError, match="CERTIFICATE_EXPIRED"):
+        async with connect(federation.config("bank-a")):
+            pass
