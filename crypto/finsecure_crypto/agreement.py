@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey, X25519PublicKey
 from cryptography.hazmat.primitives.hashes import SHA256
@@ -53,11 +54,15 @@ class KeyPair:
         if len(peer_public) != KEY_BYTES:
             raise _invalid_peer_key(f"it has {len(peer_public)} bytes, not {KEY_BYTES}")
         try:
-            return SecretBytes(
-                self._private.exchange(X25519PublicKey.from_public_bytes(peer_public))
-            )
+            return SecretBytes(self._private.exchange(_parsed(peer_public)))
         except ValueError:
             raise _invalid_peer_key("it is a point of small order") from None
+
+
+@lru_cache(maxsize=4096)
+def _parsed(public: bytes) -> X25519PublicKey:
+    # An aggregator meets the same public keys again with every drop-out.
+    return X25519PublicKey.from_public_bytes(public)
 
 
 def derive(secret: SecretBytes, salt: bytes, info: bytes, length: int = KEY_BYTES) -> SecretBytes:

@@ -10,6 +10,7 @@ b"\x01" apart, and the label keeps a signature of one protocol step from serving
 """
 
 import hashlib
+from functools import lru_cache
 
 from finsecure_crypto.errors import InvalidArgumentError
 
@@ -29,11 +30,12 @@ def encode(label: str, *parts: Part) -> bytes:
         InvalidArgumentError: `TRANSCRIPT_PART` for an empty or non-ASCII label, a negative
             integer, text that is not Unicode, or a part of another type; a defect of the caller.
     """
-    if not label or not label.isascii():
-        raise InvalidArgumentError("TRANSCRIPT_PART", "a transcript label is not empty ASCII text")
-    encoded = [_prefixed((_DOMAIN + label).encode("ascii")), len(parts).to_bytes(8, "big")]
-    encoded.extend(_tagged(part) for part in parts)
-    return b"".join(encoded)
+    pieces = [_head(label), len(parts).to_bytes(8, "big")]
+    for part in parts:
+        tag, data = _typed(part)
+        # Joined once at the end: a part may be long.
+        pieces += (tag, len(data).to_bytes(8, "big"), data)
+    return b"".join(pieces)
 
 
 def digest(label: str, *parts: Part) -> bytes:
@@ -45,24 +47,28 @@ def digest(label: str, *parts: Part) -> bytes:
     return hashlib.sha256(encode(label, *parts)).digest()
 
 
-def _tagged(part: Part) -> bytes:
+@lru_cache(maxsize=256)
+def _head(label: str) -> bytes:
+    if not label or not label.isascii():
+        raise InvalidArgumentError("TRANSCRIPT_PART", "a transcript label is not empty ASCII text")
+    name = (_DOMAIN + label).encode("ascii")
+    return len(name).to_bytes(8, "big") + name
+
+
+def _typed(part: Part) -> tuple[bytes, bytes]:
     if isinstance(part, bytes):
-        return b"b" + _prefixed(part)
+        return b"b", part
     if isinstance(part, str):
         try:
-            return b"s" + _prefixed(part.encode("utf-8"))
+            return b"s", part.encode("utf-8")
         except UnicodeEncodeError:
             raise InvalidArgumentError(
                 "TRANSCRIPT_PART", "a transcript text holds a lone surrogate; it is not Unicode"
             ) from None
     # bool is an int in Python; letting it pass would make True and 1 the same part.
     if isinstance(part, int) and not isinstance(part, bool) and part >= 0:
-        return b"i" + _prefixed(part.to_bytes((part.bit_length() + 7) // 8, "big"))
+        return b"i", part.to_bytes((part.bit_length() + 7) // 8, "big")
     raise InvalidArgumentError(
         "TRANSCRIPT_PART",
         f"a transcript part is bytes, text or a non-negative integer, not {type(part).__name__}",
     )
-
-
-def _prefixed(data: bytes) -> bytes:
-    return len(data).to_bytes(8, "big") + data
