@@ -1,0 +1,1 @@
+"""The cryptography of FinSecure: pure functions and states, without input, output or clocks."""
