@@ -657,10 +657,16 @@ class Federation:
         self.clients[bank] = made
         return made
 
-    def start_clients(self, task: str, hooks: Mapping[str, Hook] | None = None) -> None:
+    def start_clients(
+        self,
+        task: str,
+        hooks: Mapping[str, Hook] | None = None,
+        policy: ClientPolicy | None = None,
+    ) -> None:
         """Start all banks' clients, some with hooks."""
         for bank in self.banks:
             made = self.client(bank, task, (hooks or {}).get(bank))
+            made.policy = policy or made.policy
             self.running[bank] = asyncio.create_task(made.run(), name=bank)
 
 

@@ -1,98 +1,165 @@
 """The sum of a round's masked inputs, in memory of the size of one vector.
 
-Masks are AES-CTR streams, so any slice of the vector is summed and unmasked on its own; a slice
-is all that a worker in another process or on another machine would have to hold.
+The sum is a fold of files that are on the disk for as long as the round runs: a slice whose
+worker is lost is opened anew and folded again, so a loss costs time and never the round.
 """
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
-from finsecure_crypto.errors import IntegrityError
-from finsecure_crypto.masking import apply_masks
-from finsecure_crypto.secret import SecretBytes
-from numpy.typing import NDArray
+from finsecure_crypto.errors import FinSecureError, UnavailableError
+from finsecure_crypto.masking import WORD_BYTES
+from finsecure_rpc.logs import get_logger
 
-Words = NDArray[np.uint64]
-Masks = Sequence[tuple[SecretBytes, int]]
+from finsecure_aggregator.slices import (
+    Masks,
+    Slice,
+    SliceLostError,
+    Slices,
+    Span,
+    Words,
+    cut,
+    truncated,
+)
 
-_TILE_WORDS = 1 << 17  # 1 MiB: one read, and what of an input is in memory at a time
+LEAST_WORDS = 1 << 14  # 128 KiB: less is not worth a thread, let alone a process
+_MOST_REBUILDS = 3
 
-
-class Slice(Protocol):
-    """Sums one slice of the vector."""
-
-    def add_input(self, words: Words, at: int) -> None:
-        """Add words (mod 2^64) that start `at` words into the slice."""
-        ...
-
-    def unmask(self, masks: Masks) -> Words:
-        """Remove the masks and give the slice's sum; the slice is spent."""
-        ...
-
-
-class LocalSlice:
-    """A slice in this process' memory."""
-
-    def __init__(self, first_word: int, words: int) -> None:
-        self._first_word = first_word
-        self._sum: Words = np.zeros(words, np.uint64)
-
-    def add_input(self, words: Words, at: int) -> None:
-        """Add words (mod 2^64) that start `at` words into the slice."""
-        view = self._sum[at : at + len(words)]
-        np.add(view, words, out=view)
-
-    def unmask(self, masks: Masks) -> Words:
-        """Remove the masks in place and give the slice's sum."""
-        apply_masks(self._sum, masks, first_word=self._first_word)
-        return self._sum
+_log = get_logger(__name__)
 
 
 class Accumulator:
     """Adds masked inputs from their files and unmasks the sum once.
 
-    Thread-safe; every method blocks and belongs off the event loop.
+    Thread-safe; every method blocks and belongs off the event loop. Nothing is opened before the
+    first input.
 
     Args:
         words: length of the vector in 64-bit words.
-        threads: slices that are unmasked at a time, and into which the vector is cut.
+        slices: where the slices live.
+        least_words: the vector is cut into fewer slices where they would be shorter.
     """
 
-    def __init__(self, words: int, threads: int = 1) -> None:
-        # Slices start at even words: a cipher block is two words.
-        length = max(2, -(-words // threads) + (-(-words // threads)) % 2)
-        self._starts = range(0, words, length)
-        self._slices: list[Slice] = [
-            LocalSlice(start, min(length, words - start)) for start in self._starts
-        ]
+    def __init__(self, words: int, slices: Slices, least_words: int = LEAST_WORDS) -> None:
         self._words = words
-        self._length = length
-        self._lock = threading.Lock()
+        self._inputs: list[Path] = []
+        self._parts = [_Part(slices, span) for span in cut(words, slices.workers, least_words)]
+        self._threads = ThreadPoolExecutor(len(self._parts), thread_name_prefix="slice")
 
     def add_input(self, path: Path) -> None:
-        """Add the vector in a file of little-endian 64-bit words.
+        """Add the vector in a file of little-endian 64-bit words; the file stays as it is.
 
         Raises:
             IntegrityError: BLOB_TRUNCATED, if the file has another size than the vector; nothing
                 has been added then.
+            UnavailableError: WORKERS_LOST; the input is added by the next call.
         """
-        if path.stat().st_size != 8 * self._words:
-            raise IntegrityError(
-                "BLOB_TRUNCATED",
-                f"{path.name} does not have the size of the round's vector; check the disk",
-            )
-        with self._lock, path.open("rb") as file:
-            for start, piece in zip(self._starts, self._slices, strict=True):
-                length = min(self._length, self._words - start)
-                for at in range(0, length, _TILE_WORDS):
-                    tile = np.fromfile(file, "<u8", min(_TILE_WORDS, length - at))
-                    piece.add_input(tile, at)
+        if not path.is_file() or path.stat().st_size != WORD_BYTES * self._words:
+            raise truncated(path)
+        self._inputs.append(path)
+        self._each(lambda part: part.fold(self._inputs))
 
     def unmask(self, masks: Masks) -> Words:
-        """Remove the masks; shape (words,), the sum of the plain inputs mod 2^64."""
-        with self._lock, ThreadPoolExecutor(len(self._slices)) as pool:
-            return np.concatenate(list(pool.map(lambda piece: piece.unmask(masks), self._slices)))
+        """Add the masks; shape (words,), the sum of the plain inputs mod 2^64.
+
+        Raises:
+            IntegrityError: BLOB_TRUNCATED, if an input is needed again and is gone.
+            UnavailableError: WORKERS_LOST.
+        """
+        total = np.empty(self._words, np.uint64)
+        self._each(lambda part: part.unmask(self._inputs, masks, total))
+        return total
+
+    def close(self) -> None:
+        """Let go of all workers; what still runs on them fails with UnavailableError."""
+        for part in self._parts:
+            part.close()
+
+    def _each(self, work: Callable[["_Part"], None]) -> None:
+        if len(self._parts) == 1:
+            work(self._parts[0])
+        else:
+            for _ in self._threads.map(work, self._parts):
+                pass
+
+
+class _Part:
+    """One slice, through the losses of its workers."""
+
+    def __init__(self, slices: Slices, span: Span) -> None:
+        self._slices = slices
+        self._span = span
+        self._slice: Slice | None = None
+        self._folded = 0
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def fold(self, inputs: Sequence[Path]) -> None:
+        """Add the inputs that the slice does not have yet."""
+        with self._lock:
+            self._through_losses(lambda: self._open_and_fold(inputs))
+
+    def unmask(self, inputs: Sequence[Path], masks: Masks, total: Words) -> None:
+        """Write the unmasked slice to its place in the total."""
+        with self._lock:
+            self._through_losses(
+                lambda: self._open_and_fold(inputs).unmask(masks, self._span.of(total))
+            )
+            self._drop()
+
+    def close(self) -> None:
+        """Let go of the worker, even while another thread waits for it."""
+        self._closed = True
+        if (open_ := self._slice) is not None:
+            open_.close()
+
+    def _open_and_fold(self, inputs: Sequence[Path]) -> Slice:
+        if self._slice is None:
+            self._slice = self._slices.open(self._span)
+            if self._closed:  # `close` may have looked before the slice was there
+                raise SliceLostError("closed")
+        while self._folded < len(inputs):
+            self._slice.add_input(inputs[self._folded])
+            self._folded += 1
+        return self._slice
+
+    def _through_losses(self, work: Callable[[], object]) -> None:
+        for rebuild in range(_MOST_REBUILDS + 1):
+            if self._closed:
+                break
+            try:
+                work()
+            except SliceLostError as loss:
+                self._drop()
+                if not self._closed:
+                    _log.warning(
+                        "slice_lost", first_word=self._span.first_word, again=rebuild, why=str(loss)
+                    )
+            except BaseException:
+                self._drop()  # it may hold half an input
+                raise
+            else:
+                return
+        raise _stopped() if self._closed else _lost()
+
+    def _drop(self) -> None:
+        if self._slice is not None:
+            self._slice.close()
+        self._slice, self._folded = None, 0
+
+
+def _lost() -> FinSecureError:
+    return UnavailableError(
+        "WORKERS_LOST",
+        f"a worker of the aggregator's arithmetic was lost {_MOST_REBUILDS + 1} times in a row; "
+        "see the aggregator's log, its memory and its cluster",
+    )
+
+
+def _stopped() -> FinSecureError:
+    return UnavailableError(
+        "ROUND_STOPPED", "the round was put down while it was summed; it goes on from its log"
+    )

@@ -1,13 +1,14 @@
 """Configuration of the aggregator; `config.example.toml` explains every key."""
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from finsecure_rpc.config import RelativePath, Settings
-from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 _ID = r"^[a-z][a-z0-9-]{0,38}[a-z0-9]$"
 _ADDRESS = r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$"
+_RAY_ADDRESS = rf"^auto$|{_ADDRESS}"
 
 Address = Annotated[str, Field(pattern=_ADDRESS, max_length=255)]
 
@@ -18,6 +19,21 @@ def _database_url(value: str, info: ValidationInfo) -> str:
         return value
     folder = (info.context or {}).get("folder", ".")
     return f"sqlite:///{folder}/{value}" if not value.startswith("/") else f"sqlite:///{value}"
+
+
+class Arithmetic(Settings):
+    """Where masked inputs are summed and unmasked."""
+
+    backend: Literal["threads", "processes", "ray"] = "threads"
+    workers: int = Field(default=2, ge=1, le=256)
+    ray_address: str | None = Field(default=None, pattern=_RAY_ADDRESS, max_length=255)
+    silence_s: float = Field(default=120, ge=1, le=3600)
+
+    @model_validator(mode="after")
+    def _address_is_of_use(self) -> Self:
+        if self.ray_address is not None and self.backend != "ray":
+            raise ValueError('ray_address is for backend = "ray"')
+        return self
 
 
 class Configuration(Settings):
@@ -34,7 +50,7 @@ class Configuration(Settings):
 
     settle_s: float = Field(default=1, ge=0, le=3600)
     reconnect_grace_s: float = Field(default=10, ge=0, le=86400)
-    unmask_threads: int = Field(default=2, ge=1, le=256)
+    arithmetic: Arithmetic = Arithmetic()
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     reflection: bool = False

@@ -41,6 +41,7 @@ from finsecure_aggregator.records import (
     RoundState,
     TaskRecord,
 )
+from finsecure_aggregator.slices import Slices
 from finsecure_aggregator.store import Store
 from finsecure_aggregator.verifier import PeerVerifier
 from finsecure_aggregator.watchers import Changes, Presence
@@ -73,21 +74,23 @@ class Surroundings:
         blobs: files.
         clock: time.
         changes: wakes whoever watches a task.
+        turns: wakes the clients' streams.
         presence: who is connected.
         verifier: checks clients' signing certificates.
         grace_ns: how long a phase waits for a client that has lost its connection, once enough
             others have answered.
-        threads: for unmasking.
+        slices: where masked inputs are summed.
     """
 
     store: Store
     blobs: Blobs
     clock: Clock
     changes: Changes
+    turns: Changes
     presence: Presence
     verifier: PeerVerifier
     grace_ns: int
-    threads: int
+    slices: Slices
 
 
 class RoundDriver:
@@ -130,7 +133,7 @@ class RoundDriver:
             self._parameters, frozenset(record.invited), self._verify
         )
         self._unmasking: Unmasking | None = None
-        self._accumulator = Accumulator(self._parameters.layout.words, around.threads)
+        self._accumulator = Accumulator(self._parameters.layout.words, around.slices)
         self._accepted: dict[RoundState, set[str]] = {phase: set() for phase in PHASES}
         self._declined: set[str] = set()
         self._blamed: list[tuple[str, str]] = list(record.blamed)
@@ -419,6 +422,7 @@ class RoundDriver:
                 self.record, state=opening, phases=(*self.record.phases[:-1], closed, phase)
             )
         self._changed()
+        self._around.turns.notify(self.plan.name)
 
     async def _sum(self) -> RoundSum:
         if self._unmasking is None:
@@ -430,6 +434,11 @@ class RoundDriver:
         )
         sums = await asyncio.to_thread(layout.decode, words, unmasking.contributors)
         return RoundSum(sums, self.blamed)
+
+    async def close(self) -> None:
+        """Let go of what sums the inputs, whether the round has its sum or not."""
+        await asyncio.to_thread(self._accumulator.close)
+        await asyncio.gather(*self._folds, return_exceptions=True)
 
     def _changed(self) -> None:
         self._around.changes.notify(self.plan.name)

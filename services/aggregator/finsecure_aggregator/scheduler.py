@@ -31,6 +31,7 @@ from finsecure_aggregator.rounds import RoundDriver, RoundSum, Surroundings
 
 _INTERNAL_WAIT_NS = 2 * 10**9
 _INTERNAL_TRIES = 3
+_MOST_SETTLES = 10
 _TRANSIENT = (UnavailableError,)
 
 _log = get_logger(__name__)
@@ -42,7 +43,7 @@ class Pace:
 
     Attributes:
         settle_ns: how long the set of available clients must stay as it is before a round starts
-            with fewer than the maximum.
+            with fewer than the maximum; after ten times that it starts anyway.
     """
 
     settle_ns: int
@@ -66,7 +67,7 @@ class Scheduler:
 
     async def start(self) -> None:
         """Pick up all tasks that run, and delete masked inputs that nobody waits for."""
-        tasks = await self._around.store.running_tasks()
+        tasks = await self._around.store.unfinished_tasks()
         open_rounds = frozenset(task.current for task in tasks if task.current is not None)
         await asyncio.to_thread(self._around.blobs.keep_inputs_of, open_rounds)
         for task in tasks:
@@ -125,6 +126,7 @@ class Scheduler:
     def _ended(self, record: RoundRecord) -> None:
         self._last_ended[record.key.task] = record
         self._around.changes.notify(record.key.task)
+        self._around.turns.notify(record.key.task)
 
 
 class TaskRunner:
@@ -227,19 +229,26 @@ class TaskRunner:
 
     async def _gather(self, task: TaskRecord, plan: Plan) -> frozenset[str] | None:
         """Wait for the time and the clients of the next round; None if the task was cancelled."""
-        clock, presence = self._around.clock, self._around.presence
+        clock, presence, settle_ns = self._around.clock, self._around.presence, self._pace.settle_ns
+        enough_ns: int | None = None  # since when
         with self._around.changes.watch((task.name,)) as changed:
             while not self._cancelled.is_set():
                 changed.clear()
                 now_ns = clock.now_ns()
                 available = presence.available(task.name)
                 until_ns: int | None = None
+                if len(available) < plan.terms.minimum_cohort:
+                    enough_ns = None
+                elif enough_ns is None:
+                    enough_ns = now_ns
                 if now_ns < (task.next_round_ns or 0):
                     until_ns = task.next_round_ns
                 elif len(available) >= plan.maximum_cohort:
                     return available
-                elif len(available) >= plan.terms.minimum_cohort:
-                    until_ns = presence.changed_ns(task.name) + self._pace.settle_ns
+                elif enough_ns is not None:
+                    # A client that comes and goes all the time must not put the round off for ever.
+                    latest_ns = enough_ns + _MOST_SETTLES * settle_ns
+                    until_ns = min(presence.changed_ns(task.name) + settle_ns, latest_ns)
                     if until_ns <= now_ns:
                         return available
                 await clock.wait(changed, until_ns)
@@ -261,6 +270,7 @@ class TaskRunner:
             if self._cancelled.is_set():
                 self.cancel()
             self._around.changes.notify(key.task)
+            self._around.turns.notify(key.task)
             await self._complete(driver, await driver.run())
         except _TRANSIENT:
             raise

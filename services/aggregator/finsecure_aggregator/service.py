@@ -39,6 +39,7 @@ from finsecure_aggregator.scheduler import Scheduler
 from finsecure_aggregator.uploads import Piece
 from finsecure_aggregator.watchers import Changes, Presence
 
+_WATCH_TASK_PAUSE_S = 0.1  # every message of a round is a change: take several together
 _HEAR_OUT_S = 5.0
 _HEAR_OUT_BYTES = 16 << 20
 
@@ -223,6 +224,7 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
                     sent = response
                 if record.state.ended and record.current is None:
                     return
+                await asyncio.sleep(_WATCH_TASK_PAUSE_S)
                 await changed.wait()
 
 

@@ -97,7 +97,7 @@ async def _desk(
     revocations: RevocationWatcher,
     stack: AsyncExitStack,
 ) -> Desk:
-    clock, changes = SystemClock(), Changes()
+    clock, changes, turns = SystemClock(), Changes(), Changes()
     if configuration.database.startswith("sqlite:///"):
         path = Path(configuration.database.removeprefix("sqlite:///"))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -110,7 +110,8 @@ async def _desk(
         blobs=blobs,
         clock=clock,
         changes=changes,
-        presence=Presence(clock, changes),
+        turns=turns,
+        presence=Presence(clock, changes, turns),
         verifier=PeerVerifier(
             lambda: identities.current().anchors,
             revocations,

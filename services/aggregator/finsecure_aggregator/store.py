@@ -51,8 +51,8 @@ class Store(Protocol):
         """Read tasks in the order of their names, those behind `after`."""
         ...
 
-    async def running_tasks(self) -> Sequence[TaskRecord]:
-        """Read all tasks that run."""
+    async def unfinished_tasks(self) -> Sequence[TaskRecord]:
+        """Read all tasks that run, or were cancelled while a round was open."""
         ...
 
     async def add_initial_model(self, model: ModelRecord, *, now_ns: int) -> None:
@@ -152,10 +152,11 @@ class SqlStore:
         query = select(table).where(table.c.name > after).order_by(table.c.name).limit(limit)
         return await self._run(lambda c: [_task(row) for row in c.execute(query)])
 
-    async def running_tasks(self) -> Sequence[TaskRecord]:
-        """Read all tasks that run."""
+    async def unfinished_tasks(self) -> Sequence[TaskRecord]:
+        """Read all tasks that run, or were cancelled while a round was open."""
         table = schema.tasks
-        query = select(table).where(table.c.state == TaskState.RUNNING.value)
+        running = table.c.state == TaskState.RUNNING.value
+        query = select(table).where(running | table.c.current_number.is_not(None))
         return await self._run(lambda c: [_task(row) for row in c.execute(query)])
 
     async def add_initial_model(self, model: ModelRecord, *, now_ns: int) -> None:

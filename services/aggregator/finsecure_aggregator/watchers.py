@@ -1,5 +1,7 @@
 """Who watches: presence of clients, and waking of everybody whose view of a task has changed.
 
+There are two kinds of news, so that not every message of a client wakes all others: `Changes` of
+anything about a task, and the turns of its rounds, which are what a client has to hear of.
 Nothing is queued. A watcher that wakes asks for the present state and sends what it has not sent
 yet, so a slow one skips what no longer matters and holds no memory.
 """
@@ -60,11 +62,18 @@ class Watcher:
 
 
 class Presence:
-    """Which clients are connected; a client with an open stream is available for its tasks."""
+    """Which clients are connected; a client with an open stream is available for its tasks.
 
-    def __init__(self, clock: Clock, changes: Changes) -> None:
+    Args:
+        clock: time.
+        changes: is told when a client comes or goes.
+        turns: wakes the clients' streams.
+    """
+
+    def __init__(self, clock: Clock, changes: Changes, turns: Changes) -> None:
         self._clock = clock
         self._changes = changes
+        self._turns = turns
         self._watchers: dict[str, Watcher] = {}
         self._left_ns: dict[str, int] = {}
         self._changed_ns: dict[str, int] = {}
@@ -73,13 +82,14 @@ class Presence:
     @contextmanager
     def join(self, client: str, tasks: Iterable[str]) -> Iterator[Watcher]:
         """Count the client as present while the context is open; its newest stream wins."""
-        with self._changes.watch(tasks := frozenset(tasks)) as event:
+        with self._turns.watch(tasks := frozenset(tasks)) as event:
             watcher = Watcher(client, tasks, event)
             old = self._watchers.get(client)
             self._watchers[client] = watcher
             if old is not None:
                 old.superseded = True
                 old.event.set()
+                self._changed(old.tasks - watcher.tasks)
             self._changed(watcher.tasks)
             try:
                 yield watcher
@@ -108,5 +118,8 @@ class Presence:
 
     def _changed(self, tasks: Iterable[str]) -> None:
         for task in tasks:
-            self._changed_ns[task] = self._clock.now_ns()
+            if self.available(task):
+                self._changed_ns[task] = self._clock.now_ns()
+            else:  # clients may name any task; what nobody is there for is forgotten
+                self._changed_ns.pop(task, None)
             self._changes.notify(task)

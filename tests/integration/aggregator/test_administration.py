@@ -200,9 +200,7 @@ async def test_roles_and_identities_are_kept_apart(tmp_path):
         tasks = bank.connection.stub(tasks_pb2_grpc.TaskServiceStub)
         async with refused("ROLE_NOT_ALLOWED"):
             await bank.call(tasks.CreateTask, create("other", spec))
-        watch = federation.operator.stub(
-            participation_pb2_grpc.ParticipationServiceStub
-        ).DeclineRound
+        stub = federation.operator.stub(participation_pb2_grpc.ParticipationServiceStub)
         async with refused("ROLE_NOT_ALLOWED"):
             await federation.call(
                 stub.DeclineRound,

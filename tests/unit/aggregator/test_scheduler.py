@@ -34,8 +34,8 @@ class Bench:
     """An aggregator without a network."""
 
     def __init__(self, tmp_path, clock, **spec):
-        self.clock, self.changes = clock, Changes()
-        self.presence = Presence(clock, self.changes)
+        self.clock, self.changes, self.turns = clock, Changes(), Changes()
+        self.presence = Presence(clock, self.changes, self.turns)
         self.database = open_database(f"sqlite:///{tmp_path}/aggregator.db")
         self.database.create(schema.metadata)
         self.store = SqlStore(self.database)
@@ -49,6 +49,7 @@ class Bench:
             blobs=self.blobs,
             clock=clock,
             changes=self.changes,
+            turns=self.turns,
             presence=self.presence,
             verifier=PeerVerifier(lambda: pki.anchors, pki, "lending.finsecure.internal", clock),
             grace_ns=5 * 10**9,
@@ -85,6 +86,13 @@ class Bench:
             await self.store.transact(lambda connection: None)
         return await self.store.rounds(self.plan.name, after=(-1, 0), limit=100)
 
+    async def until(self, holds):
+        """Wait (in real time, without turning the clock) until something holds for the rounds."""
+        async with asyncio.timeout(20):
+            while not holds(rounds := await self.rounds()):
+                pass
+        return rounds
+
     async def close(self):
         await self.scheduler.stop()
         self.database.close()
@@ -115,7 +123,7 @@ async def test_a_round_waits_for_the_minimum_and_for_calm(bench, clock):
     await clock.advance(1.5)
     assert await b.rounds() == []
     await clock.advance(0.6)
-    (record,) = await b.rounds()
+    (record,) = await b.until(bool)
     assert record.invited == ("bank-a", "bank-b", "bank-c", "bank-d")
     assert (record.key.number, record.key.attempt) == (1, 1)
     assert len(record.nonce) == 32
@@ -126,11 +134,12 @@ async def test_a_full_house_starts_at_once_and_the_choice_is_random(bench, clock
     b.join(*(f"bank-{letter}" for letter in "abcdefgh"))
     chosen = set()
     for attempt in range(1, 6):
-        record = (await b.rounds())[-1]
+        record = (await b.until(lambda r, n=attempt: len(r) == n and r[-1].end_ns is None))[-1]
         assert len(record.invited) == 3
         assert record.key.attempt == attempt
         chosen.add(record.invited)
         await clock.advance(10.1)  # nobody answers
+        await b.until(lambda r: r[-1].end_ns is not None)
         await clock.advance(20)  # the back-off
     assert len(chosen) > 1  # 1 in 9.8 million that five choices agree
     task = await b.store.task(b.plan.name)
@@ -142,19 +151,19 @@ async def test_a_full_house_starts_at_once_and_the_choice_is_random(bench, clock
 async def test_back_off_grows(bench, clock):
     b = await bench(minimum=2, maximum=2, deadline_s=10)
     b.join("bank-a", "bank-b")
-    await b.rounds()
+    await b.until(bool)
     await clock.advance(10.1)
-    assert len(await b.rounds()) == 1
+    await b.until(lambda rounds: rounds[-1].end_ns is not None)
     await clock.advance(0.9)
     assert len(await b.rounds()) == 1
     await clock.advance(0.2)
-    assert len(await b.rounds()) == 2
+    await b.until(lambda rounds: len(rounds) == 2)
 
 
 async def test_a_deadline_is_that_of_the_store_after_a_restart(bench, clock):
     b = await bench(minimum=2, maximum=2, deadline_s=100)
     b.join("bank-a", "bank-b")
-    await b.rounds()
+    await b.until(bool)
     await clock.advance(60)
     await b.scheduler.stop()
     await b.restart()
@@ -163,19 +172,20 @@ async def test_a_deadline_is_that_of_the_store_after_a_restart(bench, clock):
     await clock.advance(39)
     assert (await b.rounds())[0].state is RoundState.ADVERTISE_KEYS
     await clock.advance(2)
-    assert (await b.rounds())[0].state is RoundState.ABORTED
+    await b.until(lambda rounds: rounds[0].state is RoundState.ABORTED)
 
 
 async def test_instructions_and_outcomes_are_replayed(bench, clock):
     b = await bench(minimum=2, maximum=2, deadline_s=10)
     b.join("bank-a", "bank-b")
-    (record,) = await b.rounds()
+    (record,) = await b.until(bool)
     for _ in range(2):
         (item,) = await b.scheduler.instructions(b.plan.name, "bank-a")
         assert (item.key, item.state) == (record.key, RoundState.ADVERTISE_KEYS)
         assert item.deadline_ns == record.phases[-1].deadline_ns
     assert await b.scheduler.instructions(b.plan.name, "bank-c") == []
     await clock.advance(10.1)
+    await b.until(lambda rounds: rounds[-1].end_ns is not None)
     await b.scheduler.stop()
     await b.restart()
     (item,) = await b.scheduler.instructions(b.plan.name, "bank-a")
@@ -185,8 +195,8 @@ async def test_instructions_and_outcomes_are_replayed(bench, clock):
 
 
 async def test_presence_is_the_newest_stream(clock):
-    changes = Changes()
-    presence = Presence(clock, changes)
+    changes, turns = Changes(), Changes()
+    presence = Presence(clock, changes, turns)
     with presence.join("bank-a", ["t", "u"]) as old:
         assert presence.available("t") == {"bank-a"}
         assert presence.absent_since_ns("bank-a") is None
@@ -198,7 +208,8 @@ async def test_presence_is_the_newest_stream(clock):
     await clock.advance(5)
     assert presence.available("u") == frozenset()
     assert presence.absent_since_ns("bank-a") == left
-    assert not changes._events  # nobody watches, nothing is kept
+    assert not turns._events  # nobody watches, nothing is kept
+    assert not presence._changed_ns
 
 
 async def test_a_cancelled_task_opens_no_round(bench, clock):
@@ -223,6 +234,32 @@ def _record(b):
         0,
         (PhaseRecord(RoundState.ADVERTISE_KEYS, 0, 1),),
     )
+
+
+async def test_a_round_that_was_open_when_its_task_was_cancelled_is_aborted(bench, clock):
+    b = await bench(minimum=2, maximum=2)
+    b.join("bank-a", "bank-b")
+    await b.until(bool)
+    await b.scheduler.stop()  # the process dies between the cancellation and what follows
+    await b.store.transact(lambda connection: cancel_task(connection, b.plan.name))
+    await b.restart()
+    (record,) = await b.until(lambda rounds: rounds[-1].end_ns is not None)
+    assert (record.state, record.abort_reason) == (RoundState.ABORTED, "TASK_CANCELLED")
+    task = await b.store.task(b.plan.name)
+    assert (task.state, task.current) == (TaskState.CANCELLED, None)
+
+
+async def test_a_client_that_comes_and_goes_does_not_put_a_round_off_for_ever(bench, clock):
+    b = await bench(minimum=2, maximum=5)
+    b.join("bank-a", "bank-b")
+    for _ in range(30):
+        with b.presence.join("bank-c", [b.plan.name]):
+            await clock.advance(0.5)
+        await clock.advance(0.5)
+        if await b.rounds():
+            break
+    await b.until(lambda rounds: len(rounds) == 1)
+    assert clock.now_ns() <= 1_000 * 10**9 + 22 * 10**9
 
 
 async def test_the_system_clock_waits_for_the_event_or_the_time():
