@@ -11,7 +11,7 @@ import json
 import os
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -99,18 +99,31 @@ class Manifest:
                 if self._stream.tell() >= self._rotate_bytes:
                     self._rotate()
         except (OSError, ValueError) as error:
-            raise InternalError(
-                "EGRESS_NOT_RECORDED",
-                f"the egress manifest {self._path} cannot be written ({error}), so nothing is "
-                "sent; free space or correct [egress]",
-            ) from error
+            raise self._failed(error) from error
 
     def close(self) -> None:
-        """Bring everything to disk and close the file."""
+        """Bring everything to disk and close the file.
+
+        Raises:
+            InternalError: EGRESS_NOT_RECORDED, where the last lines did not reach the disk.
+        """
         with self._lock:
-            if not self._stream.closed:
+            if self._stream.closed:
+                return
+            try:
                 self._sync()
-                self._stream.close()
+            except OSError as error:
+                raise self._failed(error) from error
+            finally:
+                with suppress(OSError):  # it tries to write the rest once more
+                    self._stream.close()
+
+    def _failed(self, error: Exception) -> InternalError:
+        return InternalError(
+            "EGRESS_NOT_RECORDED",
+            f"the egress manifest {self._path} cannot be written ({error}), so nothing is sent; "
+            "free space or correct [egress]",
+        )
 
     def _open(self) -> TextIO:
         try:
@@ -151,7 +164,8 @@ def _alone(descriptor: int) -> Iterator[None]:
 def _cut_partial_line(descriptor: int) -> None:
     """Remove what a crash left of a line: lines are written before their message is sent."""
     size = os.fstat(descriptor).st_size
-    tail = os.pread(descriptor, _LONGEST_LINE, max(0, size - _LONGEST_LINE))
+    length = min(size, _LONGEST_LINE)
+    tail = os.pread(descriptor, length, size - length)
     if tail and not tail.endswith(b"\n"):
         os.ftruncate(descriptor, size - len(tail) + tail.rfind(b"\n") + 1)
 

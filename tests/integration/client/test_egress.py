@@ -2,9 +2,13 @@
 
 import hashlib
 from collections import Counter
+from pathlib import Path
 
+import pytest
 from finsecure.aggregation.v1 import models_pb2, participation_pb2, tasks_pb2
-from finsecure_client import egress
+from finsecure_client import connect, egress
+from finsecure_client.config import EgressSettings
+from finsecure_crypto.errors import InternalError
 from finsecure_crypto.federation import RoundKind
 from google.protobuf.message import Message
 
@@ -79,3 +83,13 @@ async def test_every_field_that_arrived_is_in_the_manifest(tmp_path):
         )
         assert header.sha256 == hashlib.sha256(raw).hexdigest()
         assert all(entry.sha256 == raw.hex() for entry in masked)  # the vector fits into one chunk
+
+
+async def test_nothing_is_sent_that_cannot_be_written_down(tmp_path):
+    async with running_federation(tmp_path) as federation:
+        config = federation.config("bank-a")
+        full = config.model_copy(update={"egress": EgressSettings(manifest=Path("/dev/full"))})
+        with pytest.raises(InternalError, match="EGRESS_NOT_RECORDED"):
+            async with connect(full) as client:
+                await client.task("credit")
+        assert federation.aggregator.received == []

@@ -188,3 +188,13 @@ def test_report_sums_by_kind_and_round(tmp_path: Path) -> None:
     whole = Report.of(entries).as_dict()
     assert whole["fields"] == 7
     assert Report.of(entries).table().row_count == len(Report.of(entries).totals) + 1
+
+
+def test_full_disk_stops_messages() -> None:
+    manifest = Manifest(Path("/dev/full"))
+    with pytest.raises(InternalError) as caught:
+        manifest.recorder("a")("/S/D", participation_pb2.DeclineRoundRequest(round="r"))
+    assert caught.value.code == "EGRESS_NOT_RECORDED"
+    with pytest.raises(InternalError):
+        manifest.close()
+    manifest.close()
