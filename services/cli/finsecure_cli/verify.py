@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from cryptography import x509
 from finsecure_crypto.certificates import (
     Purpose,
     RevocationList,
@@ -39,8 +40,9 @@ class ModelVerifier:
     def check(self, description: Mapping[str, Any], content: bytes) -> None:
         """Check a version's description and file.
 
-        The signer's certificate must have been valid when the version was made: versions outlive
-        the day for which a certificate lasts. A revocation counts whenever it happened.
+        The signer's certificate must have been valid at some time since the version was made:
+        versions outlive the day for which a certificate lasts, and old ones are signed again with
+        newer keys. A revocation counts whenever it happened.
 
         Args:
             description: the version's document, as `model list` gives it.
@@ -60,8 +62,9 @@ class ModelVerifier:
                 f"{model.version.name} says that it was made in the future; compare the clocks",
             )
         self.revocations.check_fresh(now)
+        signed = max(made, _valid_from(model.certificate))  # it cannot have been earlier
         certified = verify_certificate(
-            model.certificate, self.anchors, None, min(made, now), Purpose.SIGNING
+            model.certificate, self.anchors, None, min(signed, now), Purpose.SIGNING
         )
         if certified.serial in self.revocations.serials:
             raise AuthenticationError(
@@ -84,3 +87,11 @@ class ModelVerifier:
                 "MODEL_DIGEST_MISMATCH",
                 f"the file is not the signed one of {model.version.name}; download it again",
             )
+
+
+def _valid_from(certificate: bytes) -> datetime:
+    """Read when a certificate begins, which nobody has verified yet."""
+    try:
+        return x509.load_der_x509_certificate(certificate).not_valid_before_utc
+    except ValueError:
+        return datetime.min.replace(tzinfo=UTC)  # the check of the certificate says what is wrong

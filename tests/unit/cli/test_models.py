@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -34,11 +34,15 @@ def pki() -> TestAuthority:
 
 
 def describe(
-    pki: TestAuthority, role: str = "aggregator", federation: str = "lending", age: float = 0.0
+    pki: TestAuthority,
+    role: str = "aggregator",
+    federation: str = "lending",
+    age: float = 0.0,
+    **validity: datetime,
 ) -> dict[str, Any]:
     """A signed description of CONTENT, as the service would send it."""
     made = utc_now() - timedelta(seconds=age)
-    credentials = pki.credentials(pki.spiffe_id(role, "main", federation))
+    credentials = pki.credentials(pki.spiffe_id(role, "main", federation), **validity)
     model = models_pb2.Model(
         name=NAME,
         version=3,
@@ -74,6 +78,28 @@ def test_version_outlives_its_signers_certificate(pki: TestAuthority) -> None:
     )
     description = describe(pki)
     later.check(description, CONTENT)
+
+
+def test_old_version_signed_again_under_a_newer_certificate_is_accepted(
+    pki: TestAuthority,
+) -> None:
+    verifier(pki).check(describe(pki, age=40 * 86400), CONTENT)
+
+
+def test_certificate_that_ended_before_the_version_was_made_is_refused(pki: TestAuthority) -> None:
+    ended = {
+        "not_before": utc_now() - timedelta(days=3),
+        "not_after": utc_now() - timedelta(days=2),
+    }
+    with pytest.raises(AuthenticationError) as raised:
+        verifier(pki).check(describe(pki, **ended), CONTENT)
+    assert raised.value.code == "CERTIFICATE_EXPIRED"
+
+
+def test_unreadable_certificate_is_refused(pki: TestAuthority) -> None:
+    with pytest.raises(AuthenticationError) as raised:
+        verifier(pki).check({**describe(pki), "signer_certificate": "00"}, CONTENT)
+    assert raised.value.code == "CERTIFICATE_MALFORMED"
 
 
 @pytest.mark.parametrize("field", ["name", "round", "parent_sha256", "version", "create_time"])
