@@ -1,4 +1,4 @@
-"""Slices in processes of their own on this machine: what one process does not survive, a round does.
+"""Slices in processes of their own on this machine, which may die without the round.
 
 Each slice of each round has a process, which can be killed at any time. The processes are started
 afresh, not forked, since gRPC's threads do not survive a fork.
@@ -29,10 +29,10 @@ class ProcessSlice:
         self._connection, theirs = socket.socketpair()
         self._connection.settimeout(silence_s)
         with theirs:
-            self._process = subprocess.Popen(
+            self._process: subprocess.Popen[bytes] = subprocess.Popen(
                 # -P: the folder that the aggregator was started in holds no code of ours.
                 [sys.executable, "-P", "-m", slice_worker.__name__, *_arguments(span)],
-                stdin=theirs,
+                stdin=theirs.fileno(),
                 stdout=subprocess.DEVNULL,
                 start_new_session=True,  # a Ctrl-C in the terminal is for the aggregator alone
             )

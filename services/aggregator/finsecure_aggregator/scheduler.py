@@ -287,6 +287,7 @@ class TaskRunner:
             )
         finally:
             self.driver = None
+            await driver.close()
         self._around.changes.notify(key.task)
         await asyncio.to_thread(self._around.blobs.drop_inputs, key)
 

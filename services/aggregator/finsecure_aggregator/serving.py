@@ -18,6 +18,7 @@ from finsecure_rpc.revocation import RevocationWatcher
 from finsecure_rpc.server import Listener, RpcServer, build_server
 
 from finsecure_aggregator import schema
+from finsecure_aggregator.arithmetic import open_slices
 from finsecure_aggregator.blobs import Blobs
 from finsecure_aggregator.clock import SystemClock
 from finsecure_aggregator.config import Configuration
@@ -105,6 +106,8 @@ async def _desk(
     stack.callback(database.close)
     database.create(schema.metadata)
     blobs = await asyncio.to_thread(Blobs, configuration.blob_dir)
+    slices = await asyncio.to_thread(open_slices, configuration.arithmetic)
+    stack.push_async_callback(asyncio.to_thread, slices.close)
     around = Surroundings(
         store=SqlStore(database),
         blobs=blobs,
@@ -119,7 +122,7 @@ async def _desk(
             clock,
         ),
         grace_ns=round(configuration.reconnect_grace_s * 1e9),
-        threads=configuration.unmask_threads,
+        slices=slices,
     )
     models = ModelKeeper(blobs, identities)
     scheduler = Scheduler(around, models, Pace(round(configuration.settle_s * 1e9)))

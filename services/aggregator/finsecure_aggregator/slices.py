@@ -51,7 +51,7 @@ def cut(words: int, parts: int, least: int) -> list[Span]:
 
 
 class SliceLostError(Exception):
-    """A slice's worker has died, or does not answer; what it had summed is gone."""
+    """The worker of a slice has died, or does not answer; what it had summed is gone."""
 
 
 class Slice(Protocol):

@@ -8,6 +8,7 @@ import pytest
 from finsecure_aggregator.accumulator import Accumulator
 from finsecure_aggregator.blobs import Blobs
 from finsecure_aggregator.records import RoundKey
+from finsecure_aggregator.slices import LocalSlices
 from finsecure_crypto.errors import FinSecureError, IntegrityError, ResourceExhaustedError
 from finsecure_crypto.masking import apply_masks
 from finsecure_crypto.secret import SecretBytes
@@ -110,7 +111,7 @@ def test_missing_files_are_named(blobs):
 @pytest.mark.parametrize("threads", [1, 2, 3])
 def test_the_accumulator_equals_a_plain_sum_modulo_2_to_the_64(tmp_path, words, threads):
     rng = np.random.default_rng(words)
-    accumulator, total = Accumulator(words, threads), np.zeros(words, np.uint64)
+    accumulator, total = Accumulator(words, LocalSlices(threads), 1), np.zeros(words, np.uint64)
     for number in range(3):
         vector = rng.integers(0, 2**64, words, np.uint64)
         total += vector
@@ -126,7 +127,7 @@ def test_the_accumulator_equals_a_plain_sum_modulo_2_to_the_64(tmp_path, words, 
 def test_the_accumulator_refuses_a_file_of_another_size(tmp_path, size):
     path = tmp_path / "short.words"
     path.write_bytes(b"\1" * size)
-    accumulator = Accumulator(10)
+    accumulator = Accumulator(10, LocalSlices(2), 1)
     with pytest.raises(IntegrityError) as failure:
         accumulator.add_input(path)
     assert failure.value.code == "BLOB_TRUNCATED"

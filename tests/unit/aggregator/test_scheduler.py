@@ -18,6 +18,7 @@ from finsecure_aggregator.records import (
 )
 from finsecure_aggregator.rounds import Surroundings
 from finsecure_aggregator.scheduler import Pace, Scheduler
+from finsecure_aggregator.slices import LocalSlices
 from finsecure_aggregator.store import SqlStore, cancel_task, create_task
 from finsecure_aggregator.verifier import PeerVerifier
 from finsecure_aggregator.watchers import Changes, Presence
@@ -53,7 +54,7 @@ class Bench:
             presence=self.presence,
             verifier=PeerVerifier(lambda: pki.anchors, pki, "lending.finsecure.internal", clock),
             grace_ns=5 * 10**9,
-            threads=1,
+            slices=LocalSlices(1),
         )
         self.spec = spec
         self.stack = ExitStack()
