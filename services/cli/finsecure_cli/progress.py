@@ -9,7 +9,7 @@ from rich.text import Text
 
 from finsecure_cli.convert import Document
 from finsecure_cli.output import seconds_between, short_name, size, table
-from finsecure_cli.rounds import summed
+from finsecure_cli.rounds import ROUND_ENDS, summed
 
 _PHASES = (
     "advertise_keys",
@@ -43,7 +43,7 @@ class TaskProgress:
         self.state = task["state"]
         self._task = task
         self._round = round_
-        if round_ is not None and round_["state"] in {"completed", "aborted"}:
+        if round_ is not None and round_["state"] in ROUND_ENDS:
             self._ended[round_["name"]] = round_
 
     def __rich__(self) -> RenderableType:

@@ -2,6 +2,9 @@
 
 from finsecure_cli.convert import Document
 
+ROUND_ENDS = frozenset({"completed", "aborted"})
+"""States in which a round has ended."""
+
 
 def summed(round_: Document) -> list[str]:
     """Return the clients whose input was accepted: those of the third phase, the paper's U3."""

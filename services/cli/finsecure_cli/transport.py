@@ -28,6 +28,7 @@ from finsecure_rpc.channel import open_channel
 from finsecure_rpc.identity_store import IdentityStore
 
 from finsecure_cli.convert import Document, document, task_spec
+from finsecure_cli.rounds import ROUND_ENDS
 from finsecure_cli.settings import OperatorSettings
 from finsecure_cli.task_file import TaskFile
 
@@ -194,14 +195,25 @@ class Services:
         return document(answer.task)
 
     async def watch_task(self, task: str) -> AsyncIterator[tuple[Document, Document | None]]:
-        """Yield the task with its running or last round whenever it changes, until it ends."""
+        """Yield the task with its running or last round whenever it changes, until it ends.
+
+        The service sends only the newest state, so the end of a round may be passed over when the
+        next one starts at once; it is then fetched and yielded first.
+        """
         stub: Any = tasks_pb2_grpc.TaskServiceStub(self._channel(Role.AGGREGATOR))
         request = tasks_pb2.WatchTaskRequest(name=self._task(task))
+        unfinished = ""
         async for answer in stream(
             stub.WatchTask, request, deadline_s=_WATCH_S, wait_for_ready=self._wait
         ):
+            found = document(answer.task)
             round_ = document(answer.round) if answer.HasField("round") else None
-            yield document(answer.task), round_
+            if unfinished and round_ is not None and round_["name"] != unfinished:
+                yield found, await self.get_round(task, unfinished.rpartition("/")[2])
+            unfinished = (
+                round_["name"] if round_ is not None and round_["state"] not in ROUND_ENDS else ""
+            )
+            yield found, round_
 
     async def get_round(self, task: str, round_: str) -> Document:
         """Read a round, by the task's id and the round's `{number}-{attempt}`."""

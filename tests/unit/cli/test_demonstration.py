@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 from collections import Counter
+from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -168,6 +169,36 @@ def test_page_stands_alone_and_tells_all(tmp_path: Path) -> None:
         assert outside not in text
     for honest in ("no differential\nprivacy", "Credit default stands in for card fraud"):
         assert honest in text
+
+
+class Balance(HTMLParser):
+    """Checks that elements close in the order in which they open."""
+
+    VOID = frozenset({"meta", "img"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: object) -> None:
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_page_is_well_formed_and_rows_are_complete(tmp_path: Path) -> None:
+    picture, page = tmp_path / "report.png", tmp_path / "report.html"
+    picture.write_bytes(b"")
+    write_page(page, findings(), picture)
+    parser = Balance()
+    parser.feed(page.read_text())
+    assert parser.open == []
+    grid = page.read_text().partition('class="grid"')[2].partition("</table>")[0]
+    rows = grid.split("<tr>")[1:]
+    assert len(rows) == 1 + len(BANKS)
+    assert {row.count("<t") for row in rows} == {5}
 
 
 def test_earlier_demonstration_is_moved_aside(tmp_path: Path) -> None:
