@@ -560,7 +560,12 @@ class Federation:
     # --- what an operator does ---
 
     async def call(self, method: Any, request: Any) -> Any:
-        return await self.operator.call(method, request, deadline_s=30, wait_for_ready=True)
+        try:
+            return await self.operator.call(method, request, deadline_s=30, wait_for_ready=True)
+        except UnavailableError:
+            assert self.process is not None
+            assert self.process.poll() is None, self.log.read_text()[-3000:]
+            raise
 
     async def create_task(self, name: str, spec: tasks_pb2.TaskSpec) -> tasks_pb2.Task:
         """Create a task and upload an initial model of small random numbers."""
