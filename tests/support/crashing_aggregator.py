@@ -35,10 +35,9 @@ def arm(point: str) -> None:
         case ["logged", phase, number]:
             counted = []
 
-            def nth(_: Any, key: Any, message: Any) -> bool:
-                if message.phase.value == phase:
-                    counted.append(message)
-                return len(counted) == int(number)
+            def nth(_: Any, key: Any, messages: Any) -> bool:
+                counted.extend(each for each in messages if each.phase.value == phase)
+                return len(counted) >= int(number)
 
             after(store.SqlStore, "append", nth)
         case ["closed", closed]:

@@ -58,7 +58,6 @@ class PartFile:
         with _disk():
             path.parent.mkdir(parents=True, exist_ok=True)
             self._file = path.open("ab")
-            sync_folder(path.parent)
         self._hash = hashlib.sha256()
         self._length = 0
         with path.open("rb") as existing:
@@ -106,18 +105,26 @@ class PartFile:
 
     def sync(self) -> int:
         """Bring all bytes so far to the disk and say how many they are."""
+        self._sync_content()
+        with _disk():
+            sync_folder(self._path.parent)
+        return self._length
+
+    def _sync_content(self) -> None:
         with _disk():
             self._file.flush()
             os.fsync(self._file.fileno())
-        return self._length
 
     def finish(self) -> Path:
-        """Verify the whole and give it its final name.
+        """Verify the whole, bring it to the disk and give it its final name.
+
+        The name itself is on the disk once the folder is synced, by the caller: many files that
+        become whole together need that once.
 
         Raises:
             IntegrityError: UPLOAD_DIGEST_MISMATCH; the part is emptied, the sender starts anew.
         """
-        self.sync()
+        self._sync_content()
         if self._hash.digest() != self._sha256:
             with _disk():
                 self._file.truncate(0)
@@ -129,7 +136,6 @@ class PartFile:
             )
         with _disk():
             self._path.replace(self._final)
-            sync_folder(self._final.parent)
         self.close()
         return self._final
 
@@ -182,6 +188,7 @@ class Blobs:
             try:
                 with _disk():
                     os.fsync(descriptor)
+                    sync_folder(path.parent)
                 return os.fstat(descriptor).st_size
             finally:
                 os.close(descriptor)
@@ -190,6 +197,11 @@ class Blobs:
     def drop_inputs(self, key: RoundKey) -> None:
         """Delete all masked inputs of a round that is over."""
         shutil.rmtree(self._inputs(key), ignore_errors=True)
+
+    def sync_inputs(self, key: RoundKey) -> None:
+        """Bring the names of all masked inputs of a round to the disk."""
+        with _disk():
+            sync_folder(self._inputs(key))
 
     def keep_inputs_of(self, keys: frozenset[RoundKey]) -> None:
         """Delete the masked inputs of all rounds but these; for the start of the process."""

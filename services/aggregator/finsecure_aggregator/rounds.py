@@ -6,14 +6,15 @@ was; deadlines come from the stored times of the phases.
 """
 
 import asyncio
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Coroutine, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 from finsecure_crypto.errors import Fault, FinSecureError, PermissionDeniedError, StateError
 from finsecure_crypto.federation import round_parameters
-from finsecure_crypto.secagg.messages import KeyAdvertisement, MaskedInputHeader
+from finsecure_crypto.secagg.messages import MaskedInputHeader
 from finsecure_crypto.secagg.server import (
     CollectAdvertisements,
     CollectConfirmations,
@@ -26,6 +27,7 @@ from numpy.typing import NDArray
 
 from finsecure_aggregator import convert
 from finsecure_aggregator.accumulator import Accumulator
+from finsecure_aggregator.batches import Batches
 from finsecure_aggregator.blobs import Blobs
 from finsecure_aggregator.clock import Clock
 from finsecure_aggregator.convert import Body, Instruction, Invitation
@@ -45,6 +47,8 @@ from finsecure_aggregator.slices import Slices
 from finsecure_aggregator.store import Store
 from finsecure_aggregator.verifier import PeerVerifier
 from finsecure_aggregator.watchers import Changes, Presence
+
+_MOST_TOGETHER = 256  # messages of one commit; a client waits for those before it
 
 T = TypeVar("T")
 Collecting = (
@@ -93,6 +97,16 @@ class Surroundings:
     slices: Slices
 
 
+@dataclass(frozen=True)
+class _Said:
+    """What a client said in a phase; `size_bytes` None means that it is only to be checked."""
+
+    phase: RoundState
+    client: str
+    payload: bytes
+    size_bytes: int | None
+
+
 class RoundDriver:
     """Drives one round from wherever its log says it is.
 
@@ -135,11 +149,16 @@ class RoundDriver:
         self._unmasking: Unmasking | None = None
         self._accumulator = Accumulator(self._parameters.layout.words, around.slices)
         self._accepted: dict[RoundState, set[str]] = {phase: set() for phase in PHASES}
+        self._invited = frozenset(record.invited)
         self._declined: set[str] = set()
+        self._missing: set[str] = set(record.invited)  # who may still answer in the open phase
         self._blamed: list[tuple[str, str]] = list(record.blamed)
+        self._said: Batches[_Said, bool] = Batches(self._hear, _MOST_TOGETHER)
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
+        # One thread sums; others that waited for it would be missed elsewhere.
+        self._folding: Batches[Path, None] = Batches(self._fold_inputs, _MOST_TOGETHER)
         self._folds: set[asyncio.Task[None]] = set()
         self._failure: BaseException | None = None
 
@@ -164,6 +183,7 @@ class RoundDriver:
         await asyncio.to_thread(self._fold, messages)
         for decline in declines:
             self._withdraw(decline.client)
+        self._await_all()
 
     def _fold(self, messages: Sequence[Message]) -> None:
         # What lies in the log was verified when it came in; a certificate that has expired or was
@@ -172,19 +192,13 @@ class RoundDriver:
             for phase in self.record.phases:
                 for message in messages:
                     if message.phase is phase.phase:
-                        self._feed(message.phase, message.client, message.payload)
+                        said = convert.client_message(phase.phase, message.client, message.payload)
+                        self._core_accept(message.client, said)
                         self._accepted[message.phase].add(message.client)
                 if phase.close_ns is not None:
                     self._turn(phase.phase)
         for client in sorted(self._accepted[RoundState.SUBMIT_INPUT]):
             self._accumulator.add_input(self._around.blobs.input_path(self.key, client))
-
-    def _feed(self, phase: RoundState, client: str, payload: bytes) -> bool:
-        message = convert.client_message(phase, client, payload)
-        if isinstance(self._collector, CollectAdvertisements):
-            assert isinstance(message, KeyAdvertisement)  # noqa: S101  # for the type checker
-            return self._collector.accept(message)
-        return self._collector.accept(client, message)
 
     def _turn(self, phase: RoundState) -> None:
         closed = self._collector.close()
@@ -217,29 +231,7 @@ class RoundDriver:
             ProtocolViolationError: what the core refuses, DUPLICATE_MESSAGE among it; the
                 sender's fault, and it is recorded.
         """
-        # A caller that hangs up must not leave a message half accepted.
-        await self._shielded(self._accept(phase, client, payload, size_bytes))
-
-    async def _accept(
-        self, phase: RoundState, client: str, payload: bytes, size_bytes: int
-    ) -> None:
-        async with self._lock:
-            if not await self._check(phase, client, payload):
-                return
-            await asyncio.to_thread(self._feed, phase, client, payload)
-            message = convert.client_message(phase, client, payload)
-            try:
-                await self._around.store.append(
-                    self.key, Message(phase, client, message.digest(), payload, size_bytes)
-                )
-            except BaseException as error:
-                # The core has a message that the log has not: start again from the log.
-                self._fail(error)
-                raise
-            self._accepted[phase].add(client)
-            if phase is RoundState.SUBMIT_INPUT:
-                self._fold_input(client)
-        self._changed()
+        await self._said.put(_Said(phase, client, payload, size_bytes))
 
     async def check(self, phase: RoundState, client: str, payload: bytes) -> bool:
         """Whether a message would be accepted; False if it has been already.
@@ -247,40 +239,92 @@ class RoundDriver:
         Raises:
             FinSecureError: as `accept`.
         """
-        async with self._lock:
-            return await self._check(phase, client, payload)
+        return await self._said.put(_Said(phase, client, payload, None))
 
-    async def _check(self, phase: RoundState, client: str, payload: bytes) -> bool:
-        if self._failure is not None:
-            raise StateError(
-                "ROUND_RESTARTING", "the aggregator restarts the round from its log; send it again"
-            )
-        message = convert.client_message(phase, client, payload)
-        if client not in self._accepted[phase]:
-            if client not in self.record.invited:
-                raise not_invited(client, self.key)
-            if client in self._declined:
+    async def _hear(self, said: Sequence["_Said"]) -> Sequence[bool | Exception]:
+        async with self._lock:
+            if self._failure is not None:
                 raise StateError(
-                    "ROUND_DECLINED",
-                    f"{client} has declined {self.key.name}; wait for the next round",
+                    "ROUND_RESTARTING",
+                    "the aggregator restarts the round from its log; send it again",
                 )
-            if self.record.state is not phase:
-                raise wrong_phase(self.record, phase)
+            verdicts = await asyncio.to_thread(lambda: [self._judge(each) for each in said])
+            new = [
+                message for message, verdict in verdicts if message is not None and verdict is True
+            ]
+            if new:
+                await self._keep(new)
+            await self._blame(
+                (verdict.culprit or each.client, verdict.code)
+                for each, (message, verdict) in zip(said, verdicts, strict=True)
+                if isinstance(verdict, FinSecureError) and verdict.fault is Fault.PEER
+            )
+        if new:
+            self._changed()
+        return [verdict for _, verdict in verdicts]
+
+    async def _keep(self, messages: Sequence[Message]) -> None:
+        """Commit messages that the core has accepted."""
+        inputs = [each.client for each in messages if each.phase is RoundState.SUBMIT_INPUT]
         try:
-            return await asyncio.to_thread(self._core_check, client, message)
-        except FinSecureError as error:
-            if error.fault is Fault.PEER:
-                await self._blame(error.culprit or client, error.code)
+            if inputs:
+                await asyncio.to_thread(self._around.blobs.sync_inputs, self.key)
+            await self._around.store.append(self.key, messages)
+        except BaseException as error:
+            # The core has messages that the log has not: start again from the log.
+            self._fail(error)
             raise
+        for message in messages:
+            self._accepted[message.phase].add(message.client)
+            self._missing.discard(message.client)
+        for client in inputs:
+            self._fold_input(client)
+
+    def _judge(self, said: "_Said") -> tuple[Message | None, bool | Exception]:
+        """Verify what a client said, and let the core have it unless it is only to be checked.
+
+        Returns:
+            What is to be logged, if anything, and the answer to the client.
+        """
+        phase, client = said.phase, said.client
+        try:
+            self._require_awaited(phase, client)
+            message = convert.client_message(phase, client, said.payload)
+            if said.size_bytes is None:
+                return None, self._core_check(client, message)
+            if not self._core_accept(client, message):
+                return None, False
+        except Exception as error:  # of this message alone
+            return None, error
+        return Message(phase, client, message.digest(), said.payload, said.size_bytes), True
+
+    def _require_awaited(self, phase: RoundState, client: str) -> None:
+        if client in self._accepted[phase]:
+            return
+        if client not in self._invited:
+            raise not_invited(client, self.key)
+        if client in self._declined:
+            raise StateError(
+                "ROUND_DECLINED",
+                f"{client} has declined {self.key.name}; wait for the next round",
+            )
+        if self.record.state is not phase:
+            raise wrong_phase(self.record, phase)
 
     def _core_check(self, client: str, message: Any) -> bool:
         if isinstance(self._collector, CollectAdvertisements):
             return self._collector.check(message)
         return self._collector.check(client, message)
 
-    async def _blame(self, client: str, reason: str) -> None:
-        if (client, reason) not in self._blamed:
-            self._blamed.append((client, reason))
+    def _core_accept(self, client: str, message: Any) -> bool:
+        if isinstance(self._collector, CollectAdvertisements):
+            return self._collector.accept(message)
+        return self._collector.accept(client, message)
+
+    async def _blame(self, pairs: Iterable[tuple[str, str]]) -> None:
+        new = [pair for pair in dict.fromkeys(pairs) if pair not in self._blamed]
+        if new:
+            self._blamed += new
             await self._around.store.blame(self.key, self.blamed)
             self._changed()
 
@@ -290,7 +334,7 @@ class RoundDriver:
         Raises:
             PermissionDeniedError: CLIENT_NOT_EXPECTED.
         """
-        if client not in self.record.invited:
+        if client not in self._invited:
             raise not_invited(client, self.key)
         await self._shielded(self._decline(client, reason))
 
@@ -302,6 +346,7 @@ class RoundDriver:
 
     def _withdraw(self, client: str) -> None:
         self._declined.add(client)
+        self._missing.discard(client)
 
     def input_bytes(self) -> int:
         """Bytes of a masked input of this round."""
@@ -313,8 +358,15 @@ class RoundDriver:
 
     def _fold_input(self, client: str) -> None:
         path = self._around.blobs.input_path(self.key, client)
-        fold = asyncio.create_task(asyncio.to_thread(self._accumulator.add_input, path))
-        self._folds.add(fold)
+        self._folds.add(asyncio.create_task(self._folding.put(path)))
+
+    async def _fold_inputs(self, paths: Sequence[Path]) -> Sequence[None]:
+        def add_all() -> None:
+            for path in paths:
+                self._accumulator.add_input(path)
+
+        await asyncio.to_thread(add_all)
+        return [None] * len(paths)
 
     # --- what clients are told -------------------------------------------------------------
 
@@ -381,16 +433,23 @@ class RoundDriver:
 
     def _closes_at(self) -> int:
         """When the open phase closes as things stand; 0 means at once."""
-        state, presence = self.record.state, self._around.presence
-        missing = self._expected() - self._accepted[state] - self._declined
-        if not missing:
+        presence = self._around.presence
+        if not self._missing:
             return 0
         deadline_ns = self.record.phases[-1].deadline_ns
-        gone = [presence.absent_since_ns(client) for client in missing]
-        since = [left for left in gone if left is not None]
-        if len(since) < len(gone) or not self._enough():
+        last_left_ns = 0
+        for client in self._missing:
+            left_ns = presence.absent_since_ns(client)
+            if left_ns is None:
+                return deadline_ns
+            last_left_ns = max(last_left_ns, left_ns)
+        if not self._enough():
             return deadline_ns
-        return min(deadline_ns, max(since) + self._around.grace_ns)
+        return min(deadline_ns, last_left_ns + self._around.grace_ns)
+
+    def _await_all(self) -> None:
+        answered = self._accepted.get(self.record.state, set())
+        self._missing = set(self._expected() - answered - self._declined)
 
     def _enough(self) -> bool:
         """Whether the round could go on with those that have answered."""
@@ -421,6 +480,7 @@ class RoundDriver:
             self.record = replace(
                 self.record, state=opening, phases=(*self.record.phases[:-1], closed, phase)
             )
+            self._await_all()
         self._changed()
         self._around.turns.notify(self.plan.name)
 

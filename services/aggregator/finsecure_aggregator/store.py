@@ -89,8 +89,8 @@ class Store(Protocol):
         """Close the open phase of a round and open the next."""
         ...
 
-    async def append(self, key: RoundKey, message: Message) -> None:
-        """Add an accepted message to a round's log."""
+    async def append(self, key: RoundKey, messages: Sequence[Message]) -> None:
+        """Add accepted messages to a round's log, all in one transaction."""
         ...
 
     async def messages(self, key: RoundKey) -> Sequence[Message]:
@@ -250,10 +250,22 @@ class SqlStore:
 
         await self._run(move)
 
-    async def append(self, key: RoundKey, message: Message) -> None:
-        """Add an accepted message to a round's log."""
-        row = {**asdict(message), **asdict(key), "phase": message.phase.value}
-        await self._run(lambda c: c.execute(insert(schema.messages).values(**row)))
+    async def append(self, key: RoundKey, messages: Sequence[Message]) -> None:
+        """Add accepted messages to a round's log, all in one transaction."""
+        rows = [
+            {
+                "task": key.task,
+                "number": key.number,
+                "attempt": key.attempt,
+                "phase": message.phase.value,
+                "client": message.client,
+                "digest": message.digest,
+                "payload": message.payload,
+                "size_bytes": message.size_bytes,
+            }
+            for message in messages
+        ]
+        await self._run(lambda c: c.execute(insert(schema.messages), rows))
 
     async def messages(self, key: RoundKey) -> Sequence[Message]:
         """Read a round's log, in order of acceptance."""
