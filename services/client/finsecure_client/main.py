@@ -7,12 +7,11 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from finsecure_rpc import logs
+from finsecure_rpc import console, logs
 from rich.console import Console
 
 from finsecure_client import config as configuration
 from finsecure_client import daemon, sdk
-from finsecure_client.console import read_api_key, reported
 from finsecure_client.report import Report
 from finsecure_client.score import evaluate as evaluate_model
 
@@ -33,43 +32,39 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 @app.command()
 def enrol(config: Config, api_key_file: KeyFile) -> None:
     """Turn an API key into this client's certificates."""
-    with reported():
-        settings = configuration.read(config)
-        logs.configure("client", settings.client.log_level)
-        identity = asyncio.run(sdk.enrol(settings, read_api_key(api_key_file)))
-        print(f"enrolled as {identity}")
+    settings = configuration.read(config)
+    logs.configure("client", settings.client.log_level)
+    identity = asyncio.run(sdk.enrol(settings, console.read_api_key(api_key_file)))
+    print(f"enrolled as {identity}")
 
 
 @app.command()
 def run(config: Config) -> None:
     """Take part in the tasks that the policy allows, until SIGTERM."""
-    with reported():
-        settings = configuration.read(config)
-        logs.configure("client", settings.client.log_level)
-        asyncio.run(daemon.run(settings))
+    settings = configuration.read(config)
+    logs.configure("client", settings.client.log_level)
+    asyncio.run(daemon.run(settings))
 
 
 @app.command("egress")
 def show_egress(config: Config, round_name: Round = "", as_json: Json = False) -> None:
     """Show what has left this client, summed up by kind."""
-    with reported():
-        report = Report.read(configuration.read(config).egress.manifest, round_name)
-        if as_json:
-            print(json.dumps(report.as_dict()))
-        else:
-            Console().print(report.table())
+    report = Report.read(configuration.read(config).egress.manifest, round_name)
+    if as_json:
+        print(json.dumps(report.as_dict()))
+    else:
+        Console().print(report.table())
 
 
 @app.command()
 def evaluate(config: Config, task: Task, version: Version = None, as_json: Json = False) -> None:
     """Measure a global model on this client's own validation rows; nothing of it leaves."""
-    with reported():
-        settings = configuration.read(config)
-        logs.configure("client", settings.client.log_level)
-        score = asdict(asyncio.run(evaluate_model(settings, task, version)))
-        print(json.dumps(score) if as_json else "\n".join(f"{k}: {v}" for k, v in score.items()))
+    settings = configuration.read(config)
+    logs.configure("client", settings.client.log_level)
+    score = asdict(asyncio.run(evaluate_model(settings, task, version)))
+    print(json.dumps(score) if as_json else "\n".join(f"{k}: {v}" for k, v in score.items()))
 
 
 def main() -> None:
     """Run the command line."""
-    app()
+    console.run(app)

@@ -130,6 +130,7 @@ class Participant:
                 )
             case secagg.AwaitShares() as state, messages.ShareDelivery():
                 words = await self._input()
+                await asyncio.to_thread(self._record)
                 self._state, answer = await asyncio.to_thread(state.mask_input, body, words)
             case secagg.AwaitSurvivors() as state, Survivors():
                 self._state, answer = state.confirm_survivors(body.bitmap)
@@ -168,12 +169,19 @@ class Participant:
         try:
             parameters = invitation.parameters()
             party.policy.check_round(task, parameters)
+            party.ledger.check(task, invitation.number, invitation.attempt)
         except InvalidArgumentError as error:
             raise ProtocolViolationError(
                 error.code, f"the aggregator proposed an impossible round: {error.message}"
             ) from error
         party.trust.check_model(invitation.base_model)
         return secagg.advertise_keys(parameters, party.identity(), policy=party.policy.security)
+
+    def _record(self) -> None:
+        """Note that this round gets its one input."""
+        assert self._invitation is not None  # noqa: S101  # set before any other state
+        said = self._invitation
+        self._party.ledger.record(said.task, said.number, said.attempt)
 
     async def _input(self) -> NDArray[np.uint64]:
         """Train, or take statistics, on the worker thread, and encode the result."""

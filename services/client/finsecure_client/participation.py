@@ -20,6 +20,7 @@ from finsecure_client.participant import AnswerRefusedError, Participant, reason
 from finsecure_client.party import Party, RoundService
 
 _MOST_ROUNDS = 100
+_MOST_WAITING = 16
 _REMEMBERED_ROUNDS = 10_000
 _FAREWELL_S = 3.0
 # Everything else may pass. The stream itself may end with these codes as well, when its connection
@@ -129,13 +130,24 @@ class Participation:
             # Once out of a round, whatever the reason, always out of it: nothing is said twice.
             return
         if name not in self._rounds:
+            if isinstance(body, Invitation):
+                log.info("round begins", round=name, invited=body.invited)
+                self._close_other_rounds(name)
             if len(self._rounds) >= _MOST_ROUNDS:
                 self._leave(name, "TOO_MANY_ROUNDS")
                 return
-            if isinstance(body, Invitation):
-                log.info("round begins", round=name, invited=body.invited)
             self._rounds[name] = _OpenRound(Participant(name, self._party), self._follow)
-        self._rounds[name].queue.put_nowait(instruction)
+        if not self._rounds[name].add(instruction):
+            self._close(name)
+            self._leave(name, "TOO_MANY_INSTRUCTIONS")
+
+    def _close_other_rounds(self, name: str) -> None:
+        """Close what is open of the same task: its rounds follow each other."""
+        task, _, _ = name.rpartition("/rounds/")
+        for other in list(self._rounds):
+            if other != name and other.rpartition("/rounds/")[0] == task:
+                log.info("round ended", round=other, end="unknown", reason="the next one began")
+                self._close(other)
 
     def _finish(self, name: str, outcome: Outcome) -> None:
         opened = self._rounds.pop(name, None)
@@ -145,6 +157,10 @@ class Participation:
             end = "completed" if outcome.completed else "aborted"
             log.info("round ended", round=name, end=end, reason=outcome.reason)
             self._on_outcome(name, outcome)
+        self._remember(name)
+
+    def _close(self, name: str) -> None:
+        self._rounds.pop(name).close()
         self._remember(name)
 
     async def _follow(self, opened: "_OpenRound") -> None:
@@ -212,8 +228,21 @@ class _OpenRound:
         self, participant: Participant, follow: Callable[["_OpenRound"], Awaitable[None]]
     ) -> None:
         self.participant = participant
-        self.queue: asyncio.Queue[Instruction] = asyncio.Queue()
+        self.queue: asyncio.Queue[Instruction] = asyncio.Queue(_MOST_WAITING)
+        self._newest: Instruction | None = None
         self._task = asyncio.ensure_future(follow(self))
+
+    def add(self, instruction: Instruction) -> bool:
+        """Let an instruction wait for its turn; False if too many wait already.
+
+        Each new stream repeats the open instruction; while the one before waits, once is enough.
+        """
+        if self.queue.full():
+            return False
+        if self.queue.empty() or instruction != self._newest:
+            self.queue.put_nowait(instruction)
+            self._newest = instruction
+        return True
 
     def close(self) -> None:
         """Stop whatever is going on in the round."""

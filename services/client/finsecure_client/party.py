@@ -8,6 +8,7 @@ from typing import Protocol
 from finsecure_crypto.secagg import messages
 from finsecure_crypto.secagg.membership import Identity
 
+from finsecure_client.ledger import Ledger
 from finsecure_client.models import ModelCache, ModelSource
 from finsecure_client.policy import Policy
 from finsecure_client.trainer import Trainer
@@ -54,6 +55,7 @@ class Party:
         identity: returns the newest identity; a round keeps the one that it began with.
         trust: verifies peers and models.
         policy: what the client takes part in at all.
+        ledger: which rounds have got an input already.
         models: downloaded models.
         trainer: trains and evaluates.
         worker: the one thread on which it does so.
@@ -63,6 +65,7 @@ class Party:
     identity: Callable[[], Identity]
     trust: Trust
     policy: Policy
+    ledger: Ledger
     models: ModelCache
     trainer: Trainer
     worker: ThreadPoolExecutor

@@ -23,6 +23,7 @@ from finsecure_client import config as configuration
 from finsecure_client.config import ClientConfig
 from finsecure_client.egress import Manifest
 from finsecure_client.instructions import Outcome
+from finsecure_client.ledger import Ledger
 from finsecure_client.models import ModelCache
 from finsecure_client.participation import OnOutcome, Participation
 from finsecure_client.party import Party
@@ -78,7 +79,8 @@ async def connect(config: ClientConfig | Path, *, patient: bool = False) -> Asyn
             it can.
 
     Raises:
-        ConfigurationError: CONFIG_MISSING, CONFIG_INVALID, IDENTITY_MISSING, FEDERATION_MISMATCH.
+        ConfigurationError: CONFIG_MISSING, CONFIG_INVALID, IDENTITY_MISSING, FEDERATION_MISMATCH,
+            LEDGER_INVALID.
         AuthenticationError: CERTIFICATE_EXPIRED, where the member has to enrol anew.
         UnavailableError: SERVICE_UNREACHABLE.
     """
@@ -134,6 +136,7 @@ async def connect(config: ClientConfig | Path, *, patient: bool = False) -> Asyn
             aggregator=Aggregator(aggregator),
             trust=trust,
             models=ModelCache(settings.state_dir / "models", trust),
+            ledger=Ledger(settings.state_dir / "ledger.json"),
             identity=lambda: _secagg_identity(store),
             worker=worker,
         )
@@ -148,6 +151,7 @@ class Client:
     aggregator: Aggregator
     trust: Trust
     models: ModelCache
+    ledger: Ledger
     identity: Callable[[], Identity]
     worker: ThreadPoolExecutor
 
@@ -257,6 +261,7 @@ class Client:
                 identity=self.identity,
                 trust=self.trust,
                 policy=self.config.make_policy(),
+                ledger=self.ledger,
                 models=self.models,
                 trainer=trainer,
                 worker=self.worker,

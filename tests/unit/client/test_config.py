@@ -4,9 +4,9 @@ from pathlib import Path
 import finsecure_client
 import pytest
 from finsecure_client import config
-from finsecure_client.console import EXIT_CODES
 from finsecure_crypto.errors import ConfigurationError
 from finsecure_crypto.secagg.parameters import Profile
+from finsecure_rpc.console import exit_code
 
 EXAMPLE = Path(finsecure_client.__file__).parents[1] / "config.example.toml"
 
@@ -85,7 +85,7 @@ def test_missing_file(tmp_path: Path) -> None:
     with pytest.raises(ConfigurationError) as caught:
         config.read(tmp_path / "absent.toml")
     assert caught.value.code == "CONFIG_MISSING"
-    assert EXIT_CODES[ConfigurationError] == 2
+    assert exit_code(caught.value) == 2
 
 
 def test_trainer_needs_its_sections(tmp_path: Path) -> None:
