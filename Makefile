@@ -8,7 +8,7 @@ export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-slow lint format protos lock dist clean
+.PHONY: help setup demo test test-all test-slow lint format protos lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -27,7 +27,7 @@ demo: setup ## Train one model across five banks, every update masked, and show 
 	$(BIN)/finsecure demo --out demo-out
 
 test: setup ## Run the tests (without the slow ones)
-	$(BIN)/pytest -q -m "not slow"
+	$(BIN)/pytest -q -n auto -m "not slow"
 
 test-slow: setup ## Run only the slow tests: long fuzzing, load, drills
 	$(BIN)/pytest -q -m slow
@@ -41,6 +41,7 @@ lint: setup ## Linters, formatter, types, import contracts, wire contract
 	$(BIN)/lint-imports
 	$(BIN)/buf lint
 	$(BIN)/buf format --diff --exit-code
+	$(BIN)/buf breaking --against protos/released/finsecure-0.1.0.binpb
 	$(BIN)/python protos/generate.py --check
 
 format: setup ## Format the code
