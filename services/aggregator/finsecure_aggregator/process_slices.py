@@ -29,13 +29,11 @@ class ProcessSlice:
         self._connection, theirs = socket.socketpair()
         self._connection.settimeout(silence_s)
         with theirs:
-            self._process: subprocess.Popen[bytes] = subprocess.Popen(
-                # -P: the folder that the aggregator was started in holds no code of ours.
-                [sys.executable, "-P", "-m", slice_worker.__name__, *_arguments(span)],
-                stdin=theirs.fileno(),
-                stdout=subprocess.DEVNULL,
-                start_new_session=True,  # a Ctrl-C in the terminal is for the aggregator alone
-            )
+            try:
+                self._process = _start(span, theirs)
+            except OSError:
+                self._connection.close()
+                raise
 
     @property
     def pid(self) -> int:
@@ -111,5 +109,12 @@ class ProcessSlices:
         """Nothing to let go of: processes belong to their slices."""
 
 
-def _arguments(span: Span) -> tuple[str, str]:
-    return str(span.first_word), str(span.words)
+def _start(span: Span, connection: socket.socket) -> subprocess.Popen[bytes]:
+    # -P: the folder that the aggregator was started in holds no code of ours.
+    command = [sys.executable, "-P", "-m", slice_worker.__name__]
+    return subprocess.Popen(
+        [*command, str(span.first_word), str(span.words)],
+        stdin=connection.fileno(),
+        stdout=subprocess.DEVNULL,
+        start_new_session=True,  # a Ctrl-C in the terminal is for the aggregator alone
+    )
