@@ -2,13 +2,13 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := crypto services protos/generate.py tests examples
+PACKAGES := crypto services protos/generate.py tests examples benchmarks
 # One numerical thread per process: many processes share few cores here.
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-all test-slow lint format protos lock clean
+.PHONY: help setup demo test test-all test-slow bench bench-full lint format protos lock clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:[^#]*## /\t/' | expand -t 14
@@ -33,6 +33,12 @@ test-slow: setup ## Run only the slow tests: long fuzzing, load, drills
 	$(BIN)/pytest -q -m slow
 
 test-all: test test-slow ## Run all tests
+
+bench: setup ## Measure against the machine's limits and a peer; writes docs/benchmarks.md (minutes)
+	$(BIN)/python -m benchmarks
+
+bench-full: setup ## The same with more repetitions and the peer at full size (hours)
+	$(BIN)/python -m benchmarks --full
 
 lint: setup ## Linters, formatter, types, import contracts, wire contract
 	$(BIN)/ruff check $(PACKAGES)

@@ -1,0 +1,85 @@
+"""The words of docs/benchmarks.md: how things are measured, and what was tried."""
+
+HEAD = """# Benchmarks
+
+This page is written by `make bench` from `benchmarks/results.json`; change `benchmarks/`, not the
+page. `make bench-full` repeats more often and runs the peer with 1000 clients, which takes hours.
+A single set runs as `.venv/bin/python -m benchmarks rounds`.
+
+All times are **CPU seconds of one thread** unless a line says otherwise: they leave out what else
+the machine does, and are what `openssl speed` quotes. Limits and our own figures alternate in one
+run, so a ratio holds although the machine is shared; still, a second process on the same core
+costs up to a tenth of either. Medians are quoted."""
+
+ROUNDS = """\
+1000 clients, 100 000 values of 16 bits (50 000 words, 400 kB), signatures and consistency
+round on, drop-outs after ShareKeys, where they cost most. One client is the production client.
+The others send what production clients would, real keys, Shamir shares, commitments and
+signatures, but do not make the pairwise masks that cancel between survivors; the server cannot
+tell, and its sum is compared with the plain sum word for word in every round.
+
+*Server* has all the protocol core does, and with it the SHA-256 of every vector, the summing and
+the decoding. Parsing protobuf messages, TLS, the disk and the verification of certificates, which
+are verified once and remembered, are not in it. *Raw* is what the round's own keystream bytes
+cost at the speed of `openssl speed`, its own X25519 operations and its own signature checks;
+*ratio* is server ÷ raw. *Ratio, hashing* adds to raw one SHA-256 pass over all that is signed,
+vectors and shares, which no check of their signatures can do without. The sparse graph has
+up to 5 % corrupt and 33 % gone: k = 398 for the active profile, k = 72 for the semi-honest one.
+
+The figures of Bonawitz et al. (CCS 2017, section 7) are of another machine and of 2017, for
+100 000 entries as well, without signatures; they stand here for the shape, not for the speed of
+the processor."""
+
+PHASES = """### Where the time goes
+
+Complete graph, active profile. With drop-outs, masks and key agreements are nearly all of it. At
+0 % there is next to no cryptography to do, and the million encrypted shares that pass through the
+server, in, out and as revealed shares, are what is left: about half a microsecond for each. That
+is why the ratio to raw cost is far above 1.5 there: the denominator is a third of a second. The
+same holds for the sparse graph at 0 %, on a smaller scale."""
+
+BYTES = """Serialised messages of the wire contract, gRPC's prefixes included, model download not.
+Plain is 16 bits a value. The paper's own figures are 1.73 (2^10 clients) and 1.98 (2^14): it packs
+values of 26 and 30 bits without gaps, while ours lie in lanes of 64-bit words, two to a word, so
+the vector alone is 2.00. In return the server adds and unmasks whole words, and a layout with
+more lanes to a word costs less: 11-bit values have three."""
+
+MEMORY = """\
+The aggregator's accumulator in a process of its own, two slices, inputs read from files,
+masks removed at the end. Peak of the whole process: it follows the vector and not the number of
+clients. The protocol's own state comes on top: 108 bytes of every encrypted share and 36 of every
+revealed one, so about 150 MB for 1000 clients in the complete graph and 11 MB for k = 72."""
+
+PEER = """\
+Its masks are **not secure**: they come from the Mersenne Twister, whose 32-bit seed is the
+exclusive or of the words of a 256-bit secret, so that 2^32 trials unmask a vector. It signs
+nothing and has no consistency round. Its whole round runs in one process with its own server
+workflow and its own client mod; messages are handed over as copies. Where 1000 clients are said
+to come *from its primitives*, its measured primitives are multiplied by how often its workflow
+calls them, and its message handling is left out."""
+
+TRIED = """## What was tried
+
+What helped, on the round above with the complete graph:
+
+- Tiles of 128 KiB instead of 256 KiB, and 64 cipher contexts at a time instead of 256: zeros,
+  keystream, vector and contexts then stay in a 1 MiB L2 cache. 7.7 to 8.5 GB/s on vectors of
+  400 kB, 8.6 to 9.1 GB/s on 8 MiB. Smaller tiles pay more for each call (64 KiB: 8.1, 32 KiB: 7.1).
+- Hashing the shares of a message as three packed pieces instead of 2000 transcript parts, and
+  testing their lengths in one call: ShareKeys from 2.2 s to 0.5 s.
+- Comparing revealed shares with the expected ones as sorted lists instead of as sets, and reading
+  them once as an array: from 1.8 s to 0.4 s.
+- Joining a transcript once, and parsing each public key once: 2 of the 7 µs that a pairwise mask
+  cost beside its X25519 operation.
+
+Together: 5.5 s to 2.2 s, 14.7 s to 9.2 s and 27.7 s to 19.0 s at 0, 10 and 30 % gone.
+
+What did not help:
+
+- Encrypting the zeros in place saves a buffer, but they have to be zeroed again: no gain.
+- Tiles of 512 KiB: as fast on this machine, but they fill the L2 cache of a smaller one.
+- Sharing one hash object among HKDF calls: within the noise.
+
+What is left: a cipher context costs 3.3 µs to set up, 7 % of a mask of 400 kB, and the library has
+no way to give one another key. At 0 % gone, routing a million shares through dictionaries is the
+largest part; it would take a message type without an object for each share to be rid of it."""

@@ -1,0 +1,275 @@
+"""docs/benchmarks.md: the text around the figures, and the tables and pictures made of them."""
+
+from pathlib import Path
+from typing import Any
+
+from benchmarks import flower, notes, plots
+from benchmarks.rounds import DROPOUTS, HEADLINE
+
+Entries = dict[str, dict[str, Any]]
+
+_NONE = "n/a"
+
+# Bonawitz et al., CCS 2017, section 7: server and client seconds, without signatures.
+PUBLISHED_SERVER = {0: 4.9, 10: 180.9, 30: 413.8}
+PUBLISHED_CLIENT = 1.7
+VARIANTS = (HEADLINE, "complete.semi_honest", "sparse.active", "sparse.semi_honest")
+
+
+def render(results: dict[str, Any], images: Path) -> str:
+    """Returns the page; figures that have not been measured show as n/a.
+
+    Args:
+        results: as results.json has them.
+        images: folder that the pictures are written to.
+    """
+    figures: Entries = results["figures"]
+    plots.draw(figures, images)
+    machine, versions = results["machine"], results["versions"]
+    parts = [
+        notes.HEAD,
+        f"Machine: {machine['cpu']}, {machine['cores']} cores, {machine['memory_gb']} GB, "
+        f"{machine['system']}. Versions: "
+        + ", ".join(f"{name} {number}" for name, number in versions.items())
+        + ".",
+        "## Goals",
+        _goals(figures),
+        "## What the machine can do",
+        _plain(
+            figures,
+            {
+                "openssl_aes_128_ctr_gb_s": "AES-128-CTR, `openssl speed`, 16 KiB blocks",
+                "memory_add_gb_s": "`numpy.add` on 256 MiB arrays, bytes read and written",
+                "x25519_us": "one X25519 exchange",
+                "ed25519_verify_us": "one Ed25519 signature check",
+                "sha256_gb_s": "SHA-256 of a long message",
+                "grpc_unary_per_s": "empty gRPC calls one after another, loopback, no TLS",
+                "grpc_stream_mb_s": "gRPC stream of 1 MiB chunks, loopback, no TLS",
+            },
+        ),
+        "## Whole rounds",
+        notes.ROUNDS,
+        _rounds(figures),
+        "![Server seconds](images/benchmark-rounds.svg)",
+        notes.PHASES,
+        _phases(figures, "server", HEADLINE),
+        "And with the sparse graph of the semi-honest profile, k = 72:",
+        _phases(figures, "server", "sparse.semi_honest"),
+        "One client, complete graph, active profile:",
+        _phases(figures, "client", HEADLINE),
+        "## Bytes",
+        notes.BYTES,
+        _expansion(figures),
+        "## Memory",
+        notes.MEMORY,
+        _memory(figures),
+        "![Peak memory](images/benchmark-memory.svg)",
+        "## A peer: Flower " + flower.VERSION,
+        notes.PEER,
+        _peer(figures),
+        notes.TRIED,
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _value(figures: Entries, key: str, digits: int = 3) -> str:
+    entry = figures.get(key)
+    return _NONE if entry is None else f"{entry['median']:.{digits}g}"
+
+
+def _spread(figures: Entries, key: str) -> str:
+    entry = figures.get(key)
+    if entry is None:
+        return _NONE
+    return f"{entry['min']:.3g} to {entry['max']:.3g} ({entry['repetitions']})"
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    lines = [head, ["---"] * len(head), *rows]
+    return "\n".join("| " + " | ".join(line) + " |" for line in lines)
+
+
+def _goals(figures: Entries) -> str:
+    goals = [
+        (
+            "mask_ratio_to_openssl",
+            "masks ÷ `openssl speed`, one core",
+            ">=",
+            0.75,
+        ),
+        ("mask_two_thread_speedup", "masks on two threads ÷ on one", "", 0.0),
+        (
+            "shamir_split_1000_ms",
+            "a client's secrets split, n = 1000, t = 667; ms",
+            "<=",
+            50.0,
+        ),
+        ("shamir_rebuild_1000_ms", "1000 secrets rebuilt from 667 shares each; ms", "<=", 100.0),
+        *(
+            (f"server_ratio_to_raw.{percent}", f"server ÷ raw cost, {percent} % gone", "<=", 1.5)
+            for percent in DROPOUTS
+        ),
+        ("ingest_mb_s", "masked input taken in over loopback mTLS; MB/s", ">=", 500.0),
+    ]
+    rows = []
+    for key, text, sense, bound in goals:
+        entry = figures.get(key)
+        if entry is None:
+            verdict = "not measured"
+        elif not sense:
+            verdict = ""
+        else:
+            met = entry["median"] >= bound if sense == ">=" else entry["median"] <= bound
+            verdict = "reached" if met else "missed"
+        goal = f"{'≥' if sense == '>=' else '≤'} {bound:g}" if sense else ""
+        rows.append([f"`{key}`", text, goal, _value(figures, key), _spread(figures, key), verdict])
+    return _table(["figure", "what", "goal", "median", "min to max (repetitions)", ""], rows)
+
+
+def _plain(figures: Entries, keys: dict[str, str]) -> str:
+    rows = [
+        [text, _value(figures, key), figures.get(key, {}).get("unit", ""), _spread(figures, key)]
+        for key, text in keys.items()
+    ]
+    return _table(["what", "median", "unit", "min to max (repetitions)"], rows)
+
+
+def _suffix(variant: str, percent: int) -> str:
+    return f"{percent}" if variant == HEADLINE else f"{percent}.{variant}"
+
+
+def _rounds(figures: Entries) -> str:
+    rows = []
+    for variant in VARIANTS:
+        graph, profile = variant.split(".")
+        for percent in DROPOUTS:
+            suffix = _suffix(variant, percent)
+            rows.append(
+                [
+                    graph,
+                    profile.replace("_", "-"),
+                    f"{percent} %",
+                    _value(figures, f"server_seconds.{suffix}"),
+                    _value(figures, f"raw_seconds.{suffix}"),
+                    _value(figures, f"server_ratio_to_raw.{suffix}"),
+                    _value(figures, f"server_ratio_to_raw_and_hashing.{suffix}"),
+                    _value(figures, f"client_seconds.{suffix}"),
+                ]
+            )
+    rows += [
+        [
+            "complete",
+            "Bonawitz 2017",
+            f"{percent} %",
+            f"{taken:g}",
+            "",
+            "",
+            "",
+            f"{PUBLISHED_CLIENT:g}",
+        ]
+        for percent, taken in PUBLISHED_SERVER.items()
+    ]
+    head = ["graph", "profile", "gone", "server s", "raw s", "ratio", "ratio, hashing", "client s"]
+    return _table(head, rows)
+
+
+def _phases(figures: Entries, side: str, variant: str) -> str:
+    suffix = _suffix(variant, 0)
+    start = f"{side}_phase."
+    names = [
+        key.removeprefix(start).removesuffix(f".{suffix}")
+        for key in figures
+        if key.startswith(start) and key.endswith(f".{suffix}")
+    ]
+    rows = [
+        [name.replace("_", " ")]
+        + [_value(figures, f"{start}{name}.{_suffix(variant, percent)}") for percent in DROPOUTS]
+        for name in names
+    ]
+    return _table([f"{side}, CPU s", *(f"{percent} % gone" for percent in DROPOUTS)], rows)
+
+
+def _expansion(figures: Entries) -> str:
+    rows = []
+    for key in sorted(k for k in figures if k.startswith("neighbours.")):
+        suffix = key.removeprefix("neighbours.")
+        size, graph = suffix.rsplit(".", 1)
+        rows.append(
+            [
+                size.replace("x", ", "),
+                graph,
+                _value(figures, key, 5),
+                _value(figures, f"expansion.{suffix}"),
+                _value(figures, f"expansion_encoding.{suffix}"),
+                _value(figures, f"expansion_received.{suffix}"),
+            ]
+        )
+    head = [
+        "clients, each of values",
+        "graph",
+        "k",
+        "sent ÷ plain",
+        "of that the vector",
+        "received ÷ plain",
+    ]
+    return _table(head, rows)
+
+
+def _memory(figures: Entries) -> str:
+    sizes = [
+        tuple(map(int, key.removeprefix("server_peak_mb.").split("x")))
+        for key in figures
+        if key.startswith("server_peak_mb.") and key != "server_peak_mb.imports"
+    ]
+    clients, words = sorted({n for n, _ in sizes}), sorted({d for _, d in sizes})
+    rows = [
+        [f"{length} words, {length * 8 / 1e6:.3g} MB"]
+        + [_value(figures, f"server_peak_mb.{count}x{length}") for count in clients]
+        for length in words
+    ]
+    rows.append(["nothing but the imports", _value(figures, "server_peak_mb.imports")])
+    rows[-1] += [""] * (len(clients) - 1)
+    return _table(["vector", *(f"{count} clients, MB" for count in clients)], rows)
+
+
+def _peer(figures: Entries) -> str:
+    rows = [
+        [
+            f"whole round, 50 clients, complete, {percent} % gone",
+            _value(figures, f"flower_server_seconds.50.{percent}"),
+            _value(figures, f"beside_flower_server_seconds.50.{percent}"),
+            _value(figures, f"flower_client_seconds.50.{percent}"),
+            _value(figures, f"beside_flower_client_seconds.50.{percent}"),
+        ]
+        for percent in DROPOUTS
+    ]
+    for percent in DROPOUTS:
+        suffix = _suffix("sparse.semi_honest", percent)
+        rows.append(
+            [
+                f"1000 clients, k = 72, t = 24, {percent} % gone; Flower's from its primitives",
+                _value(figures, f"flower_server_seconds_from_primitives.1000.{percent}"),
+                _value(figures, f"server_seconds.{suffix}"),
+                _value(figures, "flower_client_seconds_from_primitives.1000"),
+                _value(figures, f"client_seconds.{suffix}"),
+            ]
+        )
+        whole = f"flower_server_seconds.1000.{percent}"
+        if whole in figures:
+            rows.append(
+                [
+                    f"the same, Flower's whole round, {percent} % gone",
+                    _value(figures, whole),
+                    "",
+                    "",
+                    "",
+                ]
+            )
+    head = [
+        "100 000 values",
+        "Flower server s (masks insecure)",
+        "ours, server s",
+        "Flower client s (masks insecure)",
+        "ours, client s",
+    ]
+    return _table(head, rows)
