@@ -474,11 +474,12 @@ class Federation:
     Args:
         folder: fresh; holds everything.
         banks: how many clients are enrolled, bank-0 and so on.
-        settle_s, grace_s: of the aggregator's configuration.
+        settle_s, grace_s: of the aggregator's configuration. A full house starts at once; settle_s
+            is long so that on a busy machine nobody is left out of the first round.
     """
 
     def __init__(
-        self, folder: Path, *, banks: int = 5, settle_s: float = 0.5, grace_s: float = 0.5
+        self, folder: Path, *, banks: int = 5, settle_s: float = 5, grace_s: float = 0.5
     ) -> None:
         self.folder = folder
         self.banks = [f"bank-{number}" for number in range(banks)]
