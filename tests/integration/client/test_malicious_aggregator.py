@@ -1,5 +1,6 @@
 """An aggregator that cheats: each lie makes the client leave the round and reveal nothing."""
 
+import time
 import zlib
 from contextlib import suppress
 
@@ -11,7 +12,7 @@ from finsecure_crypto.errors import StateError
 from finsecure_crypto.secagg.phases import Phase
 from finsecure_crypto.signing import SigningKey
 
-from tests.support.client import TASK
+from tests.support.client import TASK, ConstantTrainer
 from tests.support.client_federation import running_federation
 
 BANKS = ["bank-a", "bank-b", "bank-c", "bank-d"]
@@ -306,6 +307,85 @@ async def test_finished_round_is_not_run_again(federation):
     with pytest.raises(StateError, match="COHORT_TOO_SMALL"):
         await federation.aggregator.run_round(BANKS)
     assert "AdvertiseKeys" not in methods(federation)[before:]
+
+
+async def everybody_declines(federation, code, **round_):
+    federation.aggregator.phase_s = 2
+    with pytest.raises(StateError, match="COHORT_TOO_SMALL"):
+        await federation.aggregator.run_round(BANKS, **round_)
+    assert set(federation.aggregator.declined.values()) == {code}
+
+
+async def test_a_restart_does_not_make_a_client_forget_what_it_gave(federation):
+    for bank in BANKS:
+        federation.start(bank)
+    await federation.aggregator.available(4)
+    await federation.aggregator.run_round(BANKS, number=2)
+    for bank in BANKS:
+        await federation.stop(bank)
+        federation.start(bank)
+    await federation.aggregator.available(4)
+    await everybody_declines(federation, "ROUND_REPEATED", number=2)
+    await everybody_declines(federation, "ROUND_REPEATED", number=1, attempt=3)
+    federation.aggregator.phase_s = 20
+    await federation.aggregator.run_round(BANKS, number=2, attempt=2)
+
+
+async def test_terms_that_change_between_rounds(federation):
+    for bank in BANKS:
+        federation.start(bank)
+    await federation.aggregator.available(4)
+    await federation.aggregator.run_round(BANKS)
+    federation.aggregator.task.spec.features.features[0].numeric.maximum = 1
+    await everybody_declines(federation, "TASK_CHANGED", number=2)
+
+
+async def test_second_round_at_once(federation):
+    """The round before is closed: two sums of one moment never open together."""
+
+    def second(client, instruction):
+        if client == VICTIM and instruction.HasField("submit_input"):
+            other = federation.aggregator._instruction(advertise_keys=invitations[client])
+            other.round = f"{TASK}/rounds/1-2"
+            other.advertise_keys.attempt = 2
+            for queue in federation.aggregator._streams[client]:
+                queue.put_nowait(other)
+        elif instruction.HasField("advertise_keys"):
+            invitations[client] = instruction.advertise_keys
+        return instruction
+
+    invitations = {}
+    for bank in BANKS:
+        federation.start(bank)
+    await federation.aggregator.available(4)
+    federation.aggregator.twist = second
+    federation.aggregator.phase_s = 3
+    sums = await federation.aggregator.run_round(BANKS)
+    assert sums["weight"].tolist() == [300]
+    assert "SubmitMaskedInput" not in methods(federation)
+
+
+async def test_flood_of_instructions(federation):
+    """What waits is bounded; while the victim trains, nothing else reads it."""
+
+    def flood(client, instruction):
+        if client == VICTIM and instruction.HasField("submit_input"):
+            for number in range(1000):
+                other = type(instruction)()
+                other.CopyFrom(instruction)
+                other.deadline.nanos = 1000 * number
+                for queue in federation.aggregator._streams[client]:
+                    queue.put_nowait(other)
+        return instruction
+
+    trainer = ConstantTrainer(hook=lambda assignment: time.sleep(1))
+    for bank in BANKS:
+        federation.start(bank, trainer if bank == VICTIM else None)
+    await federation.aggregator.available(4)
+    federation.aggregator.twist = flood
+    federation.aggregator.phase_s = 5
+    await federation.aggregator.run_round(BANKS)
+    assert declined(federation) == "TOO_MANY_INSTRUCTIONS"
 
 
 async def test_damaged_chunks_are_fetched_anew(federation):
