@@ -22,6 +22,12 @@ _PHASES = (
 _SHOWN_ROUNDS = 8
 
 
+def _present(round_: Document) -> int:
+    """Count the clients that answered the last phase to close; at first, all that were invited."""
+    closed = [phase["clients"] for phase in round_["phases"] if "close_time" in phase]
+    return len(closed[-1] if closed else round_["invited"])
+
+
 class TaskProgress:
     """What a task has done so far, as a rich renderable.
 
@@ -69,13 +75,10 @@ class TaskProgress:
         if round_ is None or round_["state"] not in _PHASES:
             detail = (self._task or {}).get("state_detail", "")
             return Text(detail or "between rounds", style="dim")
-        answered = next(
-            (len(p["clients"]) for p in round_["phases"] if p["phase"] == round_["state"]), 0
-        )
         at = _PHASES.index(round_["state"])
         marks = Text("●" * (at + 1), style="cyan") + Text("○" * (len(_PHASES) - at - 1), "dim")
         words = f" round {short_name(round_)}: {round_['state'].replace('_', ' ')}, "
-        return marks + Text(f"{words}{answered} of {len(round_['invited'])} clients")
+        return marks + Text(f"{words}{_present(round_)} of {len(round_['invited'])} clients there")
 
     def _table(self) -> RenderableType:
         rows = []
