@@ -33,6 +33,7 @@ from finsecure_crypto.secagg.messages import (
     Roster,
     ShareDelivery,
     SurvivorConfirmation,
+    digest_of_shares,
 )
 from finsecure_crypto.secagg.parameters import ClientPolicy, Profile, RoundParameters
 from finsecure_crypto.secagg.roster import SealedRoster
@@ -130,7 +131,7 @@ class Cohort:
                 os.urandom,
             )
         commitment = derivation.self_mask_commitment(self._self_seeds[index], session, index)
-        statement = statements.share_keys(session, commitment, shares)
+        statement = statements.share_keys(session, commitment, digest_of_shares(shares))
         return KeyShares(shares, commitment, self._sign(index, statement))
 
     def _channel_key(self, peer: int, sender: int, receiver: int) -> SecretBytes:

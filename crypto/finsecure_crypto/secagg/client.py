@@ -31,6 +31,7 @@ from finsecure_crypto.secagg.messages import (
     Roster,
     ShareDelivery,
     SurvivorConfirmation,
+    digest_of_shares,
 )
 from finsecure_crypto.secagg.once import Once
 from finsecure_crypto.secagg.parameters import ClientPolicy, RoundParameters
@@ -140,7 +141,7 @@ class AwaitRoster:
             for peer, secret in secrets.items()
         }
         commitment = derivation.self_mask_commitment(self_mask_seed, session.digest, own)
-        statement = statements.share_keys(session.digest, commitment, shares)
+        statement = statements.share_keys(session.digest, commitment, digest_of_shares(shares))
         state = AwaitShares(
             Member(self.parameters, self.identity, session, own, peers),
             self._mask_seed,

@@ -7,6 +7,7 @@ they receive. Fields with secrets, and long ones, stay out of the text form.
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import cached_property
 from types import MappingProxyType
 
 from finsecure_crypto import transcript
@@ -37,6 +38,11 @@ def packed(mapping: Mapping[int, bytes]) -> tuple[bytes, bytes, bytes]:
         )
     except struct.error:
         raise InvalidArgumentError("TRANSCRIPT_PART", "an index is not a uint32") from None
+
+
+def digest_of_shares(shares: Mapping[int, bytes]) -> bytes:
+    """Returns the digest of encrypted shares that their dealer signs, 32 bytes."""
+    return transcript.digest("shares", *packed(shares))
 
 
 @dataclass(frozen=True)
@@ -121,8 +127,13 @@ class KeyShares:
             "message/key-shares",
             self.self_mask_commitment,
             self.signature,
-            *packed(self.shares),
+            self.shares_digest,
         )
+
+    @cached_property
+    def shares_digest(self) -> bytes:
+        """Digest of all shares, which the signature covers; made once, since they are many."""
+        return digest_of_shares(self.shares)
 
 
 @dataclass(frozen=True)

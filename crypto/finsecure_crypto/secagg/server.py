@@ -158,7 +158,7 @@ class CollectShares(RosterCollector[KeyShares]):
         if set(map(len, message.shares.values())) != {CIPHERTEXT_BYTES}:
             raise violation("SHARE_LENGTH", client, f"a share has not {CIPHERTEXT_BYTES} bytes")
         statement = statements.share_keys(
-            self._round.session, message.self_mask_commitment, message.shares
+            self._round.session, message.self_mask_commitment, message.shares_digest
         )
         self._require_signature(client, message.signature, statement)
 

@@ -4,10 +4,6 @@ Every statement starts with the round's context or session, so that no signature
 into another round attempt or into another view of the same one.
 """
 
-from collections.abc import Mapping
-
-from finsecure_crypto import transcript
-from finsecure_crypto.secagg.messages import packed
 from finsecure_crypto.transcript import Part
 
 Statement = tuple[str, *tuple[Part, ...]]
@@ -18,9 +14,9 @@ def advertise_keys(context: bytes, client: str, channel_key: bytes, mask_key: by
     return ("advertise-keys", context, client, channel_key, mask_key)
 
 
-def share_keys(session: bytes, commitment: bytes, shares: Mapping[int, bytes]) -> Statement:
-    """States that the client committed to a self mask and sent these encrypted shares."""
-    return ("share-keys", session, commitment, transcript.digest("shares", *packed(shares)))
+def share_keys(session: bytes, commitment: bytes, shares_digest: bytes) -> Statement:
+    """States that the client committed to a self mask and sent shares with this digest."""
+    return ("share-keys", session, commitment, shares_digest)
 
 
 def masked_input(session: bytes, size_bytes: int, sha256: bytes) -> Statement:
