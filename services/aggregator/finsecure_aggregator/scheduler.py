@@ -118,7 +118,7 @@ class Scheduler:
         if task not in self._last_ended:
             record = await self._around.store.last_ended_round(task)
             # Clients may name tasks that do not exist; remember only what does.
-            if record is None:
+            if record is None and task not in self._runners:
                 return None
             self._last_ended.setdefault(task, record)
         return self._last_ended[task]
@@ -235,22 +235,22 @@ class TaskRunner:
             while not self._cancelled.is_set():
                 changed.clear()
                 now_ns = clock.now_ns()
-                available = presence.available(task.name)
+                available = presence.count(task.name)
                 until_ns: int | None = None
-                if len(available) < plan.terms.minimum_cohort:
+                if available < plan.terms.minimum_cohort:
                     enough_ns = None
                 elif enough_ns is None:
                     enough_ns = now_ns
                 if now_ns < (task.next_round_ns or 0):
                     until_ns = task.next_round_ns
-                elif len(available) >= plan.maximum_cohort:
-                    return available
+                elif available >= plan.maximum_cohort:
+                    return presence.available(task.name)
                 elif enough_ns is not None:
                     # A client that comes and goes all the time must not put the round off for ever.
                     latest_ns = enough_ns + _MOST_SETTLES * settle_ns
                     until_ns = min(presence.changed_ns(task.name) + settle_ns, latest_ns)
                     if until_ns <= now_ns:
-                        return available
+                        return presence.available(task.name)
                 await clock.wait(changed, until_ns)
         return None
 

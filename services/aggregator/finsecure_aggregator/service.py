@@ -99,7 +99,7 @@ class Desk:
 
     def task(self, record: TaskRecord) -> tasks_pb2.Task:
         """Make the wire's form of a task as it stands."""
-        proto = convert.task(record, len(self.presence.available(record.name)))
+        proto = convert.task(record, self.presence.count(record.name))
         minimum = proto.spec.cohort.minimum
         if record.state is TaskState.AWAITING_MODEL:
             proto.state_detail = "waits for its initial model; upload it"

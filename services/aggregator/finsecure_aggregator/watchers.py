@@ -75,6 +75,7 @@ class Presence:
         self._changes = changes
         self._turns = turns
         self._watchers: dict[str, Watcher] = {}
+        self._present: dict[str, set[str]] = defaultdict(set)  # by task
         self._left_ns: dict[str, int] = {}
         self._changed_ns: dict[str, int] = {}
         self._start_ns = clock.now_ns()
@@ -85,23 +86,29 @@ class Presence:
         with self._turns.watch(tasks := frozenset(tasks)) as event:
             watcher = Watcher(client, tasks, event)
             old = self._watchers.get(client)
-            self._watchers[client] = watcher
             if old is not None:
+                self._leave(old)
                 old.superseded = True
                 old.event.set()
-                self._changed(old.tasks - watcher.tasks)
-            self._changed(watcher.tasks)
+            self._watchers[client] = watcher
+            for task in watcher.tasks:
+                self._present[task].add(client)
+            self._changed(watcher.tasks | (old.tasks if old is not None else frozenset()))
             try:
                 yield watcher
             finally:
                 if self._watchers.get(client) is watcher:
-                    del self._watchers[client]
+                    self._leave(watcher)
                     self._left_ns[client] = self._clock.now_ns()
                     self._changed(watcher.tasks)
 
     def available(self, task: str) -> frozenset[str]:
         """Ids of the clients that would take part in a task now."""
-        return frozenset(w.client for w in self._watchers.values() if task in w.tasks)
+        return frozenset(self._present.get(task, ()))
+
+    def count(self, task: str) -> int:
+        """How many clients are available for a task."""
+        return len(self._present.get(task, ()))
 
     def changed_ns(self, task: str) -> int:
         """When a client last came or went."""
@@ -116,9 +123,16 @@ class Presence:
             return None
         return self._left_ns.get(client, self._start_ns)
 
+    def _leave(self, watcher: Watcher) -> None:
+        del self._watchers[watcher.client]
+        for task in watcher.tasks:
+            self._present[task].discard(watcher.client)
+            if not self._present[task]:
+                del self._present[task]
+
     def _changed(self, tasks: Iterable[str]) -> None:
         for task in tasks:
-            if self.available(task):
+            if task in self._present:
                 self._changed_ns[task] = self._clock.now_ns()
             else:  # clients may name any task; what nobody is there for is forgotten
                 self._changed_ns.pop(task, None)
