@@ -28,4 +28,5 @@ def open_slices(settings: Arithmetic) -> Slices:
                     'arithmetic.backend is "ray", but Ray is not installed here; '
                     "pip install 'finsecure[ray]', or choose another backend",
                 ) from error
-            return RaySlices(settings.workers, settings.ray_address or "auto", settings.silence_s)
+            assert settings.ray_address is not None  # noqa: S101  # the settings see to it
+            return RaySlices(settings.workers, settings.ray_address, settings.silence_s)

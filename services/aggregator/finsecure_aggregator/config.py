@@ -8,7 +8,6 @@ from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 _ID = r"^[a-z][a-z0-9-]{0,38}[a-z0-9]$"
 _ADDRESS = r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$"
-_RAY_ADDRESS = rf"^auto$|{_ADDRESS}"
 
 Address = Annotated[str, Field(pattern=_ADDRESS, max_length=255)]
 
@@ -26,13 +25,13 @@ class Arithmetic(Settings):
 
     backend: Literal["threads", "processes", "ray"] = "threads"
     workers: int = Field(default=2, ge=1, le=256)
-    ray_address: str | None = Field(default=None, pattern=_RAY_ADDRESS, max_length=255)
+    ray_address: Address | None = None
     silence_s: float = Field(default=120, ge=1, le=3600)
 
     @model_validator(mode="after")
-    def _address_is_of_use(self) -> Self:
-        if self.ray_address is not None and self.backend != "ray":
-            raise ValueError('ray_address is for backend = "ray"')
+    def _ray_and_its_address(self) -> Self:
+        if (self.backend == "ray") != (self.ray_address is not None):
+            raise ValueError('ray_address and backend = "ray" go together')
         return self
 
 

@@ -10,7 +10,9 @@ spill to a disk. Ray retries nothing here: a lost slice is summed again from the
 """
 
 import contextlib
+import itertools
 import logging
+import socket
 from collections import deque
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,7 @@ from typing import Any
 import ray
 from finsecure_crypto.errors import UnavailableError
 from ray.exceptions import RayError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from finsecure_aggregator.slices import (
     Masks,
@@ -32,6 +35,7 @@ from finsecure_aggregator.slices import (
 
 _TILE_WORDS = 1 << 20  # 8 MiB: what is sent at once
 _IN_FLIGHT = 4  # messages to one worker that are not confirmed; what of a slice lies in its store
+_CONNECT_S = 10
 
 
 class SliceActor:
@@ -58,19 +62,22 @@ class RaySlice:
 
     Args:
         span: its words.
+        node: id of the node where it should live; on another one if that is gone.
         silence_s: a worker that says nothing for so long is taken for dead.
     """
 
-    def __init__(self, span: Span, silence_s: float) -> None:
+    def __init__(self, span: Span, node: str, silence_s: float) -> None:
         self._span = span
         self._silence_s = silence_s
         self._unconfirmed: deque[Any] = deque()
         # Without num_cpus an actor takes no share of a node while it waits for inputs, so rounds
-        # do not block one another; SPREAD puts the slices of a round on different nodes.
-        options = ray.remote(SliceActor).options(
-            max_restarts=0, max_task_retries=0, scheduling_strategy="SPREAD"
+        # do not block one another.
+        actors = ray.remote(SliceActor).options(
+            max_restarts=0,
+            max_task_retries=0,
+            scheduling_strategy=NodeAffinitySchedulingStrategy(node, soft=True),
         )
-        self.actor: Any = options.remote(span.first_word, span.words)
+        self.actor: Any = actors.remote(span.first_word, span.words)
 
     def add_input(self, path: Path) -> None:
         """Send the worker its words of a file.
@@ -126,7 +133,7 @@ class RaySlices:
 
     Args:
         workers: slices for each round.
-        address: `host:port` of the cluster's head, whose member this machine is, or `auto`.
+        address: `host:port` of the head of the cluster that this machine is a member of.
         silence_s: a worker that says nothing for so long is taken for dead.
 
     Raises:
@@ -136,7 +143,11 @@ class RaySlices:
     def __init__(self, workers: int, address: str, silence_s: float) -> None:
         self.workers = workers
         self._silence_s = silence_s
+        self._turn = itertools.count()
         try:
+            # Ray itself would try for minutes.
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
             ray.init(
                 address=address,
                 namespace="finsecure-aggregator",
@@ -144,7 +155,7 @@ class RaySlices:
                 logging_level=logging.WARNING,
                 log_to_driver=False,
             )
-        except (ConnectionError, RuntimeError, ValueError, RayError) as error:
+        except (OSError, RuntimeError, ValueError, RayError) as error:
             raise UnavailableError(
                 "CLUSTER_UNREACHABLE",
                 f"no Ray cluster answers at {address} ({str(error).splitlines()[0]}); start it, "
@@ -152,13 +163,20 @@ class RaySlices:
             ) from error
 
     def open(self, span: Span) -> RaySlice:
-        """Start an actor that holds a slice.
+        """Start an actor that holds a slice; nodes with CPUs take turns.
 
         Raises:
             SliceLostError: the cluster does not take it.
         """
         try:
-            return RaySlice(span, self._silence_s)
+            nodes = sorted(
+                node["NodeID"]
+                for node in ray.nodes()  # type: ignore[no-untyped-call]
+                if node["Alive"] and node["Resources"].get("CPU")
+            )
+            if not nodes:
+                raise SliceLostError("the cluster has no node with a CPU")
+            return RaySlice(span, nodes[next(self._turn) % len(nodes)], self._silence_s)
         except RayError as error:
             raise _lost(error) from error
 

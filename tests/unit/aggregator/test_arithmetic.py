@@ -198,13 +198,14 @@ def test_a_round_that_is_put_down_kills_its_processes_and_starts_no_others(proce
 def test_the_configuration_names_the_back_end(monkeypatch):
     assert isinstance(open_slices(Arithmetic()), LocalSlices)
     assert isinstance(open_slices(Arithmetic(backend="processes", workers=3)), ProcessSlices)
-    with pytest.raises(ValueError, match="ray_address is for"):
-        Arithmetic(backend="processes", ray_address="head:6379")
+    for wrong in ({"backend": "processes", "ray_address": "head:6379"}, {"backend": "ray"}):
+        with pytest.raises(ValueError, match="go together"):
+            Arithmetic(**wrong)
     with pytest.raises(ValueError, match="ray_address"):
         Arithmetic(backend="ray", ray_address="head")
     monkeypatch.setitem(sys.modules, "finsecure_aggregator.ray_slices", None)
     with pytest.raises(ConfigurationError) as failure:
-        open_slices(Arithmetic(backend="ray"))
+        open_slices(Arithmetic(backend="ray", ray_address="head:6379"))
     assert failure.value.code == "RAY_MISSING"
 
 
