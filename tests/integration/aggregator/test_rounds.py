@@ -2,6 +2,7 @@
 
 import pytest
 from finsecure.aggregation.v1 import tasks_pb2
+from finsecure_crypto.secagg import sparse_search
 from finsecure_crypto.secagg.parameters import ClientPolicy, Profile
 
 from tests.support.federation import (
@@ -12,6 +13,7 @@ from tests.support.federation import (
     Federation,
     leave_before,
     task_spec,
+    terms_of,
 )
 from tests.support.rounds import check_average_round
 
@@ -90,3 +92,17 @@ async def test_too_many_drop_outs_abort_and_the_next_attempt_goes_on_without_the
         assert (first.abort_reason, second.attempt) == ("TOO_FEW_INPUTS", 2)
         assert list(second.invited) == ["bank-2", "bank-3", "bank-4"]
         await check_average_round(federation, "credit", spec, set(second.invited))
+
+
+@pytest.mark.parametrize("phase", [SUBMIT, REVEAL])
+async def test_a_sparse_graph_withstands_a_drop_out(tmp_path, phase):
+    spec = task_spec(minimum=15, maximum=20, sparse=(0.05, 0.05))
+    graph = terms_of(spec).graph
+    assert sparse_search.search(20, graph.corrupt_fraction, graph.dropout_fraction, True)
+    async with Federation(tmp_path, banks=20, settle_s=3) as federation:
+        await federation.create_task("credit", spec)
+        federation.start_clients("credit", {"bank-7": leave_before(phase)})
+        task = await federation.ended("credit")
+        assert task.state == tasks_pb2.TASK_STATE_COMPLETED, task.state_detail
+        survivors = set(federation.banks) - ({"bank-7"} if phase == SUBMIT else set())
+        await check_average_round(federation, "credit", spec, survivors)
