@@ -4,6 +4,7 @@ The order is: deadline → identity → rate → policy → message → handler 
 handler that did not pass all of them; what is not declared is denied.
 """
 
+import functools
 import inspect
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -20,7 +21,7 @@ from finsecure_crypto.errors import (
     InvalidArgumentError,
     PermissionDeniedError,
 )
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 
 from finsecure_rpc.authenticator import Authenticator
 from finsecure_rpc.logs import get_logger
@@ -37,6 +38,7 @@ _SLACK_S, _SLACK_FRACTION = 1.0, 0.02
 
 Handler = Any  # grpc.RpcMethodHandler: its stub has no attributes
 Context = Any  # grpc.aio.ServicerContext, whatever its messages
+Deserialize = Callable[[bytes], Message]
 
 
 class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
@@ -90,12 +92,13 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         generator = inspect.isasyncgenfunction(behaviour)
         if not (generator or inspect.iscoroutinefunction(behaviour)):
             behaviour = _unimplemented  # generated bases are not async; nothing else may be
-        checked = _checked_stream if handler.request_streaming else _checked
+        reader = _read_stream if handler.request_streaming else _read
+        read = functools.partial(reader, handler.request_deserializer)
 
         async def unary_unary(request: Any, context: Context) -> Any:
             try:
                 self._admit(method, context)
-                return await behaviour(checked(request), context)
+                return await behaviour(read(request), context)
             except Exception as error:  # whatever it is, the caller gets a status
                 await _abort(method, context, error)
 
@@ -103,7 +106,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             try:
                 caller = self._admit(method, context)
                 async with self._streams.watched(caller):
-                    return await behaviour(checked(request), context)
+                    return await behaviour(read(request), context)
             except Exception as error:
                 await _abort(method, context, error)
 
@@ -114,15 +117,17 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 caller = self._admit(method, context)
                 async with self._streams.watched(caller):
                     if not generator:
-                        await behaviour(checked(request), context)
+                        await behaviour(read(request), context)
                         return
-                    async with aclosing(behaviour(checked(request), context)) as responses:
+                    async with aclosing(behaviour(read(request), context)) as responses:
                         async for response in responses:
                             await context.write(response)
             except Exception as error:
                 await _abort(method, context, error)
 
-        codec = (handler.request_deserializer, handler.response_serializer)
+        # Requests come here as bytes: who may not call does not get them parsed, and gRPC would
+        # answer those that cannot be parsed with UNKNOWN and a traceback in the log.
+        codec = (None, handler.response_serializer)
         if not handler.response_streaming:
             if handler.request_streaming:
                 return grpc.stream_unary_rpc_method_handler(stream_unary, *codec)
@@ -176,15 +181,23 @@ async def _unimplemented(_: Any, context: Context) -> NoReturn:
     raise AssertionError("unreachable: abort raises")
 
 
-def _checked(request: Message) -> Message:
-    check_message(request)
-    return request
+def _read(deserialize: Deserialize, request: bytes) -> Message:
+    try:
+        message = deserialize(request)
+    except DecodeError as error:
+        raise InvalidArgumentError(
+            "MESSAGE_UNREADABLE",
+            "The bytes are no message of the contract: is the caller of another version?",
+        ) from error
+    check_message(message)
+    return message
 
 
-async def _checked_stream(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
+async def _read_stream(
+    deserialize: Deserialize, requests: AsyncIterator[bytes]
+) -> AsyncIterator[Message]:
     async for request in requests:
-        check_message(request)
-        yield request
+        yield _read(deserialize, request)
 
 
 def _address(peer: str) -> str:

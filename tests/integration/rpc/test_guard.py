@@ -54,6 +54,31 @@ async def test_another_role_is_refused(toy):
     assert caught.value.code == "ROLE_NOT_ALLOWED"
 
 
+async def send_bytes(connection, raw, method="GetUploadStatus"):
+    path = f"/finsecure.aggregation.v1.ParticipationService/{method}"
+    channel = connection.channel()
+    if method == "Watch":
+        call = channel.unary_stream(path, bytes, bytes)
+        return [answer async for answer in connection.stream(call, raw, deadline_s=10)]
+    if method == "SubmitMaskedInput":
+        return await connection.call(channel.stream_unary(path, bytes, bytes), iter([raw]))
+    return await connection.call(channel.unary_unary(path, bytes, bytes), raw)
+
+
+@pytest.mark.parametrize("method", ["GetUploadStatus", "Watch", "SubmitMaskedInput"])
+@pytest.mark.parametrize("raw", [b"\xff\xff", b"\x0a\xff\xff\xff\xff\x0f", b"\x0a\x02\xff\xfe"])
+async def test_bytes_that_are_no_message_are_the_callers_fault(toy, method, raw):
+    with pytest.raises(InvalidArgumentError) as caught:
+        await send_bytes(toy.connect(), raw, method)
+    assert caught.value.code == "MESSAGE_UNREADABLE"
+
+
+async def test_who_may_not_call_gets_nothing_parsed(toy):
+    with pytest.raises(PermissionDeniedError) as caught:
+        await send_bytes(toy.connect(toy.store("operator", "alice")), b"\xff\xff")
+    assert caught.value.code == "ROLE_NOT_ALLOWED"
+
+
 async def test_a_method_without_policy_is_refused_for_everyone(toy):
     # AdvertiseKeys is served but declared nowhere.
     advertisement = participation_pb2.KeyAdvertisement(
