@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from benchmarks import expansion, flower, masks, memory, raw, report, rounds, shamir
+from benchmarks import expansion, flower, masks, memory, raw, report, rounds, shamir, slices
 from benchmarks.figures import Figures
 
 Say = Callable[[str], None]
@@ -19,6 +19,7 @@ SETS: dict[str, Callable[[Say, bool], Figures]] = {
     "masks": lambda say, full: masks.measure(9 if full else 5, say),
     "shamir": lambda say, full: shamir.measure(25 if full else 9, say),
     "expansion": lambda say, _full: expansion.measure(say),
+    "slices": lambda say, full: slices.measure(9 if full else 3, say),
     "memory": lambda say, full: memory.measure(3 if full else 1, say),
     "rounds": lambda say, full: rounds.measure(5 if full else 1, say),
     "flower": lambda say, full: flower.measure(5 if full else 3, say, whole=full),

@@ -50,6 +50,12 @@ masks removed at the end. Peak of the whole process: it follows the vector and n
 clients. The protocol's own state comes on top: 108 bytes of every encrypted share and 36 of every
 revealed one, so about 150 MB for 1000 clients in the complete graph and 11 MB for k = 72."""
 
+SLICES = """\
+20 inputs of 2^21 words (16 MiB each) summed and 1000 masks removed, in two slices, by each back
+end of the aggregator's arithmetic. Wall seconds, with the start of the workers. All of them run on
+this one machine, the two nodes of the Ray cluster too: the difference is what a back end costs, not
+what more machines gain, which [sizing.md](sizing.md) works out."""
+
 PEER = """\
 Its masks are **not secure**: they come from the Mersenne Twister, whose 32-bit seed is the
 exclusive or of the words of a 256-bit secret, so that 2^32 trials unmask a vector. It signs

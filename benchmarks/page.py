@@ -64,6 +64,16 @@ def render(results: dict[str, Any], images: Path) -> str:
         notes.MEMORY,
         _memory(figures),
         "![Peak memory](images/benchmark-memory.svg)",
+        "## Slices",
+        notes.SLICES,
+        _plain(
+            figures,
+            {
+                "slices_threads_s": "in threads",
+                "slices_processes_s": "in processes",
+                "slices_ray_s": "on a Ray cluster",
+            },
+        ),
         "## A peer: Flower " + flower.VERSION,
         notes.PEER,
         _peer(figures),
