@@ -82,7 +82,8 @@ def _open(name: str, stack: ExitStack) -> Slices:
 def _cluster(stack: ExitStack) -> str:
     """Starts a Ray cluster of two nodes on this machine."""
     os.environ["RAY_USAGE_STATS_ENABLED"] = "0"
-    os.environ["RAY_worker_niceness"] = "0"  # else its workers give way to all else that runs
+    # Else its workers give way to all else that runs. The spelling is Ray's.
+    os.environ["RAY_worker_niceness"] = "0"  # noqa: SIM112
     from ray.cluster_utils import Cluster
 
     node: dict[str, Any] = {"num_cpus": 1, "object_store_memory": 200 * 2**20}
