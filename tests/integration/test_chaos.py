@@ -1,0 +1,164 @@
+"""kill -9 of servers and banks at random moments: the task ends, and each sum is the plain one.
+
+The services run as they are shipped, each in a process of its own. Since a seeded bank trains the
+same way again, every model of the history is worked out once more from the plain data.
+"""
+
+import asyncio
+import random
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from finsecure_cli.commands.task import create_task
+from finsecure_cli.deployment import Deployment, bring_up, initialise
+from finsecure_cli.initial import build_initial_model
+from finsecure_cli.processes import ServiceProcess, run_python
+from finsecure_cli.rounds import summed
+from finsecure_cli.task_file import TaskFile
+from finsecure_cli.templates import Plan
+from finsecure_cli.transport import Services
+from finsecure_client import config as client_config
+from finsecure_client import sdk
+from finsecure_client.terms import Task
+from finsecure_client.trainer import Assignment, GlobalModel, Trainer
+from finsecure_crypto.federation import capped_weight, flatten
+from finsecure_crypto.quantisation import clip_norm
+from finsecure_rpc.config import load
+from numpy.typing import NDArray
+
+from tests.support.federation import free_port
+
+EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "lending_club"
+BANKS = ("bank-a", "bank-b", "bank-c", "bank-d", "bank-e")
+ROUNDS = 12
+# Enough kills for every service to die in every phase now and then, and for the task to go on.
+UP_S, DOWN_S = (0.3, 5.0), (0.0, 2.0)
+
+
+async def write_files(deployment: Deployment) -> None:
+    folder = deployment.folder
+    initialise(
+        folder,
+        Plan("lending", "finsecure.internal", BANKS, "127.0.0.1", *(free_port() for _ in range(3))),
+    )
+    split = [str(EXAMPLE / "split.py"), "--by", "grade", "--out", str(folder / "data")]
+    await run_python([*split, "--test", str(folder / "test.csv")])
+    shutil.copy(EXAMPLE / "model.py", folder / "models")
+    task = re.sub(r"(?m)^rounds = \d+", f"rounds = {ROUNDS}", (EXAMPLE / "task.toml").read_text())
+    (folder / "task.toml").write_text(task)
+    for number, path in enumerate(deployment.clients.values()):
+        text = path.read_text()
+        assert "[trainer]\n" in text
+        path.write_text(text.replace("[trainer]\n", f"[trainer]\nseed = {number}\n"))
+
+
+async def kill_now_and_then(processes: Sequence[ServiceProcess], dice: random.Random) -> None:
+    """Kill one process after the other; each comes back."""
+    while True:
+        await asyncio.sleep(dice.uniform(*UP_S))
+        # A server as often as all banks together.
+        victim = dice.choice([*processes[:2] * 2, *processes[2:]])
+        victim.kill()
+        try:
+            await asyncio.sleep(dice.uniform(*DOWN_S))
+        finally:
+            victim.start()
+
+
+async def until_ended(services: Services, task: str) -> Any:
+    """Read the task, over all restarts, until it has ended."""
+    while True:
+        found = await services.get_task(task)
+        if found["state"] not in {"running", "awaiting_model"}:
+            return found
+        await asyncio.sleep(1)
+
+
+def plain_mean(
+    task: Task, base: GlobalModel, number: int, trainers: Sequence[Trainer]
+) -> NDArray[np.float64]:
+    """The weighted mean of the updates that these banks make from this model."""
+    terms = task.terms
+    total, weights = np.zeros(terms.coordinates), 0
+    for trainer in trainers:
+        trained = trainer.train(Assignment(task, base, number))
+        update = flatten(terms, dict(trained.tensors)) - flatten(terms, base.tensors)
+        update = clip_norm(update, terms.clip_norm).clip(-terms.clip_value, terms.clip_value)
+        weight = capped_weight(terms, trained.examples)
+        total += weight * update
+        weights += weight
+    return total / weights
+
+
+async def check_models(deployment: Deployment, rounds: Sequence[Any], task_name: str) -> None:
+    """Each model is the one before plus the mean update of just the banks that were summed."""
+    configs = {bank: client_config.read(path) for bank, path in deployment.clients.items()}
+    trainers = {bank: config.make_trainer() for bank, config in configs.items()}
+    async with sdk.connect(configs["bank-a"]) as client:
+        task = (await client.task(task_name)).task
+        for round_ in rounds:
+            if round_["kind"] != "training":
+                continue
+            base, made = [
+                await client.model(task_name, int(round_[name].rpartition("/")[2]))
+                for name in ("base_model", "result_model")
+            ]
+            mean = plain_mean(
+                task, base, round_["number"], [trainers[bank] for bank in summed(round_)]
+            )
+            step = flatten(task.terms, made.tensors) - flatten(task.terms, base.tensors)
+            # 16 bits over ±clip_value, rounded once for each bank and weighed up to weight_cap.
+            grain = 2 * task.terms.clip_value / (2**task.terms.value_bits - 1)
+            least = min(trainers[bank].train(Assignment(task, base, 1)).examples for bank in BANKS)
+            np.testing.assert_allclose(
+                step, mean, rtol=0, atol=grain * task.terms.weight_cap / least + 1e-6
+            )
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)
+async def test_a_task_survives_any_kill(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    seed = random.SystemRandom().randrange(2**32)
+    print("seed of the kills:", seed, file=sys.stderr)
+    deployment = Deployment(tmp_path / "federation")
+    processes: list[ServiceProcess] = []
+    killing: asyncio.Task[None] | None = None
+    try:
+        await write_files(deployment)
+        await bring_up(deployment, clients=True, started=processes.append)
+        async with Services(deployment.operator, wait_for_ready=True) as services:
+            task_file = load(deployment.folder / "task.toml", TaskFile)
+            initial = await asyncio.to_thread(
+                build_initial_model,
+                task_file.model.factory,
+                task_file.inputs,
+                (deployment.folder / "models",),
+            )
+            await create_task(services, task_file, initial)
+            killing = asyncio.create_task(kill_now_and_then(processes, random.Random(seed)))
+            task = await asyncio.wait_for(until_ended(services, task_file.name), 600)
+            killing.cancel()
+            await asyncio.gather(killing, return_exceptions=True)
+            assert task["state"] == "completed", task["state_detail"]
+            rounds = [
+                round_
+                for round_ in await services.list_rounds(task_file.name)
+                if round_["state"] == "completed"
+            ]
+            assert [round_["number"] for round_ in rounds] == list(range(ROUNDS + 1))
+            assert not any(round_["blamed"] for round_ in rounds)
+            await check_models(deployment, rounds, task_file.name)
+        for process in processes:
+            assert "Traceback" not in process.log.read_text(), process.log
+    finally:
+        if killing is not None:
+            killing.cancel()
+        for process in processes:
+            process.kill()
