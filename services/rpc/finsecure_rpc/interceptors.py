@@ -63,7 +63,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self._limits = limits
         self._known = RateLimiter(limits.rate, clock)
         self._anonymous = RateLimiter(limits.anonymous_rate, clock)
-        self._streams = OpenStreams(authenticator.recheck, limits.recheck_s)
+        self._streams = OpenStreams(authenticator.recheck, limits.recheck_s, limits.streams)
         self._wrapped: dict[str, tuple[Handler, Handler]] = {}
 
     async def intercept_service(

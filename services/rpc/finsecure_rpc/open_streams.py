@@ -1,11 +1,13 @@
-"""Long-lived streams end when their caller's certificate expires or is revoked."""
+"""Long-lived streams: few for each caller, ended when its certificate expires or is revoked."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
-from finsecure_crypto.certificates import Certified
+from finsecure_crypto.certificates import Certified, SpiffeId
+from finsecure_crypto.errors import ResourceExhaustedError
 
 
 @dataclass(eq=False)
@@ -21,12 +23,15 @@ class OpenStreams:
     Args:
         recheck: raises when a caller may not go on.
         interval_s: seconds between two sweeps; one sweep serves all streams.
+        most: open streams of one identity.
     """
 
-    def __init__(self, recheck: Callable[[Certified], None], interval_s: float) -> None:
+    def __init__(self, recheck: Callable[[Certified], None], interval_s: float, most: int) -> None:
         self._recheck = recheck
         self._interval_s = interval_s
+        self._most = most
         self._open: set[_OpenStream] = set()
+        self._count: Counter[SpiffeId] = Counter()
         self._sweeper: asyncio.Task[None] | None = None
 
     @asynccontextmanager
@@ -34,11 +39,18 @@ class OpenStreams:
         """Run a stream's handler; it is interrupted when its caller may not go on.
 
         Raises:
+            ResourceExhaustedError: TOO_MANY_STREAMS.
             Exception: what `recheck` raised for the caller.
         """
         if caller is None:  # methods for anyone have short deadlines and nobody to check
             yield
             return
+        if self._count[caller.spiffe_id] >= self._most:
+            raise ResourceExhaustedError(
+                "TOO_MANY_STREAMS",
+                f"{caller.spiffe_id} has {self._most} streams open: end some, then try again.",
+            )
+        self._count[caller.spiffe_id] += 1
         stream = _OpenStream(caller, asyncio.timeout(None))
         try:
             async with stream.scope:
@@ -52,6 +64,9 @@ class OpenStreams:
             raise stream.failure from None
         finally:
             self._open.discard(stream)
+            self._count[caller.spiffe_id] -= 1
+            if not self._count[caller.spiffe_id]:
+                del self._count[caller.spiffe_id]
 
     async def _sweep(self) -> None:
         loop = asyncio.get_running_loop()

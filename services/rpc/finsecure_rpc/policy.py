@@ -62,6 +62,7 @@ class Limits:
         rate: calls for each identity.
         anonymous_rate: calls without a certificate, for each address.
         recheck_s: how often the callers of open streams are checked again.
+        streams: open streams of each identity at once, so that none takes all that there are.
     """
 
     deadline_s: float = 60.0
@@ -69,6 +70,7 @@ class Limits:
     rate: Rate = Rate(per_second=200.0, burst=400.0)
     anonymous_rate: Rate = Rate(per_second=5.0, burst=20.0)
     recheck_s: float = 1.0
+    streams: int = 64
 
     def deadline_of(self, method: str) -> float:
         """Longest deadline of a method, in seconds."""

@@ -21,6 +21,7 @@ from finsecure_crypto.errors import (
     InvalidArgumentError,
     NotFoundError,
     PermissionDeniedError,
+    ResourceExhaustedError,
     StateError,
     UnavailableError,
 )
@@ -37,6 +38,7 @@ Participation = participation_pb2_grpc.ParticipationServiceStub
 Models = models_pb2_grpc.ModelServiceStub
 Status = participation_pb2.GetUploadStatusRequest
 Watch = participation_pb2.WatchRequest
+WATCH = "/finsecure.aggregation.v1.ParticipationService/Watch"
 
 
 async def status(connection, round_="r", **options):
@@ -392,3 +394,29 @@ def info_of(error: grpc.aio.AioRpcError) -> error_details_pb2.ErrorInfo:
     info = error_details_pb2.ErrorInfo()
     status_pb2.Status.FromString(raw).details[0].Unpack(info)
     return info
+
+
+async def test_nobody_takes_all_the_streams(toy_with):
+    async with toy_with(limits=Limits(deadlines={WATCH: 60.0}, streams=3)) as toy:
+        greedy, other = toy.connect(), toy.connect(toy.store("client", "bank-b"))
+
+        def watch(connection):
+            stub = connection.stub(Participation)
+            return aiter(connection.stream(stub.Watch, Watch(tasks=["t"]), deadline_s=30))
+
+        held = [watch(greedy) for _ in range(3)]
+        for stream in held:
+            await anext(stream)
+        again = toy.connect()  # another connection does not help
+        with pytest.raises(ResourceExhaustedError) as caught:
+            await anext(watch(again))
+        assert caught.value.code == "TOO_MANY_STREAMS"
+        await anext(watch(other))
+        await held[0].aclose()
+        async with asyncio.timeout(10):
+            while True:  # the server hears a little later that the stream is gone
+                try:
+                    await anext(watch(again))
+                    break
+                except ResourceExhaustedError:
+                    await asyncio.sleep(0.02)
