@@ -124,17 +124,20 @@ class SealedRoster:
         index = self._index[client]
         graph = self.session.graph
         if graph.thresholds.complete:
-            entries = self._all_entries
+            entries = self._entries
         else:
-            entries = tuple(
-                RosterEntry(i, self._advertisements[i], tuple(self._tree.inclusion_proof(i)))
-                for i in sorted([index, *graph.neighbours(index).tolist()])
-            )
+            shown = sorted([index, *graph.neighbours(index).tolist()])
+            entries = tuple(self._entries[i] for i in shown)
         return Roster(len(self.clients), self._tree.root, index, entries)
 
     @cached_property
-    def _all_entries(self) -> tuple[RosterEntry, ...]:
-        return tuple(RosterEntry(i, each) for i, each in enumerate(self._advertisements))
+    def _entries(self) -> tuple[RosterEntry, ...]:
+        """All entries, made once: each is shown to many clients."""
+        complete = self.session.graph.thresholds.complete
+        return tuple(
+            RosterEntry(i, each, () if complete else tuple(self._tree.inclusion_proof(i)))
+            for i, each in enumerate(self._advertisements)
+        )
 
 
 def verify_roster(

@@ -37,6 +37,11 @@ _OPTIONS: list[tuple[str, Any]] = [
     ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
     ("grpc.http2.max_ping_strikes", 3),
     ("grpc.server_handshake_timeout_ms", 20_000),
+    # Thousands of clients answer an instruction at the same moment. They wait for their turn rather
+    # than being sent away to come again: gRPC's own bounds are 1000 to 3000 calls and 30 seconds.
+    ("grpc.server.max_pending_requests", 20_000),
+    ("grpc.server.max_pending_requests_hard_limit", 20_000),
+    ("grpc.server_max_unrequested_time_in_server", 60),
 ]
 
 
