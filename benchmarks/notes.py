@@ -3,13 +3,15 @@
 HEAD = """# Benchmarks
 
 This page is written by `make bench` from `benchmarks/results.json`; change `benchmarks/`, not the
-page. `make bench-full` repeats more often and runs the peer with 1000 clients, which takes hours.
+page. It takes some minutes and plays each whole round once; `make bench-full` repeats more often
+and runs the peer with 1000 clients, which takes hours.
 A single set runs as `.venv/bin/python -m benchmarks rounds`.
 
 All times are **CPU seconds of one thread** unless a line says otherwise: they leave out what else
 the machine does, and are what `openssl speed` quotes. Limits and our own figures alternate in one
-run, so a ratio holds although the machine is shared; still, a second process on the same core
-costs up to a tenth of either. Medians are quoted."""
+run, so a ratio of cryptography holds although the machine is shared. Work on many small objects
+suffers more from neighbours, through the caches: up to twice the time where others compute.
+Medians are quoted, with the spread where there is one."""
 
 ROUNDS = """\
 1000 clients, 100 000 values of 16 bits (50 000 words, 400 kB), signatures and consistency
@@ -72,7 +74,8 @@ What helped, on the round above with the complete graph:
   keystream, vector and contexts then stay in a 1 MiB L2 cache. 7.7 to 8.5 GB/s on vectors of
   400 kB, 8.6 to 9.1 GB/s on 8 MiB. Smaller tiles pay more for each call (64 KiB: 8.1, 32 KiB: 7.1).
 - Hashing the shares of a message as three packed pieces instead of 2000 transcript parts, and
-  testing their lengths in one call: ShareKeys from 2.2 s to 0.5 s.
+  testing their lengths in one call, and hashing them once for both uses: ShareKeys from 2.2 s to
+  0.3 s.
 - Comparing revealed shares with the expected ones as sorted lists instead of as sets, and reading
   them once as an array: from 1.8 s to 0.4 s.
 - Joining a transcript once, and parsing each public key once: 2 of the 7 µs that a pairwise mask
@@ -84,6 +87,7 @@ What did not help:
 
 - Encrypting the zeros in place saves a buffer, but they have to be zeroed again: no gain.
 - Tiles of 512 KiB: as fast on this machine, but they fill the L2 cache of a smaller one.
+- Narrowing the search for a receiver's share among its dealer's: more Python than it saves.
 - Sharing one hash object among HKDF calls: within the noise.
 
 What is left: a cipher context costs 3.3 µs to set up, 7 % of a mask of 400 kB, and the library has
