@@ -34,7 +34,8 @@ def _rounds(figures: dict[str, dict[str, Any]]) -> Any:
             axes.plot(DROPOUTS, [e["median"] for e in entries if e], marker="o", label=label)
     axes.set(yscale="log", xlabel="clients gone after ShareKeys, %", ylabel="server CPU, s")
     axes.set_title("1000 clients, 100 000 values")
-    axes.legend(fontsize="small")
+    axes.set_ylim(0.5, 9000)  # room for the legend
+    axes.legend(fontsize="small", ncols=2, loc="upper center")
     return figure
 
 
