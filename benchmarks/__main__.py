@@ -9,7 +9,18 @@ from rich.console import Console
 from rich.progress import Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from benchmarks import expansion, flower, masks, memory, raw, report, rounds, shamir, slices
+from benchmarks import (
+    expansion,
+    flower,
+    load_figures,
+    masks,
+    memory,
+    raw,
+    report,
+    rounds,
+    shamir,
+    slices,
+)
 from benchmarks.figures import Figures
 
 Say = Callable[[str], None]
@@ -22,6 +33,7 @@ SETS: dict[str, Callable[[Say, bool], Figures]] = {
     "slices": lambda say, full: slices.measure(9 if full else 3, say),
     "memory": lambda say, full: memory.measure(3 if full else 1, say),
     "rounds": lambda say, full: rounds.measure(5 if full else 1, say),
+    "load": lambda say, full: load_figures.measure(say, full=full),
     "flower": lambda say, full: flower.measure(5 if full else 3, say, whole=full),
 }
 

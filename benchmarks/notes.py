@@ -52,6 +52,17 @@ masks removed at the end. Peak of the whole process: it follows the vector and n
 clients. The protocol's own state comes on top: 108 bytes of every encrypted share and 36 of every
 revealed one, so about 150 MB for 1000 clients in the complete graph and 11 MB for k = 72."""
 
+LOAD = """\
+Real protocol clients, each with certificates and an mTLS connection of its own, in two driver
+processes, against one aggregator process with its disk, all on this machine; 10 % of the clients
+are killed, each at a random moment from ShareKeys to RevealShares or in the middle of its upload.
+The new model is compared with the plain sum bit for bit. Wall times count what everything else
+on the machine does, the clients' own cryptography above all. 10 000 clients use the semi-honest
+profile, the others the active one; sparse graph with 5 % corrupt and 15 % gone. For the rate of
+uploads all inputs are masked first and then sent at once; an input is on the disk before it is
+acknowledged, so the disk bounds the rate too. Clients' certificates are issued by the drivers, and
+the key service is a stand-in that serves the revocation list."""
+
 SLICES = """\
 20 inputs of 2^21 words (16 MiB each) summed and 1000 masks removed, in two slices, by each back
 end of the aggregator's arithmetic. Wall seconds, with the start of the workers. All of them run on

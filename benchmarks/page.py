@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from benchmarks import flower, notes, plots
+from benchmarks import flower, load_figures, notes, plots
 from benchmarks.rounds import DROPOUTS, HEADLINE
 
 Entries = dict[str, dict[str, Any]]
@@ -72,6 +72,22 @@ def render(results: dict[str, Any], images: Path) -> str:
                 "slices_threads_s": "in threads",
                 "slices_processes_s": "in processes",
                 "slices_ray_s": "on a Ray cluster",
+            },
+        ),
+        "## Load",
+        notes.LOAD,
+        _table(*load_figures.rows(figures)),
+        _plain(
+            figures,
+            {
+                "ingest_mb_s": "masked input taken from concurrent clients over loopback mTLS",
+                "ingest_server_cpu_s_per_gb": "the aggregator's CPU seconds for a GB of it",
+                "ingest_driver_cpu_s_per_gb": "the clients' CPU seconds for a GB of it",
+                **{
+                    f"server_process_peak_mb.{load.clients}x{load.coordinates}": "peak of the "
+                    f"aggregator's process, {load.clients} clients, {load.coordinates} coordinates"
+                    for load in load_figures.PEAKS
+                },
             },
         ),
         "## A peer: Flower " + flower.VERSION,
