@@ -62,6 +62,7 @@ class PolicySettings(Settings):
     maximum_attempts: Annotated[int, Field(ge=1)] = 20
     maximum_epochs: Annotated[int, Field(ge=1)] = 20
     maximum_parameters: Annotated[int, Field(ge=1)] = 100_000_000
+    maximum_inputs: Annotated[int, Field(ge=1)] = 10_000
 
 
 class EgressSettings(Settings):
@@ -96,6 +97,7 @@ class ClientConfig(Settings):
             maximum_attempts=pinned.maximum_attempts,
             maximum_epochs=pinned.maximum_epochs,
             maximum_parameters=pinned.maximum_parameters,
+            maximum_inputs=pinned.maximum_inputs,
         )
 
     def make_trainer(self) -> Trainer:

@@ -14,6 +14,9 @@ from finsecure_client.policy import Policy
 from finsecure_client.terms import Task
 from finsecure_client.trainer import Trainer
 
+# The wire contract lets one stream follow so many.
+_MOST_TASKS = 100
+
 log = get_logger(__name__)
 
 
@@ -65,7 +68,9 @@ class AllowedTasks:
                 continue
             if name in self._ready or await self._prepare(status.task):
                 chosen.append(name)
-        return chosen
+        if len(chosen) > _MOST_TASKS:
+            log.warning("too many tasks; the rest waits", taken=_MOST_TASKS, allowed=len(chosen))
+        return chosen[:_MOST_TASKS]
 
     async def _prepare(self, task: Task) -> bool:
         """Check a new task and prepare for it; what is wrong is said once, not at every look."""

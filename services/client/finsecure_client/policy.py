@@ -26,6 +26,7 @@ class Policy:
         maximum_attempts: most attempts at one round; each could reveal another sum.
         maximum_epochs: most passes over the data in one round.
         maximum_parameters: most parameters of a model.
+        maximum_inputs: most inputs of a model; the party's table grows by as many columns.
     """
 
     federation: str
@@ -36,6 +37,7 @@ class Policy:
     maximum_attempts: int = 20
     maximum_epochs: int = 20
     maximum_parameters: int = 100_000_000
+    maximum_inputs: int = 10_000
 
     def allows_name(self, name: str) -> bool:
         """Tell whether a task, by resource name, is one of those to take part in."""
@@ -49,8 +51,8 @@ class Policy:
 
         Raises:
             PolicyError: TASK_NOT_ALLOWED, MODEL_NOT_ALLOWED, ROUNDS_ABOVE_POLICY,
-                EPOCHS_ABOVE_POLICY, MODEL_ABOVE_POLICY; the task's owner has to change the task,
-                or the client's owner the policy.
+                EPOCHS_ABOVE_POLICY, MODEL_ABOVE_POLICY, INPUTS_ABOVE_POLICY; the task's owner has
+                to change the task, or the client's owner the policy.
         """
         if not self.allows_name(task.name):
             raise PolicyError(
@@ -67,6 +69,7 @@ class Policy:
             ("ROUNDS_ABOVE_POLICY", task.rounds, self.maximum_rounds, "rounds"),
             ("EPOCHS_ABOVE_POLICY", task.training.epochs, self.maximum_epochs, "epochs"),
             ("MODEL_ABOVE_POLICY", parameters, self.maximum_parameters, "parameters"),
+            ("INPUTS_ABOVE_POLICY", task.schema.width, self.maximum_inputs, "inputs"),
         ):
             if asked > limit:
                 raise PolicyError(

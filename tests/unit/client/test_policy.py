@@ -92,6 +92,7 @@ def test_threshold_below_the_pinned_one() -> None:
     [
         ({"maximum_epochs": 0}, "EPOCHS_ABOVE_POLICY"),
         ({"maximum_parameters": 4}, "MODEL_ABOVE_POLICY"),
+        ({"maximum_inputs": 3}, "INPUTS_ABOVE_POLICY"),
     ],
 )
 def test_limits_of_work(change: dict[str, int], code: str) -> None:
