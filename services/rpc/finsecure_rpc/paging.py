@@ -64,12 +64,23 @@ def decode_token(
             raise ValueError
         raw = base64.b64decode(token + "=" * (-len(token) % 4), altchars=b"-_", validate=True)
         digest, *after = json.loads(raw)
-        fits = digest == _digest(scope) and [type(part) for part in after] == list(types)
+        fits = (
+            digest == _digest(scope)
+            and [type(part) for part in after] == list(types)
+            and all(map(_storable, after))
+        )
     except (ValueError, TypeError, RecursionError) as error:
         raise _invalid() from error
     if not fits:
         raise _invalid()
     return tuple(after)
+
+
+def _storable(part: str | int) -> bool:
+    """Tell whether a database takes a part, as it takes all that a listing gives."""
+    if isinstance(part, int):
+        return -(2**63) <= part < 2**63
+    return not any("\ud800" <= character <= "\udfff" for character in part)
 
 
 def _invalid() -> InvalidArgumentError:

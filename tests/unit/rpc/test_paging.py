@@ -39,6 +39,9 @@ def test_a_token_comes_back():
         encode_token("members", ("bank-a",)),
         encode_token("members", ("bank-a", "7")),
         encode_token("members", ("bank-a", True)),
+        encode_token("members", ("bank-a", 2**63)),
+        encode_token("members", ("bank-a", -(2**63) - 1)),
+        encode_token("members", ("bank-\udcff", 7)),
     ],
 )
 def test_another_token_is_refused(token):
