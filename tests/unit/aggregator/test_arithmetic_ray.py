@@ -1,7 +1,10 @@
 """The arithmetic on a Ray cluster of two nodes, on this machine, through the loss of workers."""
 
 import os
+import subprocess
+import sys
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,6 +15,7 @@ from finsecure_aggregator.process_slices import ProcessSlices
 from finsecure_aggregator.slices import LocalSlices
 from finsecure_crypto.errors import UnavailableError
 
+from tests.support.ray_security import environment, shake_hands
 from tests.support.slices import Round
 
 ray = pytest.importorskip(
@@ -41,6 +45,8 @@ def cluster():
     started = Cluster(initialize_head=True, head_node_args={**node, "include_dashboard": False})
     started.add_node(**node)
     started.wait_for_nodes()
+    if "RAY_USE_TLS" in os.environ:  # set by the test of TLS below
+        shake_hands(started.address)
     yield started
     started.shutdown()
 
@@ -130,3 +136,18 @@ def test_a_cluster_that_does_not_answer_is_named(connected):
     with pytest.raises(UnavailableError, match=r"127\.0\.0\.1:1 ") as failure:
         open_slices(Arithmetic(backend="ray", ray_address="127.0.0.1:1"))
     assert failure.value.code == "CLUSTER_UNREACHABLE"
+
+
+@pytest.mark.timeout(240)
+def test_all_of_it_works_with_tls_and_a_token(tmp_path):
+    # Ray reads its environment once in a process, so this takes another one. A node's address
+    # is whatever Ray finds out, and has to be in its certificate.
+    secured = environment(tmp_path, ray.util.get_node_ip_address())
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", __file__, "-k", "killed_worker or 1001"],
+        env={**os.environ, **secured},
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[3],
+    )
+    assert "3 passed" in done.stdout, done.stdout[-3000:]
