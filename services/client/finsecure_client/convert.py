@@ -160,7 +160,7 @@ def signed_model(message: models_pb2.Model) -> SignedModel:
             size_bytes=message.size_bytes,
             parent_sha256=message.parent_sha256,
             round=message.round,
-            create_time_ns=message.create_time.ToNanoseconds(),
+            create_time_ns=_nanoseconds(message.create_time),
         ),
         signature=message.signature,
         certificate=message.signer_certificate,
@@ -202,7 +202,20 @@ def instruction(message: participation_pb2.WatchResponse) -> Instruction:
 
 
 def _time(stamp: Timestamp) -> datetime:
-    return stamp.ToDatetime(UTC)
+    try:
+        return stamp.ToDatetime(UTC)
+    except (ValueError, OverflowError) as error:
+        raise _violation("a time that is none") from error
+
+
+def _nanoseconds(stamp: Timestamp) -> int:
+    try:
+        nanoseconds = stamp.ToNanoseconds()
+    except (ValueError, OverflowError) as error:
+        raise _violation("a time that is none") from error
+    if nanoseconds < 0:
+        raise _violation("a time before 1970")
+    return nanoseconds
 
 
 def _invitation(message: participation_pb2.RoundInvitation) -> Invitation:

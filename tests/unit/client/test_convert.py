@@ -1,12 +1,13 @@
 from datetime import UTC, datetime
 
 import pytest
-from finsecure.aggregation.v1 import participation_pb2, tasks_pb2
+from finsecure.aggregation.v1 import models_pb2, participation_pb2, tasks_pb2
 from finsecure_client import convert
 from finsecure_client.instructions import Outcome, Survivors
 from finsecure_client.terms import CategoricalFeature, NumericFeature
 from finsecure_crypto.errors import ProtocolViolationError
 from finsecure_crypto.secagg.parameters import Profile, SparseGraph
+from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.support.client import TASK, make_task, task_message
 
@@ -135,3 +136,27 @@ def test_malformed_instructions(message: participation_pb2.WatchResponse) -> Non
     with pytest.raises(ProtocolViolationError) as caught:
         convert.instruction(message)
     assert caught.value.code == "MESSAGE_INVALID"
+
+
+@pytest.mark.parametrize(
+    "stamp",
+    [
+        Timestamp(seconds=2**62),
+        Timestamp(seconds=-(2**62)),
+        Timestamp(seconds=253402300800),
+        Timestamp(nanos=-1),
+        Timestamp(nanos=10**9),
+    ],
+)
+def test_times_that_are_none(stamp: Timestamp) -> None:
+    survivors = participation_pb2.Survivors(survivors=b"\x07")
+    late = participation_pb2.WatchResponse(round="r", deadline=stamp, confirm_survivors=survivors)
+    with pytest.raises(ProtocolViolationError):
+        convert.instruction(late)
+    with pytest.raises(ProtocolViolationError):
+        convert.signed_model(models_pb2.Model(create_time=stamp))
+
+
+def test_model_from_before_1970() -> None:
+    with pytest.raises(ProtocolViolationError):
+        convert.signed_model(models_pb2.Model(create_time=Timestamp(seconds=-1)))
