@@ -109,7 +109,7 @@ root = "../root.pem"
 keyservice = "$keyservice"
 keyservice_enrol = "$keyservice_enrol"
 aggregator = "$aggregator"
-# Downloaded models and the revocation list.
+# Downloaded models, the revocation list, and ledger.json: which rounds got an input. Keep that one.
 state_dir = "$client/state"
 # Seconds between two looks for new tasks.
 poll_interval_s = 2.0
