@@ -12,8 +12,6 @@ from finsecure_crypto.randomness import Randomness, draw_secret
 from finsecure_crypto.secret import SecretBytes
 
 SEED_BYTES = 32
-PUBLIC_BYTES = 32
-SIGNATURE_BYTES = 64
 
 
 @dataclass(frozen=True)
