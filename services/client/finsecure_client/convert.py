@@ -43,6 +43,8 @@ _KINDS = {
     tasks_pb2.ROUND_KIND_STATISTICS: RoundKind.STATISTICS,
     tasks_pb2.ROUND_KIND_TRAINING: RoundKind.TRAINING,
 }
+MAXIMUM_NAME = 200
+"""Most characters of a resource name."""
 _OPEN_STATES = frozenset({tasks_pb2.TASK_STATE_AWAITING_MODEL, tasks_pb2.TASK_STATE_RUNNING})
 
 
@@ -174,6 +176,8 @@ def instruction(message: participation_pb2.WatchResponse) -> Instruction:
         ProtocolViolationError: MESSAGE_INVALID.
     """
     check(message)
+    if len(message.round) > MAXIMUM_NAME:
+        raise _violation("the name of a round that is too long")
     body: ServerMessage
     match message.WhichOneof("instruction"):
         case "advertise_keys":

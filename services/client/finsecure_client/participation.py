@@ -21,6 +21,7 @@ from finsecure_client.party import Party, RoundService
 
 _MOST_ROUNDS = 100
 _MOST_WAITING = 16
+_MOST_FAREWELLS = 100
 _REMEMBERED_ROUNDS = 10_000
 _FAREWELL_S = 3.0
 # Everything else may pass. The stream itself may end with these codes as well, when its connection
@@ -199,6 +200,8 @@ class Participation:
     def _leave(self, name: str, reason: str) -> None:
         """Tell the aggregator in the background; if it cannot be told, its deadline tells it."""
         self._remember(name)
+        if len(self._background) >= _MOST_FAREWELLS:
+            return
         task = asyncio.create_task(self._decline(name, reason))
         self._background.add(task)
         task.add_done_callback(self._background.discard)

@@ -116,7 +116,8 @@ class Aggregator:
             except ProtocolViolationError as error:
                 # Only its round is lost, not the stream with all other rounds.
                 now = datetime.now(UTC)
-                instruction = Instruction(response.round, now, Malformed(error))
+                name = response.round[: convert.MAXIMUM_NAME]
+                instruction = Instruction(name, now, Malformed(error))
             yield instruction
 
     async def advertise_keys(self, name: str, message: messages.KeyAdvertisement) -> None:

@@ -157,6 +157,13 @@ def test_times_that_are_none(stamp: Timestamp) -> None:
         convert.signed_model(models_pb2.Model(create_time=stamp))
 
 
+def test_name_without_end() -> None:
+    message = response(confirm_survivors=participation_pb2.Survivors(survivors=b"\x07"))
+    message.round = "r" * 201
+    with pytest.raises(ProtocolViolationError):
+        convert.instruction(message)
+
+
 def test_model_from_before_1970() -> None:
     with pytest.raises(ProtocolViolationError):
         convert.signed_model(models_pb2.Model(create_time=Timestamp(seconds=-1)))
