@@ -49,17 +49,18 @@ class Accumulator:
         self._parts = [_Part(slices, span) for span in cut(words, slices.workers, least_words)]
         self._threads = ThreadPoolExecutor(len(self._parts), thread_name_prefix="slice")
 
-    def add_input(self, path: Path) -> None:
-        """Add the vector in a file of little-endian 64-bit words; the file stays as it is.
+    def add_input(self, *paths: Path) -> None:
+        """Add the vectors in files of little-endian 64-bit words, which stay as they are.
 
         Raises:
-            IntegrityError: BLOB_TRUNCATED, if the file has another size than the vector; nothing
+            IntegrityError: BLOB_TRUNCATED, if a file has another size than the vector; nothing
                 has been added then.
-            UnavailableError: WORKERS_LOST; the input is added by the next call.
+            UnavailableError: WORKERS_LOST; the inputs are added by the next call.
         """
-        if not path.is_file() or path.stat().st_size != WORD_BYTES * self._words:
-            raise truncated(path)
-        self._inputs.append(path)
+        for path in paths:
+            if not path.is_file() or path.stat().st_size != WORD_BYTES * self._words:
+                raise truncated(path)
+        self._inputs.extend(paths)
         self._each(lambda part: part.fold(self._inputs))
 
     def unmask(self, masks: Masks) -> Words:
@@ -100,7 +101,8 @@ class _Part:
     def fold(self, inputs: Sequence[Path]) -> None:
         """Add the inputs that the slice does not have yet."""
         with self._lock:
-            self._through_losses(lambda: self._open_and_fold(inputs))
+            if self._folded < len(inputs):
+                self._through_losses(lambda: self._open_and_fold(inputs))
 
     def unmask(self, inputs: Sequence[Path], masks: Masks, total: Words) -> None:
         """Write the unmasked slice to its place in the total."""

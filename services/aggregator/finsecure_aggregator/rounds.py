@@ -197,8 +197,10 @@ class RoundDriver:
                         self._accepted[message.phase].add(message.client)
                 if phase.close_ns is not None:
                     self._turn(phase.phase)
-        for client in sorted(self._accepted[RoundState.SUBMIT_INPUT]):
-            self._accumulator.add_input(self._around.blobs.input_path(self.key, client))
+        inputs = sorted(self._accepted[RoundState.SUBMIT_INPUT])
+        self._accumulator.add_input(
+            *(self._around.blobs.input_path(self.key, client) for client in inputs)
+        )
 
     def _turn(self, phase: RoundState) -> None:
         closed = self._collector.close()
@@ -361,11 +363,7 @@ class RoundDriver:
         self._folds.add(asyncio.create_task(self._folding.put(path)))
 
     async def _fold_inputs(self, paths: Sequence[Path]) -> Sequence[None]:
-        def add_all() -> None:
-            for path in paths:
-                self._accumulator.add_input(path)
-
-        await asyncio.to_thread(add_all)
+        await asyncio.to_thread(self._accumulator.add_input, *paths)
         return [None] * len(paths)
 
     # --- what clients are told -------------------------------------------------------------

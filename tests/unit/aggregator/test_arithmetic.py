@@ -216,3 +216,16 @@ def test_a_system_without_room_for_a_process_is_a_lost_slice(monkeypatch):
     monkeypatch.setattr(process_slices.subprocess, "Popen", full)
     with pytest.raises(SliceLostError, match="no process could be started"):
         ProcessSlices(1, 1).open(Span(0, 2))
+
+
+def test_inputs_are_added_together_or_not_at_all(processes, tmp_path):
+    made = Round(tmp_path, words=1001, inputs=3)
+    accumulator = Accumulator(made.words, processes, least_words=1)
+    accumulator.add_input()
+    assert not processes.opened
+    short = tmp_path / "short.words"
+    short.write_bytes(bytes(8))
+    with pytest.raises(IntegrityError, match=r"short\.words"):
+        accumulator.add_input(made.paths[0], short)
+    accumulator.add_input(*made.paths)
+    np.testing.assert_array_equal(accumulator.unmask(made.masks), made.total)
