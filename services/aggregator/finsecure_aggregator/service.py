@@ -147,7 +147,8 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         """Register a task."""
         desk, spec = self._desk, convert.spec_bytes(request.task.spec)
         name = desk.task_name(request.task.name)
-        convert.plan(name, spec).check()
+        # A sparse graph for very many clients takes seconds to search.
+        await asyncio.to_thread(convert.plan(name, spec).check)
         record = TaskRecord(name, spec, TaskState.AWAITING_MODEL, "", desk.clock.now_ns())
         caller = str(require_peer().spiffe_id)
         return await desk.store.transact(
