@@ -7,6 +7,7 @@ arithmetic of `PartialSum`, so they agree bit for bit.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from io import RawIOBase
 from pathlib import Path
 from typing import Protocol
 
@@ -138,20 +139,31 @@ class PartialSum:
 def read_span(path: Path, span: Span, tile_words: int = TILE_WORDS) -> Iterator[tuple[int, Words]]:
     """Read a span of a file of little-endian words, tile by tile, with where each tile starts.
 
+    A tile is good until the next one is asked for.
+
     Raises:
         IntegrityError: BLOB_TRUNCATED.
     """
     try:
-        with path.open("rb") as file:
+        with path.open("rb", buffering=0) as file:
             file.seek(span.first_word * WORD_BYTES)
+            # One buffer for all tiles: fresh memory for each would cost more than the addition.
+            buffer = np.empty(min(tile_words, span.words), "<u8")
             for at in range(0, span.words, tile_words):
-                length = min(tile_words, span.words - at)
-                tile = np.fromfile(file, "<u8", length)
-                if len(tile) != length:
+                tile = buffer[: span.words - at]
+                if _read_into(file, tile) != tile.nbytes:
                     raise truncated(path)
                 yield at, tile
     except OSError as error:
         raise truncated(path) from error
+
+
+def _read_into(file: RawIOBase, tile: Words) -> int:
+    """Read bytes until the tile is full or the file ends; one call may stop earlier."""
+    view, done = tile.view(np.uint8).data, 0
+    while done < len(view) and (read := file.readinto(view[done:])):
+        done += read
+    return done
 
 
 def truncated(path: Path) -> IntegrityError:

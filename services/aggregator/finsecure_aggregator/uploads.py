@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TypeVar
 
@@ -12,6 +13,10 @@ from finsecure_aggregator.records import RoundKey, RoundState
 from finsecure_aggregator.rounds import RoundDriver, header_of, wrong_phase
 
 T = TypeVar("T")
+
+# Many, since they wait for the disk, which syncs several files at once for the price of one; and
+# their own, so that nothing else waits with them.
+_THREADS = ThreadPoolExecutor(32, thread_name_prefix="upload")
 
 
 @dataclass(frozen=True)
@@ -124,7 +129,7 @@ class Uploads:
 
 async def _in_thread(function: Callable[..., T], *arguments: object) -> T:
     """Call off the event loop; a cancelled caller still waits, for the file has one writer."""
-    task = asyncio.ensure_future(asyncio.to_thread(function, *arguments))
+    task = asyncio.get_running_loop().run_in_executor(_THREADS, function, *arguments)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:
