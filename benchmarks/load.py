@@ -60,7 +60,9 @@ def table(outcome: Outcome) -> Table:
         caption=f"The sum of {outcome.survivors} inputs is exact. Aggregator: peak "
         f"{outcome.server_peak_mb:.0f} MB, {outcome.server_idle_mb:.0f} MB before the clients. "
         f"Bytes per client: sent {median(outcome.sent):.0f} (input {outcome.input_bytes}), "
-        f"received {median(outcome.received):.0f}. Ingest {outcome.ingest_mb_s:.0f} MB/s. "
+        f"received {median(outcome.received):.0f}. Uploads {outcome.ingest_mb_s:.0f} MB/s, CPU "
+        f"seconds server {outcome.upload_server_cpu_s:.1f}, drivers "
+        f"{outcome.upload_driver_cpu_s:.1f}. "
         f"Calls repeated: {outcome.repeated}.",
     )
     made.add_column("phase")

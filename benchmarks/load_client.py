@@ -7,7 +7,7 @@ says is counted, and whatever goes wrong ends the run instead of being noted.
 import asyncio
 import random
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -50,6 +50,7 @@ MIDWAY = "midway_through_upload"
 MOMENTS = (SHARE, SUBMIT, MIDWAY, CONFIRM, REVEAL)
 """When a client can be killed: before its answer, or in the middle of its upload."""
 
+_UPLOAD = "/finsecure.aggregation.v1.ParticipationService/SubmitMaskedInput"
 _CALL_S = 60.0
 _UPLOAD_S = 3600.0
 _MOST_TRIES = 20
@@ -113,6 +114,12 @@ class Shared:
     total: NDArray[np.uint64] | None = None
     accepted: list[str] = field(default_factory=list)
     public_keys: dict[bytes, bytes] = field(default_factory=dict)
+
+
+def _messages(header: participation_pb2.MaskedInputHeader, content: memoryview) -> Iterator[bytes]:
+    yield participation_pb2.SubmitMaskedInputRequest(header=header).SerializeToString()
+    for offset in range(0, len(content), CHUNK):
+        yield part(bytes(content[offset : offset + CHUNK]), offset).SerializeToString()
 
 
 class LoadClient(ProtocolClient):
@@ -213,38 +220,37 @@ class LoadClient(ProtocolClient):
     async def _submit(self, item: participation_pb2.WatchResponse) -> None:
         shared = self._shared
         async with shared.slots:
-            plain, header, content = await asyncio.to_thread(self._mask, item)
+            plain, messages = await asyncio.to_thread(self._mask, item)
             shared.counts["masked"] += 1
             await shared.hold.wait()
-            await self._upload_all(header, content)
+            await self._upload_all(messages)
             shared.total = plain if shared.total is None else np.add(shared.total, plain)
             shared.accepted.append(self.name)
 
     def _mask(
         self, item: participation_pb2.WatchResponse
-    ) -> tuple[NDArray[np.uint64], participation_pb2.MaskedInputHeader, memoryview]:
+    ) -> tuple[NDArray[np.uint64], Iterable[bytes]]:
+        """The plain words, and the upload's messages as they go onto the wire."""
         header, content = self._submit_input(item)
-        return self.plain.pop(item.round), header, memoryview(content)
+        messages = _messages(header, memoryview(content))
+        # What is held is ready to be sent, so that the uploads alone are timed.
+        held = messages if self._shared.hold.is_set() else list(messages)
+        return self.plain.pop(item.round), held
 
-    async def _upload_all(
-        self, header: participation_pb2.MaskedInputHeader, content: memoryview
-    ) -> None:
-        dies_midway = self._dies == MIDWAY
+    async def _upload_all(self, messages: Iterable[bytes]) -> None:
+        async def parts() -> AsyncIterator[bytes]:
+            for number, message in enumerate(messages):
+                yield message
+                self.sent += len(message)
+                self._shared.counts["uploaded_bytes"] += len(message)
+                if self._dies == MIDWAY and number == 1:
+                    raise LeaveError
 
-        async def parts() -> AsyncIterator[participation_pb2.SubmitMaskedInputRequest]:
-            yield participation_pb2.SubmitMaskedInputRequest(header=header)
-            self.sent += header.ByteSize()
-            end = len(content) // 2 if dies_midway else len(content)
-            for offset in range(0, end, CHUNK):
-                piece = part(bytes(content[offset : min(end, offset + CHUNK)]), offset)
-                self.sent += piece.ByteSize()
-                yield piece
-                self._shared.counts["uploaded_bytes"] += len(piece.chunk.content)
-            if dies_midway:
-                raise LeaveError
-
+        upload: Any = self.connection.channel().stream_unary(
+            _UPLOAD, None, participation_pb2.SubmitMaskedInputResponse.FromString
+        )
         answer = await self.connection.call(
-            self.stub.SubmitMaskedInput, parts(), deadline_s=_UPLOAD_S, wait_for_ready=True
+            upload, parts(), deadline_s=_UPLOAD_S, wait_for_ready=True
         )
         assert answer.accepted, f"the input of {self.name} was not accepted"
 
