@@ -172,7 +172,7 @@ class TestOpenStreams:
     async def test_a_timeout_of_the_handler_itself_stays_one(self, tmp_path):
         pki = TestAuthority()
         caller = pki.enrol(tmp_path, "client", "bank-a").current().certified
-        streams = OpenStreams(lambda _: None, 0.01)
+        streams = OpenStreams(lambda _: None, 0.01, 64)
         with pytest.raises(TimeoutError):
             async with streams.watched(caller):
                 raise TimeoutError
@@ -187,7 +187,7 @@ class TestOpenStreams:
             if caller.spiffe_id.id in refused:
                 raise AuthenticationError("CERTIFICATE_REVOKED", "out")
 
-        streams = OpenStreams(recheck, 0.01)
+        streams = OpenStreams(recheck, 0.01, 64)
 
         async def serve(caller):
             async with streams.watched(caller):
