@@ -28,13 +28,16 @@ class Plan:
 
     def files(self) -> dict[str, str]:
         """Return the text of each file by its path below the federation's folder."""
+        # What a client insists on, and a task that all of them accept.
+        pinned = max(2, min(len(self.clients), 3))
         values = {
             "federation": self.federation,
             "domain": self.domain,
             "keyservice": f"{self.host}:{self.keyservice_port}",
             "keyservice_enrol": f"{self.host}:{self.enrol_port}",
             "aggregator": f"{self.host}:{self.aggregator_port}",
-            "minimum": str(max(2, min(len(self.clients) - 1, 10))),
+            "pinned": str(pinned),
+            "minimum": str(max(pinned, min(len(self.clients) - 1, 10))),
             "maximum": str(max(2, len(self.clients))),
         }
         files = {
@@ -134,8 +137,8 @@ optimizer = "sgd"
 # Tasks to take part in, by pattern.
 tasks = ["*"]
 # Fewest clients among whom the party's update is hidden, and fewest shares that rebuild a secret.
-minimum_cohort = 3
-minimum_threshold = 3
+minimum_cohort = $pinned
+minimum_threshold = $pinned
 # The aggregator may be malicious and still learns nothing but the sum.
 minimum_profile = "active"
 

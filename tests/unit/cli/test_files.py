@@ -1,5 +1,7 @@
 """The files that people write: each is read strictly, and each mistake is named."""
 
+import tomllib
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -46,8 +48,21 @@ def test_templates_agree_with_the_services_that_read_them(folder: Path) -> None:
 
 def test_template_of_a_task_keeps_the_contract(folder: Path) -> None:
     spec = task_spec(load(folder / "task.toml", TaskFile), TENSORS)
-    assert spec.cohort.minimum == 2
+    assert spec.cohort.minimum == 3
     assert spec.cohort.maximum == 3
+
+
+@pytest.mark.parametrize("clients", [2, 3, 4, 5, 12, 40])
+def test_clients_accept_the_task_that_was_written_with_them(clients: int, tmp_path: Path) -> None:
+    plan = replace(PLAN, clients=tuple(f"bank-{number}" for number in range(clients)))
+    files = plan.files()
+    task = tomllib.loads(files["task.toml"])
+    pinned = tomllib.loads(files["clients/bank-0.toml"])["policy"]
+    cohort = task["cohort"]
+    assert pinned["minimum_cohort"] <= cohort["minimum"] <= cohort["maximum"] == clients
+    smallest_active_threshold = 2 * cohort["minimum"] // 3 + 1
+    assert pinned["minimum_threshold"] <= smallest_active_threshold
+    assert task["security"]["profile"] == pinned["minimum_profile"] == "active"
 
 
 def test_every_template_line_is_commented_or_plain(folder: Path) -> None:

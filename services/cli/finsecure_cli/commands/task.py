@@ -44,7 +44,7 @@ def create(
         list[Path] | None,
         typer.Option(
             help="Folder that the factory's module is imported from; may be given more than once.",
-            show_default="the task file's folder",
+            show_default="the task file's folder, and models/ in it",
         ),
     ] = None,
     json: JsonOption = False,
@@ -57,8 +57,9 @@ def create(
     """
     task = load(file, TaskFile)
     if model is None:
+        folder = file.resolve().parent
         initial = build_initial_model(
-            task.model.factory, task.inputs, tuple(python_path or [file.resolve().parent])
+            task.model.factory, task.inputs, tuple(python_path or [folder, folder / "models"])
         )
     else:
         initial = read_initial_model(model)
