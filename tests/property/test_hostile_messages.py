@@ -104,12 +104,15 @@ class Servers:
                 while (await self._phase(task)) != phase:  # noqa: ASYNC110  # nothing tells
                     await asyncio.sleep(0.1)
         store = federation.pki.enrol(self._folder / "peer", Role.AGGREGATOR, "second")
+        # Not the connection of the client that helped to hold the rounds: a newer Watch ends that.
+        caller = federation.clients[CALLER].store
         self.callers["aggregation"] = {
             Role.OPERATOR: federation.operator,
-            Role.CLIENT: federation.clients[CALLER].connection,
+            Role.CLIENT: Connection(federation.address, caller, Role.AGGREGATOR),
             Role.AGGREGATOR: Connection(federation.address, store, Role.AGGREGATOR),
         }
-        self._stack.push_async_callback(self.callers["aggregation"][Role.AGGREGATOR].close)
+        for role in (Role.CLIENT, Role.AGGREGATOR):
+            self._stack.push_async_callback(self.callers["aggregation"][role].close)
 
     async def _phase(self, task: str) -> str:
         rounds = await self.federation.history(task)
