@@ -101,10 +101,13 @@ class Plan:
                 f"the label {self.label!r} is among the features; the model would read the answer",
             )
         for column in self.columns:
-            if column.bounds is not None and not column.bounds[0] < column.bounds[1]:
+            if column.bounds is None:
+                continue
+            if not 0 < column.bounds[1] - column.bounds[0] < math.inf:
                 raise InvalidArgumentError(
                     "FEATURE_BOUNDS",
-                    f"the minimum of the column {column.name!r} is not below its maximum",
+                    f"the minimum of the column {column.name!r} is not below its maximum, or too "
+                    "far below it for a 64-bit number",
                 )
         if self.standardise and not self.terms.numeric_features:
             raise InvalidArgumentError(

@@ -3,6 +3,7 @@
 The contract's own constraints are checked with protovalidate, what spans several fields below.
 """
 
+import math
 from collections.abc import Sequence
 from datetime import UTC, datetime
 
@@ -142,7 +143,7 @@ def _feature(message: tasks_pb2.Feature) -> Feature:
     if message.WhichOneof("kind") == "categorical":
         return CategoricalFeature(message.column, tuple(message.categorical.values))
     numeric = message.numeric
-    if not numeric.minimum < numeric.maximum:
+    if not 0 < numeric.maximum - numeric.minimum < math.inf:
         raise _violation(f"bounds of feature {message.column!r} that are not in order")
     return NumericFeature(message.column, numeric.minimum, numeric.maximum, numeric.logarithmic)
 

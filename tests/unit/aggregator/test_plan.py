@@ -31,6 +31,11 @@ BAD = {
 }
 
 
+def test_bounds_whose_distance_is_no_number_are_refused(plan):
+    with pytest.raises(InvalidArgumentError, match="FEATURE_BOUNDS"):
+        replace(plan, columns=(Column("a", (-1.7e308, 1.7e308)),)).check()
+
+
 @pytest.mark.parametrize("code", BAD)
 def test_each_rule_has_its_own_code(change, code):
     with pytest.raises(InvalidArgumentError) as failure:

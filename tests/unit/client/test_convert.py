@@ -44,6 +44,11 @@ def _bounds(message: tasks_pb2.Task) -> None:
     message.spec.features.features[0].numeric.maximum = 0
 
 
+def _span(message: tasks_pb2.Task) -> None:
+    message.spec.features.features[0].numeric.minimum = -1.7e308
+    message.spec.features.features[0].numeric.maximum = 1.7e308
+
+
 def _tensors(message: tasks_pb2.Task) -> None:
     message.spec.model.tensors.append(message.spec.model.tensors[0])
 
@@ -74,7 +79,8 @@ def _factory(message: tasks_pb2.Task) -> None:
 
 
 @pytest.mark.parametrize(
-    "bend", [_twice, _label, _bounds, _tensors, _graph, _profile, _name, _nan, _rate, _factory]
+    "bend",
+    [_twice, _label, _bounds, _span, _tensors, _graph, _profile, _name, _nan, _rate, _factory],
 )
 def test_impossible_tasks(bend: object) -> None:
     message = task_message()
