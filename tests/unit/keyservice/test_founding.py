@@ -1,6 +1,7 @@
 """Configuration, `init` and what `run` refuses to start on."""
 
 import os
+import sqlite3
 import stat
 from collections.abc import Callable
 from pathlib import Path
@@ -169,6 +170,17 @@ async def test_run_needs_init(configuration: Configuration) -> None:
         await _start(empty)
     with pytest.raises(ConfigurationError, match="DOMAIN_MISMATCH"):
         await _start(configuration.model_copy(update={"domain": "other.test"}))
+
+
+async def test_a_database_of_another_release_is_left_alone(
+    configuration: Configuration, tmp_path: Path
+) -> None:
+    _found(configuration)
+    with sqlite3.connect(tmp_path / "keyservice.db") as database:
+        changed = database.execute("UPDATE keyservice_settings SET value = '99' WHERE name = 'layout'")
+        assert changed.rowcount == 1
+    with pytest.raises(ConfigurationError, match="DATABASE_LAYOUT"):
+        await _start(configuration)
 
 
 def _exposed(state: Path) -> None:
