@@ -60,6 +60,14 @@ def test_every_image_is_built_in_stages_and_runs_without_rights(service):
             assert (ROOT / path).exists(), path
 
 
+def test_images_are_built_from_sources_alone():
+    ignored = (ROOT / ".dockerignore").read_text().splitlines()
+    assert {".git", ".venv", "deploy", "demo-out"} <= set(ignored)  # history, secrets, identities
+    for service in SERVICES:
+        for source in re.findall(r"^COPY (?!--from)(.*) \S+$", dockerfile(service), re.MULTILINE):
+            assert not {path.split("/")[0] for path in source.split()} & set(ignored)
+
+
 def test_networks_and_secrets_are_separate():
     assert COMPOSE["networks"]["control"]["internal"] is True
     assert SERVICES["client"]["networks"] == ["members"]
