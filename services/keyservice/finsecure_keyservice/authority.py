@@ -101,7 +101,8 @@ class Authority:
         if now >= self.certificate.not_valid_after_utc:
             raise StateError(
                 "AUTHORITY_EXPIRED",
-                "the intermediate certificate has expired; make a new one with the root key",
+                "the intermediate certificate has expired; found a new authority with "
+                "`finsecure-keyservice init`, and let all members enrol again",
             )
         builder = (
             x509.CertificateBuilder()
