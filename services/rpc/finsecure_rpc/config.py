@@ -8,6 +8,7 @@ from finsecure_crypto.errors import ConfigurationError
 from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
 
 _MOST_BYTES = 1 << 20
+_MOST_PROBLEMS = 8
 
 
 class Settings(BaseModel):
@@ -56,7 +57,13 @@ def load(path: Path, model: type[Model]) -> Model:
     try:
         return model.model_validate(content, context={"folder": str(path.resolve().parent)})
     except ValidationError as error:
-        problems = "; ".join(_problem(item, model) for item in error.errors(include_url=False)[:8])
+        # Unknown keys first: a key that was misspelt is what another one is missing for.
+        found = sorted(
+            error.errors(include_url=False), key=lambda item: item["type"] != "extra_forbidden"
+        )
+        problems = "; ".join(_problem(item, model) for item in found[:_MOST_PROBLEMS])
+        if len(found) > _MOST_PROBLEMS:
+            problems += f"; and {len(found) - _MOST_PROBLEMS} more"
         raise ConfigurationError("CONFIG_INVALID", f"In {path}: {problems}.") from error
 
 

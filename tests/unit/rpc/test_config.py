@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 from finsecure_crypto.errors import ConfigurationError
 from finsecure_rpc.config import RelativePath, Settings, load
-from pydantic import Field
+from pydantic import Field, create_model
 
 
 class Listen(Settings):
@@ -75,3 +75,13 @@ def test_settings_do_not_change():
     settings = Listen(address="a")
     with pytest.raises(ValueError, match="frozen"):
         settings.address = "b"
+
+
+def test_a_misspelt_key_is_named_before_all_that_is_missing(tmp_path):
+    wanted = create_model("Wanted", __base__=Settings, **{f"key_{n}": (int, ...) for n in range(9)})
+    path = tmp_path / "wanted.toml"
+    path.write_text("kee_0 = 1\n")
+    with pytest.raises(ConfigurationError) as failure:
+        load(path, wanted)
+    assert f"In {path}: unknown key kee_0 (allowed here: key_0," in failure.value.message
+    assert failure.value.message.endswith("key_6: Field required; and 2 more.")
