@@ -177,7 +177,9 @@ async def test_a_database_of_another_release_is_left_alone(
 ) -> None:
     _found(configuration)
     with sqlite3.connect(tmp_path / "keyservice.db") as database:
-        changed = database.execute("UPDATE keyservice_settings SET value = '99' WHERE name = 'layout'")
+        changed = database.execute(
+            "UPDATE keyservice_settings SET value = '99' WHERE name = 'layout'"
+        )
         assert changed.rowcount == 1
     with pytest.raises(ConfigurationError, match="DATABASE_LAYOUT"):
         await _start(configuration)
