@@ -2,6 +2,8 @@
 
 import asyncio
 from collections import Counter
+from dataclasses import replace
+from pathlib import Path
 from statistics import median
 from typing import Any
 
@@ -9,7 +11,8 @@ from benchmarks.figures import Figure, Figures, Progress
 from benchmarks.load_round import Load, Outcome, run
 
 KILL = 0.1
-INGEST = Load(16, 8_000_000, sparse=None, hold=True)
+INGEST = Load(24, 8_000_000, sparse=None, hold=True)
+_IN_MEMORY = Path("/dev/shm")  # noqa: S108  # a file system without a disk, where there is one
 QUICK = {"100x100k": Load(100, 100_000, KILL)}
 FULL = {
     "1000x1m": Load(1000, 1_000_000, KILL),
@@ -34,7 +37,10 @@ def measure(say: Progress, *, full: bool) -> Figures:
         say: is told how far it is.
         full: run the large rounds too.
     """
-    figures = _ingest(_run("ingest", INGEST, say))
+    figures: Figures = {}
+    for name, folder in (("ingest", _IN_MEMORY), ("ingest_disk", None)):
+        if folder is None or folder.is_dir():
+            figures |= _ingest(name, _run(name, replace(INGEST, folder=folder), say))
     for load in PEAKS:
         name = f"{load.clients}x{load.coordinates}"
         outcome = _run(f"peak memory, {name}", load, say)
@@ -63,12 +69,12 @@ def of_round(name: str, outcome: Outcome) -> Figures:
     return figures
 
 
-def _ingest(outcome: Outcome) -> Figures:
+def _ingest(name: str, outcome: Outcome) -> Figures:
     gigabytes = outcome.survivors * outcome.input_bytes / 1e9
     return {
-        "ingest_mb_s": Figure((outcome.ingest_mb_s,), "MB/s"),
-        "ingest_server_cpu_s_per_gb": Figure((outcome.upload_server_cpu_s / gigabytes,), "s/GB"),
-        "ingest_driver_cpu_s_per_gb": Figure((outcome.upload_driver_cpu_s / gigabytes,), "s/GB"),
+        f"{name}_mb_s": Figure((outcome.ingest_mb_s,), "MB/s"),
+        f"{name}_server_cpu_s_per_gb": Figure((outcome.upload_server_cpu_s / gigabytes,), "s/GB"),
+        f"{name}_driver_cpu_s_per_gb": Figure((outcome.upload_driver_cpu_s / gigabytes,), "s/GB"),
     }
 
 

@@ -59,9 +59,21 @@ are killed, each at a random moment from ShareKeys to RevealShares or in the mid
 The new model is compared with the plain sum bit for bit. Wall times count what everything else
 on the machine does, the clients' own cryptography above all. 10 000 clients use the semi-honest
 profile, the others the active one; sparse graph with 5 % corrupt and 15 % gone. For the rate of
-uploads all inputs are masked first and then sent at once; an input is on the disk before it is
-acknowledged, so the disk bounds the rate too. Clients' certificates are issued by the drivers, and
-the key service is a stand-in that serves the revocation list."""
+uploads all inputs are masked first and then sent at once. An input is on the disk before it is
+acknowledged, so the disk bounds the rate: it is measured with the files in memory and on the disk.
+Clients' certificates are issued by the drivers, and the key service is a stand-in that serves the
+revocation list.
+
+Of the aggregator's work for a GB of input, SHA-256 takes about 0.6 s, gRPC with TLS 0.75 s, the
+CRC-32 of the chunks 0.3 s, writing the files 0.2 s and folding them 0.2 s; the rest is threads
+handing chunks to each other and whatever else the machine computes. Its memory grows with the
+vector and with the connections, about 0.1 MB for each client that is connected, and as much again
+while all rosters are on their way at once; not with clients times coordinates.
+
+Before messages that arrive together were verified and committed together, a round of 500 clients
+took four messages a second, since each woke every client's stream and that asked the database.
+Larger HTTP/2 frames, larger read buffers and other settings of the memory allocator changed
+nothing."""
 
 SLICES = """\
 20 inputs of 2^21 words (16 MiB each) summed and 1000 masks removed, in two slices, by each back
