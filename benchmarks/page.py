@@ -132,12 +132,6 @@ def _goals(figures: Entries) -> str:
             50.0,
         ),
         ("shamir_rebuild_1000_ms", "1000 secrets rebuilt from 667 shares each; ms", "<=", 100.0),
-        (
-            "ingest_mb_s",
-            "masked input over loopback mTLS, clients on the same cores; MB/s",
-            ">=",
-            500.0,
-        ),
         *(
             (f"server_ratio_to_raw.{percent}", f"server ÷ raw cost, {percent} % gone", "<=", 1.5)
             for percent in DROPOUTS
