@@ -68,7 +68,7 @@ Of the aggregator's CPU time for a GB of input, gRPC with TLS takes about 0.75 s
 SHA-256 0.6 s, writing the files 0.4 s, the CRC-32 of the chunks 0.25 s and folding them 0.25 s; the
 rest is threads handing chunks to each other and the caches that neighbours on the machine use. Its
 memory grows with the vector and with the connections: about 0.1 MB for each client that is
-connected, and 0.15 MB more while all rosters are on their way at once. It does not grow with clients
+connected, and 0.15 MB more while all rosters are on their way at once, not with clients
 times coordinates.
 
 At first a round of 500 clients moved at four messages a second: each message woke every client's
