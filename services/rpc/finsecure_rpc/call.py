@@ -12,6 +12,10 @@ from finsecure_rpc.status import from_wire, printable
 Request = TypeVar("Request")
 Response = TypeVar("Response")
 
+# What grpc.aio says, on the caller's side, when a service answers before a stream of requests has
+# ended: the message that could not be sent hides the answer.
+_SEND_FAILED = "Internal error from Core"
+
 
 @overload
 async def call(
@@ -50,8 +54,8 @@ async def call(
 
     Raises:
         FinSecureError: what the service answered, in its own class and code; UnavailableError
-            SERVICE_UNREACHABLE, DEADLINE_EXCEEDED or CONNECTION_CLOSED; AuthenticationError
-            SERVER_UNTRUSTED. What the iterator raises is raised unchanged.
+            SERVICE_UNREACHABLE, DEADLINE_EXCEEDED, UPLOAD_INTERRUPTED or CONNECTION_CLOSED;
+            AuthenticationError SERVER_UNTRUSTED. What the iterator raises is raised unchanged.
     """
     failures: list[Exception] = []
     if hasattr(request, "__aiter__"):
@@ -126,6 +130,12 @@ def _translated(error: grpc.aio.AioRpcError, address: str, deadline_s: float) ->
             "DEADLINE_EXCEEDED",
             f"{where} did not answer within {deadline_s:g} seconds: see that it runs and that "
             "the network lets you through, then try again.",
+        )
+    if error.code() is grpc.StatusCode.INTERNAL and details == _SEND_FAILED:
+        return UnavailableError(
+            "UPLOAD_INTERRUPTED",
+            f"{where} ended the call while it was still being sent to, and its answer was lost: "
+            "try again; an upload goes on where it was.",
         )
     if error.code() is grpc.StatusCode.UNAVAILABLE:
         lower = details.lower()

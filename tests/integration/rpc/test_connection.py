@@ -11,7 +11,12 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from finsecure.aggregation.v1 import models_pb2, participation_pb2, participation_pb2_grpc
 from finsecure_crypto.certificates import Purpose, Role
-from finsecure_crypto.errors import AuthenticationError, ConfigurationError, UnavailableError
+from finsecure_crypto.errors import (
+    AuthenticationError,
+    ConfigurationError,
+    FinSecureError,
+    UnavailableError,
+)
 from finsecure_rpc.authenticator import Authenticator
 from finsecure_rpc.call import call, stream
 from finsecure_rpc.channel import open_anonymous_channel
@@ -268,3 +273,35 @@ async def test_a_message_over_the_limit_is_refused(toy):
         await connection.call(stub.GetUploadStatus, Status(round="x" * (5 << 20)))
     assert caught.value.code == "RPC_RESOURCE_EXHAUSTED"
     assert isinstance(caught.value.__cause__, grpc.aio.AioRpcError)
+
+
+async def test_a_refusal_amid_an_upload_is_no_defect_of_the_service(toy):
+    """gRPC loses the reason when it cannot send on; that is never reported as INTERNAL."""
+    connection = toy.connect(toy.store(role=Role.OPERATOR))
+    stub = connection.stub(Participation)
+
+    async def chunks():
+        for _ in range(40):
+            yield chunk(bytes(1 << 18))
+            await asyncio.sleep(0)
+
+    seen = set()
+    for _ in range(15):
+        with pytest.raises(FinSecureError) as caught:
+            await connection.call(stub.SubmitMaskedInput, chunks(), deadline_s=20)
+        seen.add(caught.value.code)
+    assert seen <= {"ROLE_NOT_ALLOWED", "UPLOAD_INTERRUPTED"}
+
+
+async def test_a_lost_answer_says_to_try_again():
+    async def method(request, *, timeout, wait_for_ready):  # noqa: ASYNC109
+        raise grpc.aio.AioRpcError(
+            grpc.StatusCode.INTERNAL,
+            grpc.aio.Metadata(),
+            grpc.aio.Metadata(),
+            details="Internal error from Core",
+        )
+
+    with pytest.raises(UnavailableError) as caught:
+        await call(method, chunk(), deadline_s=1, address="here:1")
+    assert caught.value.code == "UPLOAD_INTERRUPTED"
