@@ -27,7 +27,6 @@ class Collector(ABC, Generic[Message]):
         self.expected = expected
         self._history = history
         self._accepted: dict[str, None] = {}
-        self._withdrawn: set[str] = set()
 
     @property
     def accepted(self) -> frozenset[str]:
@@ -36,12 +35,8 @@ class Collector(ABC, Generic[Message]):
 
     @property
     def complete(self) -> bool:
-        """Whether all have answered that could and have not withdrawn."""
-        return self.expected <= self._accepted.keys() | self._withdrawn
-
-    def withdraw(self, client: str) -> None:
-        """Stops waiting for a client; what it has sent already stands."""
-        self._withdrawn.add(client)
+        """Whether all have answered that could."""
+        return self.expected <= self._accepted.keys()
 
     @abstractmethod
     def close(self) -> object:

@@ -1,6 +1,7 @@
 """The demonstration itself, shortened: seven processes, one killed mid-round, one report."""
 
 import json
+import time
 from pathlib import Path
 
 import pytest
@@ -55,3 +56,30 @@ def test_short_demonstration_completes_without_the_killed_bank(
     for bank in scores["banks"]:
         identity = out / "federation" / "clients" / bank / "identity"
         assert identity.stat().st_mode & 0o077 == 0
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_the_whole_demonstration_gets_the_bank_back_within_three_minutes(
+    finsecure: Run, tmp_path: Path
+) -> None:
+    out = tmp_path / "out"
+    started = time.monotonic()
+    done = finsecure("demo", "--out", str(out), timeout=380)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert time.monotonic() - started < 180
+
+    findings = json.loads((out / "findings.json").read_text())
+    rounds = [item for item in findings["rounds"] if item["state"] == "completed"]
+    assert [item["number"] for item in rounds] == list(range(21))
+    summed = [set(phase["clients"]) for item in rounds for phase in item["phases"][2:3]]
+    missing = [number for number, clients in enumerate(summed) if "bank-b" not in clients]
+    assert missing  # it was gone for a while …
+    assert "bank-b" in summed[-1]  # … and came back
+    assert all(len(clients) >= 4 for clients in summed)
+
+    scores = findings["scores"]
+    alone = [bank["local_auc"] for bank in scores["banks"].values()]
+    federated = list(scores["federated_auc"].values())[-1]
+    assert federated > max(alone)
+    assert abs(federated - scores["central_auc"]) < 0.02
