@@ -96,16 +96,19 @@ def main(arguments: list[str]) -> None:
     parser.add_argument("--folder", type=Path, help="where the aggregator keeps its files")
     given = parser.parse_args(arguments)
     console = Console()
-    load = Load(
-        clients=given.clients,
-        coordinates=given.coordinates,
-        kill=given.kill,
-        profile=given.profile,
-        sparse=None if given.complete else (given.corrupt, given.dropout),
-        drivers=given.drivers,
-        hold=given.hold,
-        folder=given.folder,
-    )
+    try:
+        load = Load(
+            clients=given.clients,
+            coordinates=given.coordinates,
+            kill=given.kill,
+            profile=given.profile,
+            sparse=None if given.complete else (given.corrupt, given.dropout),
+            drivers=given.drivers,
+            hold=given.hold,
+            folder=given.folder,
+        )
+    except ValueError as error:
+        parser.error(str(error))
     console.print(table(watched(load, console)))
 
 

@@ -26,6 +26,7 @@ from tests.support.federation import Federation, task_name, task_spec, terms_of
 _ROOT = Path(__file__).resolve().parents[1]
 _TASK = "load"
 _PHASE_S = 3600.0
+_COMPLETE_SPARES = 0.33  # just under a third may be gone in the active profile
 _PROFILES = {
     "active": tasks_pb2.SECURITY_PROFILE_ACTIVE,
     "semi_honest": tasks_pb2.SECURITY_PROFILE_SEMI_HONEST,
@@ -48,6 +49,10 @@ class Load:
         drivers: processes that drive the clients.
         hold: let all inputs be masked before the first is uploaded, to time the uploads alone.
         folder: where the aggregator keeps its files; None is a fresh one in the temporary folder.
+
+    Raises:
+        ValueError: more clients are to be killed than the graph is made for. Whether such a round
+            completes depends on who dies, and one that cannot waits for its deadline.
     """
 
     clients: int
@@ -58,6 +63,19 @@ class Load:
     drivers: int = 2
     hold: bool = False
     folder: Path | None = None
+
+    def __post_init__(self) -> None:
+        most = int(self.clients * (self.sparse[1] if self.sparse else _COMPLETE_SPARES))
+        if self.killed > most:
+            raise ValueError(
+                f"{self.killed} of {self.clients} clients are to be killed, the masking graph is "
+                f"sure to withstand {most}: kill fewer, or raise the sparse graph's dropout"
+            )
+
+    @property
+    def killed(self) -> int:
+        """How many clients are killed."""
+        return round(self.clients * self.kill)
 
 
 @dataclass(frozen=True)
@@ -205,7 +223,7 @@ class _Run:
         load_, folder = self._load, self._federation.folder
         first = load_.clients * index // load_.drivers
         clients = load_.clients * (index + 1) // load_.drivers - first
-        killed = round(load_.clients * load_.kill)
+        killed = load_.killed
         path = folder / f"order-{index}.json"
         Order(
             address=self._federation.address,
