@@ -1,7 +1,5 @@
 """The folder of key material: the authority's keys and certificates, and the pepper."""
 
-import os
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from finsecure_crypto.errors import ConfigurationError
 from finsecure_crypto.secret import SecretBytes
-from finsecure_rpc.durable import write_file
+from finsecure_rpc.durable import read_secret, write_file
 
 from finsecure_keyservice.authority import Authority, Root
 
@@ -88,8 +86,8 @@ class StateFolder:
         try:
             root = x509.load_pem_x509_certificate(self.root.read_bytes())
             certificate = x509.load_pem_x509_certificate(self._intermediate.read_bytes())
-            key = load_pem_private_key(_read_secret(self._intermediate_key), password=None)
-            pepper = _read_secret(self._pepper)
+            key = load_pem_private_key(read_secret(self._intermediate_key), password=None)
+            pepper = read_secret(self._pepper)
         except FileNotFoundError as error:
             raise ConfigurationError(
                 "NOT_INITIALISED",
@@ -120,14 +118,3 @@ class StateFolder:
 
 def _key_pem(key: ec.EllipticCurvePrivateKey) -> bytes:
     return key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
-
-
-def _read_secret(path: Path) -> bytes:
-    with path.open("rb") as file:
-        if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
-            raise ConfigurationError(
-                "KEY_FILE_EXPOSED",
-                f"others may read {path}; give it to its owner alone (chmod 600) and ask whether "
-                "somebody has",
-            )
-        return file.read()

@@ -2,7 +2,10 @@
 
 import os
 import secrets
+import stat
 from pathlib import Path
+
+from finsecure_crypto.errors import ConfigurationError
 
 
 def sync_folder(folder: Path) -> None:
@@ -36,3 +39,20 @@ def replace_link(path: Path, target: Path) -> None:
     temporary.symlink_to(target)
     temporary.replace(path)
     sync_folder(path.parent)
+
+
+def read_secret(path: Path) -> bytes:
+    """Read a file that its owner alone may read.
+
+    Raises:
+        ConfigurationError: KEY_FILE_EXPOSED; whoever owns the file has to act.
+        OSError: as `open` raises it.
+    """
+    with path.open("rb") as file:
+        if stat.S_IMODE(os.fstat(file.fileno()).st_mode) & 0o077:
+            raise ConfigurationError(
+                "KEY_FILE_EXPOSED",
+                f"others may read {path}; give it to its owner alone (chmod 600) and ask whether "
+                "somebody has",
+            )
+        return file.read()

@@ -1,0 +1,74 @@
+"""From configuration to protection: the only place that knows all kinds."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from finsecure_crypto.errors import ConfigurationError
+from finsecure_crypto.secret import SecretBytes
+from finsecure_rpc.durable import read_secret
+
+from finsecure_keyservice.protection.file_kek import FileKek
+from finsecure_keyservice.protection.kek import KeyEncryptionKey
+from finsecure_keyservice.protection.settings import FileProtection, TokenProtection
+
+if TYPE_CHECKING:
+    from finsecure_keyservice.protection.token import Token
+
+
+def create_kek(settings: FileProtection | TokenProtection) -> KeyEncryptionKey:
+    """Make the first key-encryption key where the configuration says; done once, at `init`.
+
+    Raises:
+        ConfigurationError: ALREADY_INITIALISED, EXTRA_MISSING, PIN_FILE_MISSING or as `Token`.
+        UnavailableError: as `Token`.
+    """
+    if isinstance(settings, FileProtection):
+        return FileKek.create(settings.key_file)
+    token = open_token(settings)
+    from finsecure_keyservice.protection.token_kek import TokenKek
+
+    return TokenKek.create(token, settings.key_label)
+
+
+def open_kek(settings: FileProtection | TokenProtection) -> KeyEncryptionKey:
+    """Open the key-encryption key that `create_kek` made; never makes one.
+
+    Raises:
+        ConfigurationError: KEK_MISSING, KEK_DAMAGED, KEY_FILE_EXPOSED, EXTRA_MISSING,
+            PIN_FILE_MISSING or as `Token`.
+        UnavailableError: as `Token`.
+    """
+    if isinstance(settings, FileProtection):
+        return FileKek(settings.key_file)
+    token = open_token(settings)
+    from finsecure_keyservice.protection.token_kek import TokenKek
+
+    key = TokenKek(token, settings.key_label)
+    key.check()
+    return key
+
+
+def open_token(settings: TokenProtection) -> "Token":
+    """The token of a configuration, its PIN read from its file; not asked anything yet.
+
+    Raises:
+        ConfigurationError: EXTRA_MISSING, PIN_FILE_MISSING, KEY_FILE_EXPOSED.
+    """
+    try:
+        from finsecure_keyservice.protection.token import Token
+    except ImportError as error:
+        raise ConfigurationError(
+            "EXTRA_MISSING",
+            'PKCS#11 tokens need an extra: pip install "finsecure[hsm]"',
+        ) from error
+    return Token(settings.library, settings.token_label, _pin(settings.pin_file))
+
+
+def _pin(path: Path) -> SecretBytes:
+    try:
+        return SecretBytes(read_secret(path).rstrip(b"\r\n"))
+    except OSError as error:
+        raise ConfigurationError(
+            "PIN_FILE_MISSING",
+            f"the PIN file {path} cannot be read ({error.strerror}); correct `pin_file`",
+        ) from error

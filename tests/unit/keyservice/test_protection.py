@@ -1,0 +1,216 @@
+"""Key-encryption keys in files and in SoftHSM2 tokens, whole and broken."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from finsecure_crypto.errors import ConfigurationError, IntegrityError, UnavailableError
+from finsecure_crypto.secret import SecretBytes
+from finsecure_keyservice.protection.kek import KeyEncryptionKey
+from finsecure_keyservice.protection.opening import create_kek, open_kek, open_token
+from finsecure_keyservice.protection.settings import (
+    FileProtection,
+    ProtectionSettings,
+    TokenProtection,
+)
+from finsecure_keyservice.protection.token_kek import TokenKek
+from pydantic import TypeAdapter, ValidationError
+
+from tests.support.softhsm import SoftToken, needs_softhsm, new_token
+
+SECRET = SecretBytes(bytes(range(200)))
+
+
+def _file(folder: Path) -> FileProtection:
+    return FileProtection(kind="file", key_file=folder / "kek")
+
+
+def _token(folder: Path) -> TokenProtection:
+    return TokenProtection.model_validate(new_token(folder).settings)
+
+
+@pytest.fixture(params=[_file, pytest.param(_token, marks=needs_softhsm)])
+def settings(request: pytest.FixtureRequest, tmp_path: Path) -> FileProtection | TokenProtection:
+    made: FileProtection | TokenProtection = request.param(tmp_path)
+    return made
+
+
+def test_what_is_wrapped_opens_after_a_restart_and_a_rotation(
+    settings: FileProtection | TokenProtection,
+) -> None:
+    made = create_kek(settings)
+    first = made.wrap(SECRET, b"context")
+    assert made.version == 1
+    opened = open_kek(settings)
+    assert opened.unwrap(first, b"context") == SECRET
+    assert opened.rotate() == 2
+    second = opened.wrap(SECRET, b"context")
+    assert second[1:5] == b"\0\0\0\2"
+    again = open_kek(settings)
+    assert again.version == 2
+    assert [again.unwrap(wrapped, b"context") for wrapped in (first, second)] == [SECRET] * 2
+    again.check()
+
+
+def test_wrapping_twice_gives_different_bytes_without_the_secret(
+    settings: FileProtection | TokenProtection,
+) -> None:
+    key = create_kek(settings)
+    first, second = key.wrap(SECRET, b""), key.wrap(SECRET, b"")
+    assert first != second
+    assert len(first) == 5 + 12 + len(SECRET) + 16
+    assert SECRET.expose()[:16] not in first
+
+
+def test_what_was_changed_or_moved_is_refused(settings: FileProtection | TokenProtection) -> None:
+    key = create_kek(settings)
+    wrapped = key.wrap(SECRET, b"context")
+    key.rotate()
+    changed = [
+        wrapped[:i] + bytes([wrapped[i] ^ 1]) + wrapped[i + 1 :]
+        for i in (0, 5, 20, -1 % len(wrapped))
+    ]
+    other_version = b"\x01\0\0\0\2" + wrapped[5:]
+    unknown_version = b"\x01\0\0\0\3" + wrapped[5:]
+    for bad in (
+        b"",
+        wrapped[:4],
+        wrapped[:32],
+        wrapped[:-1],
+        other_version,
+        unknown_version,
+        *changed,
+    ):
+        with pytest.raises(IntegrityError, match="WRAPPED_KEY_REJECTED"):
+            key.unwrap(bad, b"context")
+    with pytest.raises(IntegrityError, match="WRAPPED_KEY_REJECTED"):
+        key.unwrap(wrapped, b"another context")
+    assert key.unwrap(wrapped, b"context") == SECRET
+
+
+def test_a_key_is_never_made_twice_nor_by_opening(
+    settings: FileProtection | TokenProtection,
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"KEK_MISSING|TOKEN_KEY_MISSING"):
+        open_kek(settings)
+    create_kek(settings)
+    with pytest.raises(ConfigurationError, match="ALREADY_INITIALISED"):
+        create_kek(settings)
+
+
+@pytest.mark.parametrize(
+    ("content", "code"),
+    [
+        (b"", "KEK_DAMAGED"),
+        (b"1 00\n", "KEK_DAMAGED"),
+        (b"2 " + b"0" * 64 + b"\n", "KEK_DAMAGED"),
+        (b"1 " + b"0" * 64 + b"\n1 " + b"0" * 64 + b"\n", "KEK_DAMAGED"),
+        (b"1 " + b"0" * 64, "KEK_DAMAGED"),
+    ],
+)
+def test_a_damaged_key_file_is_refused(tmp_path: Path, content: bytes, code: str) -> None:
+    settings = _file(tmp_path)
+    settings.key_file.touch(mode=0o600)
+    settings.key_file.write_bytes(content)
+    with pytest.raises(ConfigurationError, match=code):
+        open_kek(settings)
+
+
+def test_a_key_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
+    settings = _file(tmp_path)
+    create_kek(settings)
+    assert settings.key_file.stat().st_mode & 0o777 == 0o600
+    settings.key_file.chmod(0o640)
+    with pytest.raises(ConfigurationError, match="KEY_FILE_EXPOSED"):
+        open_kek(settings)
+
+
+@pytest.mark.parametrize(
+    "section",
+    [
+        {"kind": "file"},
+        {"kind": "vault", "key_file": "kek"},
+        {"kind": "file", "key_file": "kek", "pin_file": "pin"},
+        {"kind": "pkcs11", "library": "x.so", "token_label": "t"},
+        {"kind": "pkcs11", "library": "x.so", "token_label": "t", "pin": "1234", "pin_file": "p"},
+        {"kind": "pkcs11", "library": "x.so", "token_label": "", "pin_file": "p"},
+    ],
+)
+def test_a_wrong_section_is_refused(section: dict[str, str]) -> None:
+    with pytest.raises(ValidationError):
+        TypeAdapter(ProtectionSettings).validate_python(section)
+
+
+@pytest.fixture
+def token(tmp_path: Path) -> SoftToken:
+    return new_token(tmp_path)
+
+
+def _created(token: SoftToken) -> KeyEncryptionKey:
+    return create_kek(TokenProtection.model_validate(token.settings))
+
+
+@needs_softhsm
+def test_a_lost_session_is_opened_again(token: SoftToken) -> None:
+    settings = TokenProtection.model_validate(token.settings)
+    link = open_token(settings)
+    key = TokenKek.create(link, settings.key_label)
+    wrapped = key.wrap(SECRET, b"")
+    for use in (
+        lambda: key.unwrap(wrapped, b""),
+        lambda: key.wrap(SECRET, b""),
+        key.check,
+        key.rotate,
+    ):
+        link.run(lambda session: session.close())
+        use()
+
+
+@needs_softhsm
+def test_a_token_that_is_removed_says_so_until_it_is_back(token: SoftToken) -> None:
+    key = _created(token)
+    wrapped = key.wrap(SECRET, b"")
+    token.remove()
+    uses: list[Callable[[], object]] = [
+        key.check,
+        lambda: key.wrap(SECRET, b""),
+        lambda: key.unwrap(wrapped, b""),
+    ]
+    for use in uses:
+        with pytest.raises(UnavailableError, match="TOKEN_NOT_PRESENT"):
+            use()
+    token.bring_back()
+    for use in uses:
+        use()
+    assert key.unwrap(wrapped, b"") == SECRET
+
+
+@needs_softhsm
+def test_a_wrong_pin_is_tried_once(token: SoftToken) -> None:
+    token.pin_file.write_text("9999-wrong\n")
+    settings = TokenProtection.model_validate(token.settings)
+    link = open_token(settings)
+    for _ in range(20):  # a token would be locked after a few
+        with pytest.raises(ConfigurationError, match="TOKEN_PIN_REJECTED"):
+            TokenKek.create(link, settings.key_label)
+    token.pin_file.write_text("1234-operator")
+    _created(token)
+
+
+@needs_softhsm
+@pytest.mark.parametrize(
+    ("change", "error", "code"),
+    [
+        ({"library": "/nowhere/libpkcs11.so"}, ConfigurationError, "TOKEN_LIBRARY_MISSING"),
+        ({"library": __file__}, ConfigurationError, "TOKEN_LIBRARY_MISSING"),
+        ({"token_label": "another"}, UnavailableError, "TOKEN_NOT_PRESENT"),
+        ({"pin_file": "/nowhere/pin"}, ConfigurationError, "PIN_FILE_MISSING"),
+        ({"key_label": "another"}, ConfigurationError, "TOKEN_KEY_MISSING"),
+    ],
+)
+def test_what_is_configured_wrongly_is_named(
+    token: SoftToken, change: dict[str, str], error: type[Exception], code: str
+) -> None:
+    _created(token)
+    with pytest.raises(error, match=code):
+        open_kek(TokenProtection.model_validate({**token.settings, **change}))
