@@ -26,7 +26,9 @@ from a random UUID (ITU-T X.667), so it needs no registration and cannot collide
 _ID = r"[a-z][a-z0-9-]{0,38}[a-z0-9]"
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
-_SPIFFE = re.compile(rf"spiffe://({_DOMAIN})/(client|aggregator|operator|keyservice)/({_ID})")
+_SPIFFE = re.compile(
+    rf"spiffe://({_DOMAIN})/(client|aggregator|trustee|operator|keyservice)/({_ID})"
+)
 _AUTHORITY = re.compile(rf"spiffe://({_DOMAIN})")
 
 Extensions = list[tuple[x509.ExtensionType, bool]]
@@ -38,18 +40,19 @@ class Role(Enum):
 
     CLIENT = "client"
     AGGREGATOR = "aggregator"
+    TRUSTEE = "trustee"
     OPERATOR = "operator"
     KEYSERVICE = "keyservice"
 
     @property
     def serves(self) -> bool:
         """Whether others connect to it, so that its TLS certificate has a server name."""
-        return self in (Role.AGGREGATOR, Role.KEYSERVICE)
+        return self in (Role.AGGREGATOR, Role.TRUSTEE, Role.KEYSERVICE)
 
     @property
     def federated(self) -> bool:
         """Whether it lives in a federation, rather than in the domain above all federations."""
-        return self in (Role.CLIENT, Role.AGGREGATOR)
+        return self in (Role.CLIENT, Role.AGGREGATOR, Role.TRUSTEE)
 
 
 class Purpose(Enum):

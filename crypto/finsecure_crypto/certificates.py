@@ -46,6 +46,7 @@ __all__ = [
     "check_request",
     "leaf_extensions",
     "verify_certificate",
+    "verify_member",
 ]
 
 
@@ -136,6 +137,32 @@ def verify_certificate(
     )
     certified.check(revocations, now)
     return certified
+
+
+def verify_member(
+    der: bytes,
+    anchors: TrustAnchors,
+    revocations: RevocationList | None,
+    now: datetime,
+    member: SpiffeId,
+) -> bytes:
+    """Verify that a signing certificate is a certain member's; returns its Ed25519 key, 32 bytes.
+
+    Raises:
+        AuthenticationError: what `verify_certificate` raises, or CERTIFICATE_UNTRUSTED for the
+            certificate of somebody else; `culprit` is the member's id.
+    """
+    try:
+        certified = verify_certificate(der, anchors, revocations, now, Purpose.SIGNING)
+    except AuthenticationError as error:
+        raise AuthenticationError(error.code, error.message, culprit=member.id) from error
+    if certified.spiffe_id != member:
+        raise AuthenticationError(
+            "CERTIFICATE_UNTRUSTED",
+            f"The signing certificate is that of {certified.spiffe_id}, not of {member}.",
+            culprit=member.id,
+        )
+    return certified.public_key
 
 
 def check_request(

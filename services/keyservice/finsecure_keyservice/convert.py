@@ -18,6 +18,7 @@ from finsecure_keyservice.records import (
 _ROLES = {
     Role.CLIENT: members_pb2.MEMBER_ROLE_CLIENT,
     Role.AGGREGATOR: members_pb2.MEMBER_ROLE_AGGREGATOR,
+    Role.TRUSTEE: members_pb2.MEMBER_ROLE_TRUSTEE,
     Role.OPERATOR: members_pb2.MEMBER_ROLE_OPERATOR,
     Role.KEYSERVICE: members_pb2.MEMBER_ROLE_KEYSERVICE,
 }

@@ -11,12 +11,13 @@ _ID = r"[a-z][a-z0-9-]{0,38}[a-z0-9]"
 _ID_RULE = "an id is 2 to 40 lower-case letters, digits and hyphens, a letter first, no hyphen last"
 _FEDERATION = re.compile(rf"federations/({_ID})", re.ASCII)
 _MEMBER = re.compile(
-    rf"(?:(operators)|federations/({_ID})/(clients|aggregators))/({_ID})", re.ASCII
+    rf"(?:(operators)|federations/({_ID})/(clients|aggregators|trustees))/({_ID})", re.ASCII
 )
 _COLLECTIONS = {
     "operators": Role.OPERATOR,
     "clients": Role.CLIENT,
     "aggregators": Role.AGGREGATOR,
+    "trustees": Role.TRUSTEE,
 }
 _COLLECTION_OF = {role: collection for collection, role in _COLLECTIONS.items()}
 
@@ -59,8 +60,8 @@ class MemberName:
         if match is None:
             raise InvalidArgumentError(
                 "NAME_MALFORMED",
-                "a member is named `operators/{id}`, `federations/{federation}/clients/{id}` or "
-                f"`federations/{{federation}}/aggregators/{{id}}`; {_ID_RULE}",
+                "a member is named `operators/{id}` or `federations/{federation}/{role}/{id}`, "
+                f"where the role is clients, aggregators or trustees; {_ID_RULE}",
             )
         return cls(match[2], _COLLECTIONS[match[1] or match[3]], match[4])
 

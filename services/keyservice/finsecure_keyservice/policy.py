@@ -6,7 +6,7 @@ from finsecure_crypto.certificates import Role
 from finsecure_rpc.policy import ANYONE, Access, Policy
 
 _OPERATORS: Access = frozenset({Role.OPERATOR})
-_MEMBERS: Access = frozenset({Role.CLIENT, Role.AGGREGATOR, Role.OPERATOR})
+_MEMBERS: Access = frozenset({Role.CLIENT, Role.AGGREGATOR, Role.TRUSTEE, Role.OPERATOR})
 
 _ACCESS: dict[str, dict[str, Access]] = {
     "EnrolmentService": {

@@ -8,7 +8,12 @@ import grpc
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from finsecure.aggregation.v1 import models_pb2, participation_pb2, tasks_pb2
-from finsecure.keyservice.v1 import certificates_pb2, members_pb2
+from finsecure.keyservice.v1 import (
+    certificates_pb2,
+    encryption_keys_pb2,
+    members_pb2,
+    trustee_pb2,
+)
 from finsecure_crypto.certificates import Role, TrustAnchors
 from finsecure_crypto.errors import ConfigurationError
 from google.protobuf.message import Message
@@ -28,6 +33,8 @@ _CONTRACT = (
     tasks_pb2,
     certificates_pb2,
     members_pb2,
+    encryption_keys_pb2,
+    trustee_pb2,
 )
 
 

@@ -27,8 +27,9 @@ class Connection:
     Args:
         address: `host:port`.
         identities: gives the newest identity, such as an `IdentityStore`.
-        role: role of the server, AGGREGATOR or KEYSERVICE.
-        federation: of an aggregator; by default the caller's own. Operators have to say.
+        role: role of the server: AGGREGATOR, TRUSTEE or KEYSERVICE.
+        federation: of the server, unless it is the key service; by default the caller's own.
+            Operators have to say.
         on_send: sees each outgoing message first.
         clock: aware UTC time.
     """

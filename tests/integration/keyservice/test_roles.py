@@ -20,6 +20,7 @@ from tests.support.keyservice_deployment import BANK, LENDING, Deployment, new_i
 CALLERS = {
     Role.CLIENT: BANK,
     Role.AGGREGATOR: f"{LENDING}/aggregators/main",
+    Role.TRUSTEE: f"{LENDING}/trustees/north",
     Role.OPERATOR: "operators/bob",
 }
 
@@ -82,8 +83,8 @@ async def test_each_role_may_call_its_own_methods_and_no_other(keyservice: Deplo
             else:
                 assert not denied, f"{role} was not let into {path}"
     assert set(connections) == set(Role)
-    # Ten methods of operators refuse three roles; three of members refuse the key service.
-    assert refused == 33
+    # Ten methods of operators refuse four roles; three of members refuse the key service.
+    assert refused == 43
 
 
 async def test_nobody_without_a_certificate_gets_past_enrolment(keyservice: Deployment) -> None:

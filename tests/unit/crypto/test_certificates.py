@@ -446,7 +446,7 @@ class TestSpiffeId:
             "spiffe://a.b/client/..",
             "spiffe://a.b/client/bank%2Da",
             "spiffe://a.b/Client/bank-a",
-            "spiffe://a.b/trustee/bank-a",
+            "spiffe://a.b/auditor/bank-a",
             "spiffe://a.b/client/a",
             "spiffe://a.b/client/-a",
             "spiffe://a.b/client/a-",

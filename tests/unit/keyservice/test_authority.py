@@ -48,7 +48,7 @@ def test_issued_certificates_are_accepted_for_their_purpose_only(
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName)
     assert names.value.get_values_for_type(x509.UniformResourceIdentifier) == [str(identity)]
     dns = names.value.get_values_for_type(x509.DNSName)
-    serves = purpose is Purpose.TLS and role in (Role.AGGREGATOR, Role.KEYSERVICE)
+    serves = purpose is Purpose.TLS and role in (Role.AGGREGATOR, Role.TRUSTEE, Role.KEYSERVICE)
     assert dns == ([f"{role.value}.{trust_domain}"] if serves else [])
     assert names.critical
     assert certificate.subject == x509.Name([])

@@ -21,6 +21,6 @@ def test_whatever_is_not_said_to_be_open_is_for_operators_alone() -> None:
         if name in OPEN_TO_ALL:
             assert access is ANYONE, method
         elif name in FOR_MEMBERS:
-            assert access == {Role.CLIENT, Role.AGGREGATOR, Role.OPERATOR}, method
+            assert access == {Role.CLIENT, Role.AGGREGATOR, Role.TRUSTEE, Role.OPERATOR}, method
         else:
             assert access == {Role.OPERATOR}, method

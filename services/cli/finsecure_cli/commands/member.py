@@ -20,6 +20,7 @@ class MemberKind(StrEnum):
 
     CLIENT = "client"
     AGGREGATOR = "aggregator"
+    TRUSTEE = "trustee"
     OPERATOR = "operator"
 
 

@@ -36,6 +36,8 @@ class _MemberRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MemberRole
     """A person or program that administers."""
     MEMBER_ROLE_KEYSERVICE: _MemberRole.ValueType  # 4
     """The key service itself."""
+    MEMBER_ROLE_TRUSTEE: _MemberRole.ValueType  # 5
+    """A holder of shares of decryption keys."""
 
 class MemberRole(_MemberRole, metaclass=_MemberRoleEnumTypeWrapper):
     """MemberRole is what a member is."""
@@ -50,6 +52,8 @@ MEMBER_ROLE_OPERATOR: MemberRole.ValueType  # 3
 """A person or program that administers."""
 MEMBER_ROLE_KEYSERVICE: MemberRole.ValueType  # 4
 """The key service itself."""
+MEMBER_ROLE_TRUSTEE: MemberRole.ValueType  # 5
+"""A holder of shares of decryption keys."""
 Global___MemberRole: _TypeAlias = MemberRole  # noqa: Y015
 
 class _MemberState:
@@ -129,8 +133,8 @@ class Member(_message.Message):
     SPIFFE_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Resource name: `operators/{id}`, `federations/{federation}/clients/{id}` or
-    `federations/{federation}/aggregators/{id}`. The collection fixes the role.
+    """Resource name: `operators/{id}`, or `federations/{federation}/{collection}/{id}` in the
+    collections `clients`, `aggregators` and `trustees`. The collection fixes the role.
     """
     display_name: _builtins.str
     """Name for people."""

@@ -191,8 +191,8 @@ class FederationService:
 
 
 class MemberServiceStub:
-    """MemberService administers who may enrol: clients and aggregators of a federation, and
-    operators. Operators only.
+    """MemberService administers who may enrol: clients, aggregators and trustees of a
+    federation, and operators. Operators only.
     """
 
     def __init__(self, channel):
@@ -229,8 +229,8 @@ class MemberServiceStub:
 
 
 class MemberServiceServicer:
-    """MemberService administers who may enrol: clients and aggregators of a federation, and
-    operators. Operators only.
+    """MemberService administers who may enrol: clients, aggregators and trustees of a
+    federation, and operators. Operators only.
     """
 
     def CreateMember(self, request, context):
@@ -305,8 +305,8 @@ def add_MemberServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MemberService:
-    """MemberService administers who may enrol: clients and aggregators of a federation, and
-    operators. Operators only.
+    """MemberService administers who may enrol: clients, aggregators and trustees of a
+    federation, and operators. Operators only.
     """
 
     @staticmethod

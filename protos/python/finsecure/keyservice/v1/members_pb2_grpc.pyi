@@ -88,8 +88,8 @@ class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
 def add_FederationServiceServicer_to_server(servicer: FederationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class MemberServiceStub:
-    """MemberService administers who may enrol: clients and aggregators of a federation, and
-    operators. Operators only.
+    """MemberService administers who may enrol: clients, aggregators and trustees of a
+    federation, and operators. Operators only.
     """
 
     @_typing.overload
@@ -109,8 +109,8 @@ class MemberServiceStub:
 
 @_typing.type_check_only
 class MemberServiceAsyncStub(MemberServiceStub):
-    """MemberService administers who may enrol: clients and aggregators of a federation, and
-    operators. Operators only.
+    """MemberService administers who may enrol: clients, aggregators and trustees of a
+    federation, and operators. Operators only.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -126,8 +126,8 @@ class MemberServiceAsyncStub(MemberServiceStub):
     """IssueApiKey voids the member's unused API keys and returns a new one, shown this once."""
 
 class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
-    """MemberService administers who may enrol: clients and aggregators of a federation, and
-    operators. Operators only.
+    """MemberService administers who may enrol: clients, aggregators and trustees of a
+    federation, and operators. Operators only.
     """
 
     @_abc_1.abstractmethod
