@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finsecure_crypto import lanes, transcript
-from finsecure_crypto.errors import IntegrityError, InvalidArgumentError
+from finsecure_crypto.errors import InvalidArgumentError
 from finsecure_crypto.masking import MAX_KEYSTREAM_BYTES, WORD_BYTES
 from finsecure_crypto.quantisation import clip_norm, rounding_generator
-from finsecure_crypto.sections import CountSection, RealSection, Section
+from finsecure_crypto.sections import CountSection, RealSection, Section, out_of_range
 
 __all__ = [
     "CountSection",
@@ -85,6 +85,29 @@ class VectorLayout:
                     parts += ["real", name, length, float(bound).hex(), value_bits]
         return transcript.digest("vector-layout", *parts)
 
+    def check(self, values: Mapping[str, NDArray[Any]]) -> None:
+        """Refuses values that are not those of one client, before anything is encoded.
+
+        Raises:
+            InvalidArgumentError: as `encode`.
+        """
+        if set(values) != {section.name for section in self.sections}:
+            raise InvalidArgumentError(
+                "VECTOR_SHAPE",
+                f"the values are named {', '.join(s.name for s in self.sections)} and no other",
+            )
+        for section in self.sections:
+            section.check(values[section.name])
+
+    def check_contributors(self, contributors: int) -> None:
+        """Refuses a number of contributors that the layout is not made for.
+
+        Raises:
+            InvalidArgumentError: `CONTRIBUTORS`; the caller's.
+        """
+        if not 1 <= contributors <= self.cohort:
+            raise InvalidArgumentError("CONTRIBUTORS", f"there are 1 to {self.cohort} contributors")
+
     def encode(self, values: Mapping[str, NDArray[Any]], rng: np.random.Generator) -> Words:
         """Packs one client's values into words.
 
@@ -100,13 +123,7 @@ class VectorLayout:
             InvalidArgumentError: `VECTOR_SHAPE`, `VALUE_NOT_FINITE`, `COUNT_NEGATIVE` or
                 `COUNT_TOO_LARGE`; the caller's.
         """
-        if set(values) != {section.name for section in self.sections}:
-            raise InvalidArgumentError(
-                "VECTOR_SHAPE",
-                f"the values are named {', '.join(s.name for s in self.sections)} and no other",
-            )
-        for section in self.sections:
-            section.check(values[section.name])
+        self.check(values)
         words = np.zeros(self.words, np.uint64)
         for section, own in self._parts(words):
             given, width = values[section.name], self.lane_bits(section)
@@ -129,9 +146,7 @@ class VectorLayout:
             InvalidArgumentError: `VECTOR_SHAPE` or `CONTRIBUTORS`; the caller's.
         """
         return {
-            section.name: section.reals(section.centre(sums, contributors))
-            if isinstance(section, RealSection)
-            else sums
+            section.name: section.decode(sums, contributors)
             for section, sums in self._unpack(total, contributors)
         }
 
@@ -147,23 +162,18 @@ class VectorLayout:
         return {
             section.name: section.centre(sums, contributors)
             if isinstance(section, RealSection)
-            else sums
+            else section.decode(sums, contributors)
             for section, sums in self._unpack(total, contributors)
         }
 
     def _unpack(self, total: Words, contributors: int) -> Iterator[tuple[Section, Words]]:
         if total.shape != (self.words,) or total.dtype != np.uint64:
             raise InvalidArgumentError("VECTOR_SHAPE", f"a sum has {self.words} uint64 words")
-        if not 1 <= contributors <= self.cohort:
-            raise InvalidArgumentError("CONTRIBUTORS", f"there are 1 to {self.cohort} contributors")
+        self.check_contributors(contributors)
         for section, own in self._parts(total):
             sums = lanes.unpack(own, self.lane_bits(section), section.length)
-            if sums is None or np.any(sums > np.uint64(section.highest * contributors)):
-                raise IntegrityError(
-                    "SUM_OUT_OF_RANGE",
-                    f"section {section.name} holds a sum that {contributors} contributors cannot "
-                    "reach: one of them broke the protocol; drop this round",
-                )
+            if sums is None:
+                raise out_of_range(section, contributors)
             yield section, sums
 
     def _parts(self, words: Words) -> Iterator[tuple[Section, Words]]:

@@ -1,4 +1,9 @@
-"""The kinds of values that a round's vector can hold: exact counts and quantised reals."""
+"""The kinds of values that a round's vector can hold: exact counts and quantised reals.
+
+A section turns one client's values into non-negative integers, and sums of such integers back into
+sums of values. How the integers travel, side by side in words or each in a slot of a ciphertext, is
+not its concern.
+"""
 
 from dataclasses import dataclass
 from typing import Any
@@ -7,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finsecure_crypto import quantisation
-from finsecure_crypto.errors import InvalidArgumentError
+from finsecure_crypto.errors import IntegrityError, InvalidArgumentError
 
 MIN_VALUE_BITS = 2
 MAX_VALUE_BITS = 40
@@ -74,6 +79,15 @@ class CountSection:
         """Returns checked values as they go into their lanes."""
         return values.astype(np.uint64)
 
+    def decode(self, sums: NDArray[np.uint64], contributors: int) -> NDArray[np.uint64]:
+        """Returns sums of integers as they are, once checked.
+
+        Raises:
+            IntegrityError: `SUM_OUT_OF_RANGE`, as `check_sums`.
+        """
+        check_sums(self, sums, contributors)
+        return sums
+
 
 @dataclass(frozen=True)
 class RealSection:
@@ -126,15 +140,44 @@ class RealSection:
         return quantisation.quantise(values, self.bound, self.value_bits, noise)
 
     def centre(self, sums: NDArray[np.uint64], contributors: int) -> NDArray[np.int64]:
-        """Removes the offset of each contributor from sums of lanes."""
+        """Removes the offset of each contributor from sums of integers, once checked.
+
+        Raises:
+            IntegrityError: `SUM_OUT_OF_RANGE`, as `check_sums`.
+        """
+        check_sums(self, sums, contributors)
         return sums.astype(np.int64) - contributors * quantisation.offset(self.value_bits)
 
-    def reals(self, centred: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Turns centred integer sums into sums of reals."""
+    def decode(self, sums: NDArray[np.uint64], contributors: int) -> NDArray[np.float64]:
+        """Turns sums of integers into sums of reals.
+
+        Raises:
+            IntegrityError: `SUM_OUT_OF_RANGE`, as `check_sums`.
+        """
+        centred = self.centre(sums, contributors)
         return quantisation.dequantise(centred, self.bound, self.value_bits)
 
 
 Section = CountSection | RealSection
+
+
+def check_sums(section: Section, sums: NDArray[np.uint64], contributors: int) -> None:
+    """Refuses sums of integers that `contributors` valid vectors cannot have.
+
+    Raises:
+        IntegrityError: `SUM_OUT_OF_RANGE`; a contributor's, or a protection was not removed.
+    """
+    if np.any(sums > np.uint64(section.highest * contributors)):
+        raise out_of_range(section, contributors)
+
+
+def out_of_range(section: Section, contributors: int) -> IntegrityError:
+    """Makes the error for a sum that no `contributors` valid vectors have."""
+    return IntegrityError(
+        "SUM_OUT_OF_RANGE",
+        f"section {section.name} holds a sum that {contributors} contributors cannot reach: one of "
+        "them broke the protocol; drop this round",
+    )
 
 
 def _check_shape(name: str, length: int) -> None:
