@@ -27,3 +27,16 @@ def inclusion_proof(leaves, index):
     if index < k:
         return [*inclusion_proof(leaves[:k], index), tree_hash(leaves[k:])]
     return [*inclusion_proof(leaves[k:], index - k), tree_hash(leaves[:k])]
+
+
+def consistency_proof(leaves, first):
+    return _subproof(leaves, first, True)
+
+
+def _subproof(leaves, first, whole):
+    if first == len(leaves):
+        return [] if whole else [tree_hash(leaves)]
+    k = _split(len(leaves))
+    if first <= k:
+        return [*_subproof(leaves[:k], first, whole), tree_hash(leaves[k:])]
+    return [*_subproof(leaves[k:], first - k, False), tree_hash(leaves[:k])]

@@ -12,18 +12,23 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding
+from finsecure_crypto.audit_event import Event
 from finsecure_crypto.secret import SecretBytes
+from finsecure_keyservice.audit.log import AuditLog
+from finsecure_keyservice.audit.trail import Caller, Trail
 from finsecure_keyservice.authority import Authority, Root
 from finsecure_keyservice.enrolment import Enrolment, Requests
 from finsecure_keyservice.members import ApiKeyIssuer
-from finsecure_keyservice.schema import METADATA
+from finsecure_keyservice.schema import AUDIT, METADATA
 from finsecure_keyservice.sql_store import SqlStore
 from finsecure_rpc.requests import new_keys
-from sqlalchemy import create_engine, event
+from sqlalchemy import Connection, create_engine, event
 
 DOMAIN = "finsecure.test"
 START = datetime(2026, 1, 1, 12, 0, 0, 123456, tzinfo=UTC)
 PEPPER = SecretBytes(b"p" * 32)
+SEAL_KEY = SecretBytes(b"s" * 32)
+LOG = AuditLog(AUDIT)
 
 
 @dataclass
@@ -54,11 +59,26 @@ class Books:
             lambda connection, _: connection.execute("PRAGMA foreign_keys=ON"),
         )
         METADATA.create_all(self.engine)
+        with self.engine.begin() as connection:
+            LOG.create(connection)
 
     @contextmanager
     def transaction(self) -> Iterator[SqlStore]:
         with self.engine.begin() as connection:
-            yield SqlStore(connection)
+            yield store(connection)
+
+    def events(self) -> list[Event]:
+        """Everything in the audit log."""
+        with self.engine.begin() as connection:
+            return [Event.parse(entry.leaf) for entry in LOG.entries(connection, 0, 10_000)]
+
+
+def trail(connection: Connection, now: datetime = START) -> Trail:
+    return Trail(LOG, connection, Caller("local:test"), now, SEAL_KEY)
+
+
+def store(connection: Connection) -> SqlStore:
+    return SqlStore(connection, trail(connection))
 
 
 @cache

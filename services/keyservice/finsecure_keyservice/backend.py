@@ -1,18 +1,15 @@
-"""What the services work with: the books, the rules, the clock, and request ids around them."""
+"""What the services work with: the books, the rules, the clock, and decisions around them."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TypeVar
 
-from finsecure_rpc.idempotency import once
-from finsecure_rpc.logs import get_logger
-from finsecure_rpc.peer import require_peer
 from google.protobuf.message import Message
-from sqlalchemy import Connection
 
 from finsecure_keyservice.books import Books
 from finsecure_keyservice.clock import Clock
+from finsecure_keyservice.decisions import Auditor, Decisions
 from finsecure_keyservice.enrolment import Enrolment
 from finsecure_keyservice.feed import RevocationFeed
 from finsecure_keyservice.members import ApiKeyIssuer
@@ -20,8 +17,6 @@ from finsecure_keyservice.revocation import rebuild_list
 from finsecure_keyservice.schema import REQUESTS
 from finsecure_keyservice.sql_store import SqlStore
 from finsecure_keyservice.store import Store
-
-_log = get_logger(__name__)
 
 Response = TypeVar("Response", bound=Message)
 T = TypeVar("T")
@@ -36,11 +31,20 @@ class Backend:
     enrolment: Enrolment
     api_keys: ApiKeyIssuer
     revocation_list_lifetime: timedelta
-    clock: Clock
+    auditor: Auditor
 
-    async def transact(self, act: Callable[[Store], T]) -> T:
-        """Run a transaction that has no request id."""
-        return await self.books.transact(lambda connection: act(SqlStore(connection)))
+    @property
+    def clock(self) -> Clock:
+        """The time."""
+        return self.auditor.clock
+
+    async def read(self, act: Callable[[Store], T]) -> T:
+        """Run a transaction that decides nothing; see `Decisions.read`."""
+        return await self._decisions.read(act)
+
+    async def decide(self, method: str, subject: str, act: Callable[[Store], T]) -> T:
+        """Run a decision that has no request id; see `Decisions.decide`."""
+        return await self._decisions.decide(method, subject, act)
 
     async def mutate(
         self,
@@ -50,26 +54,12 @@ class Backend:
         act: Callable[[Store], Response],
         stored: Callable[[Response], Response] | None = None,
     ) -> Response:
-        """Run a mutation, or return what the same request id was answered before.
+        """Run a mutation once for each request id; see `Decisions.mutate`."""
+        return await self._decisions.mutate(request, subject, response_type, act, stored)
 
-        `subject` names what is changed, for the log.
-        """
-        caller = str(require_peer().spiffe_id)
-
-        def work(connection: Connection) -> Response:
-            return once(
-                connection,
-                REQUESTS,
-                caller,
-                request,
-                response_type,
-                lambda: act(SqlStore(connection)),
-                stored=stored,
-            )
-
-        response = await self.books.transact(work)
-        _log.info("done", request=request.DESCRIPTOR.name, subject=subject, caller=caller)
-        return response
+    @property
+    def _decisions(self) -> Decisions[Store]:
+        return Decisions(self.books, self.auditor, REQUESTS, SqlStore)
 
     def rebuild_list(self, store: Store) -> None:
         """Sign a new revocation list within the transaction that revoked."""

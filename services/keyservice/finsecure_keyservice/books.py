@@ -9,11 +9,13 @@ from finsecure_crypto.errors import ConfigurationError
 from finsecure_rpc.database import Database
 from sqlalchemy import Connection, insert, select
 
+from finsecure_keyservice.audit.log import AuditLog
+from finsecure_keyservice.audit.trail import Recorder, Unrecorded
 from finsecure_keyservice.authority import Authority
 from finsecure_keyservice.feed import RevocationFeed
 from finsecure_keyservice.records import RevocationListRecord
 from finsecure_keyservice.revocation import rebuild_list
-from finsecure_keyservice.schema import METADATA, SETTINGS, VERSION
+from finsecure_keyservice.schema import AUDIT, METADATA, SETTINGS, VERSION
 from finsecure_keyservice.sql_store import SqlStore
 
 T = TypeVar("T")
@@ -39,13 +41,19 @@ class Books:
 
     async def _transact(self, act: Callable[[Connection], T]) -> T:
         def work(connection: Connection) -> tuple[T, RevocationListRecord | None]:
-            return act(connection), SqlStore(connection).revocation_list()
+            return act(connection), SqlStore(connection, Unrecorded()).revocation_list()
 
         result, newest = await self._database.run(work)
         self._feed.publish(newest)
         return result
 
-    async def refresh(self, authority: Authority, now: datetime, lifetime: timedelta) -> None:
+    async def refresh(
+        self,
+        authority: Authority,
+        now: datetime,
+        lifetime: timedelta,
+        trail: Callable[[Connection], Recorder],
+    ) -> None:
         """Make a new revocation list if the present one has used up half of its time.
 
         One that lasts too long is replaced too: the clock was set back, or the configuration
@@ -53,7 +61,7 @@ class Books:
         """
 
         def work(connection: Connection) -> None:
-            store = SqlStore(connection)
+            store = SqlStore(connection, trail(connection))
             newest = store.revocation_list()
             if newest is None or not lifetime / 2 <= newest.next_update - now <= lifetime:
                 rebuild_list(store, authority, now, lifetime)
@@ -62,7 +70,7 @@ class Books:
 
 
 def open_books(connection: Connection, domain: str) -> None:
-    """Note on empty books whose they are.
+    """Note on empty books whose they are, and begin their audit log.
 
     Raises:
         ConfigurationError: ALREADY_INITIALISED if they are somebody's.
@@ -75,6 +83,7 @@ def open_books(connection: Connection, domain: str) -> None:
     settings = {"layout": VERSION, "domain": domain}
     rows = [{"name": name, "value": value} for name, value in settings.items()]
     connection.execute(insert(SETTINGS), rows)
+    AuditLog(AUDIT).create(connection)
 
 
 def check_books(connection: Connection, domain: str) -> None:

@@ -91,6 +91,7 @@ class Enrolment:
         spending = Spending(now, requests.digest(), tls.serial, signing.serial)
         store.spend_api_key(record.id, spending)
         store.activate_member(member.name)
+        store.trail.record("member.enrol", member.name, key=record.id)
         return Issued(get_member(store, member.name), tls, signing)
 
     def renew(
@@ -178,6 +179,13 @@ class Enrolment:
             not_after=certificate.not_valid_after_utc,
         )
         store.add_certificate(record)
+        store.trail.record(
+            "certificate.issue",
+            f"certificates/{record.serial}",
+            member=holder,
+            purpose=purpose.value,
+            key_sha256=key_digest.hex(),
+        )
         return record
 
 
@@ -200,4 +208,5 @@ def _repeat(
     )
     if tls is None or signing is None:
         raise AssertionError(f"the certificates of API key {key.id} are missing")
+    store.trail.record("member.enrol-again", member.name, key=key.id)
     return Issued(member, tls, signing)

@@ -12,9 +12,14 @@ from finsecure_rpc.durable import write_file
 from finsecure_rpc.identity_store import IdentityStore
 from sqlalchemy import Connection
 
+from finsecure_keyservice.audit.log import AuditLog
+from finsecure_keyservice.audit.secrets import AuditSecrets, log_origin
+from finsecure_keyservice.audit.trail import Caller
 from finsecure_keyservice.authority import Root, fingerprint
 from finsecure_keyservice.books import check_books, open_books
+from finsecure_keyservice.clock import Clock
 from finsecure_keyservice.config import Configuration
+from finsecure_keyservice.decisions import Auditor
 from finsecure_keyservice.enrolment import Enrolment
 from finsecure_keyservice.members import (
     ApiKeyIssuer,
@@ -25,8 +30,9 @@ from finsecure_keyservice.members import (
 from finsecure_keyservice.names import MemberName, federation_id
 from finsecure_keyservice.own_identity import OwnIdentity
 from finsecure_keyservice.revocation import rebuild_list
+from finsecure_keyservice.schema import AUDIT
 from finsecure_keyservice.sql_store import SqlStore
-from finsecure_keyservice.state import PEPPER_BYTES, KeyMaterial, StateFolder
+from finsecure_keyservice.state import SECRET_BYTES, KeyMaterial, StateFolder
 
 
 @dataclass(frozen=True)
@@ -76,14 +82,19 @@ def found(
     authority = root.create_intermediate(
         configuration.domain, now, timedelta(days=configuration.intermediate_lifetime_d)
     )
-    material = KeyMaterial(authority, draw_secret(os.urandom, PEPPER_BYTES))
+    material = KeyMaterial(
+        authority, draw_secret(os.urandom, SECRET_BYTES), draw_secret(os.urandom, SECRET_BYTES)
+    )
+    auditor = auditor_of(configuration, material, lambda: now)
     configuration.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = open_database(configuration.database)
     own = OwnIdentity(IdentityStore(folder.identity), enrolment_of(configuration, material))
 
     def work(connection: Connection) -> None:
         open_books(connection, configuration.domain)
-        store = SqlStore(connection)
+        trail = auditor.trail(connection, Caller("local:init"))
+        trail.record("authority.found", configuration.domain, root=fingerprint(root.certificate))
+        store = SqlStore(connection, trail)
         if federation is not None:
             create_federation(store, f"federations/{federation}", "", now)
         _, key = create_member(store, issuer_of(configuration, material), name, "", now)
@@ -117,12 +128,14 @@ def renew_operator_key(
     name = str(MemberName.parse(f"operators/{operator}"))
     if target.exists():
         raise ConfigurationError("FILE_EXISTS", f"{target} exists; name another file")
-    issuer = issuer_of(configuration, StateFolder(configuration.state_dir).load())
+    material = StateFolder(configuration.state_dir).load()
+    issuer = issuer_of(configuration, material)
+    auditor = auditor_of(configuration, material, lambda: now)
     database = open_database(configuration.database)
 
     def work(connection: Connection) -> None:
         check_books(connection, configuration.domain)
-        store = SqlStore(connection)
+        store = SqlStore(connection, auditor.trail(connection, Caller("local:operator-key")))
         if store.member(name) is None:
             _, key = create_member(store, issuer, name, "", now)
         else:
@@ -148,3 +161,13 @@ def enrolment_of(configuration: Configuration, material: KeyMaterial) -> Enrolme
         material.pepper,
         configuration.certificate_lifetime,
     )
+
+
+def auditor_of(configuration: Configuration, material: KeyMaterial, clock: Clock) -> Auditor:
+    """The writer of the audit log that a configuration describes."""
+    return Auditor(AuditLog(AUDIT), secrets_of(configuration, material).seal_key, clock)
+
+
+def secrets_of(configuration: Configuration, material: KeyMaterial) -> AuditSecrets:
+    """The keys of the audit log that a configuration describes."""
+    return AuditSecrets.derive(material.audit, log_origin(configuration.domain))

@@ -34,6 +34,7 @@ class ApiKeyIssuer:
         store.add_api_key(
             ApiKeyRecord(key.id, member, key.digest(self.pepper), now, now + self.lifetime)
         )
+        store.trail.record("api-key.issue", member, key=key.id)
         return key
 
 
@@ -51,6 +52,7 @@ def create_federation(
         raise ConflictError("FEDERATION_EXISTS", f"{name} exists already; choose another id")
     federation = FederationRecord(name, display_name, now)
     store.add_federation(federation)
+    store.trail.record("federation.create", name)
     return federation
 
 
@@ -88,6 +90,7 @@ def create_member(
         )
     member = MemberRecord(name, place.parent, place.role, display_name, MemberState.INVITED, now)
     store.add_member(member)
+    store.trail.record("member.create", name, role=member.role.value)
     return member, issuer.issue(store, name, now)
 
 
@@ -153,6 +156,7 @@ def revoke_member(store: Store, name: str, reason: str, now: datetime) -> Member
     store.revoke_member(name, now, reason)
     store.void_api_keys(name)
     store.revoke_certificates_of(name, now, reason)
+    store.trail.record("member.revoke", name, sealed={"reason": reason})
     return get_member(store, name)
 
 

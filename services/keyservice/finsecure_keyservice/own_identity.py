@@ -22,6 +22,11 @@ class OwnIdentity:
         self._store = store
         self._enrolment = enrolment
 
+    @property
+    def spiffe_id(self) -> SpiffeId:
+        """Who the server is."""
+        return SpiffeId(self._enrolment.domain, Role.KEYSERVICE, "main")
+
     def current(self) -> Identity:
         """The newest identity; see `IdentityStore`."""
         return self._store.current()
@@ -44,7 +49,7 @@ class OwnIdentity:
     def prepare(self, store: Store, now: datetime) -> Credentials:
         """Issue fresh certificates within a transaction; `install` them after its commit."""
         keys = new_keys()
-        identity = SpiffeId(self._enrolment.domain, Role.KEYSERVICE, "main")
+        identity = self.spiffe_id
         requests = Requests(keys.tls_csr, keys.signing_csr)
         tls, signing = self._enrolment.certify(store, identity, HOLDER, requests, now)
         return Credentials(

@@ -33,6 +33,12 @@ def revoke_certificate(store: Store, serial: str, reason: str, now: datetime) ->
     if certificate.revoke_time is not None:
         raise StateError("CERTIFICATE_REVOKED", f"certificates/{serial} is revoked already")
     store.revoke_certificate(serial, now, reason)
+    store.trail.record(
+        "certificate.revoke",
+        f"certificates/{serial}",
+        sealed={"reason": reason},
+        member=certificate.member,
+    )
     revoked = store.certificate(serial)
     assert revoked is not None  # noqa: S101  # the same transaction found it above
     return revoked
@@ -52,4 +58,7 @@ def rebuild_list(
     signed = authority.revocation_list(revoked, number, now, lifetime)
     record = RevocationListRecord(number, signed.public_bytes(Encoding.DER), now + lifetime)
     store.replace_revocation_list(record)
+    store.trail.record(
+        "revocation-list.sign", "revocationList", number=number, entries=len(revoked)
+    )
     return record

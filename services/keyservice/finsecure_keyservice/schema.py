@@ -18,7 +18,9 @@ from sqlalchemy import (
     TypeDecorator,
 )
 
-VERSION = "1"
+from finsecure_keyservice.audit.schema import audit_tables
+
+VERSION = "2"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -113,3 +115,5 @@ REVOCATION_LISTS = Table(
 )
 
 REQUESTS = request_table(METADATA)
+
+AUDIT = audit_tables(METADATA)

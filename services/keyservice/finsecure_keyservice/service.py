@@ -59,9 +59,7 @@ class FederationService(members_pb2_grpc.FederationServiceServicer):
         self, request: members_pb2.GetFederationRequest, context: Context
     ) -> members_pb2.GetFederationResponse:
         """See the proto."""
-        record = await self._backend.transact(
-            lambda store: members.get_federation(store, request.name)
-        )
+        record = await self._backend.read(lambda store: members.get_federation(store, request.name))
         return members_pb2.GetFederationResponse(
             federation=convert.federation(record, self._domain)
         )
@@ -72,7 +70,7 @@ class FederationService(members_pb2_grpc.FederationServiceServicer):
         """See the proto."""
         size = page_size(request.page_size)
         (after,) = decode_token(request.page_token, "ListFederations", (str,)) or ("",)
-        records = await self._backend.transact(lambda store: store.federations(after, size + 1))
+        records = await self._backend.read(lambda store: store.federations(after, size + 1))
         page = [convert.federation(record, self._domain) for record in records[:size]]
         token = encode_token("ListFederations", (page[-1].name,)) if len(records) > size else ""
         return members_pb2.ListFederationsResponse(federations=page, next_page_token=token)
@@ -111,7 +109,7 @@ class MemberService(members_pb2_grpc.MemberServiceServicer):
         self, request: members_pb2.GetMemberRequest, context: Context
     ) -> members_pb2.GetMemberResponse:
         """See the proto."""
-        record = await self._backend.transact(lambda store: members.get_member(store, request.name))
+        record = await self._backend.read(lambda store: members.get_member(store, request.name))
         return members_pb2.GetMemberResponse(member=convert.member(record, self._domain))
 
     async def ListMembers(
@@ -121,7 +119,7 @@ class MemberService(members_pb2_grpc.MemberServiceServicer):
         size = page_size(request.page_size)
         scope = f"ListMembers:{request.parent}"
         (after,) = decode_token(request.page_token, scope, (str,)) or ("",)
-        records = await self._backend.transact(
+        records = await self._backend.read(
             lambda store: members.list_members(store, request.parent, after, size + 1)
         )
         page = [convert.member(record, self._domain) for record in records[:size]]
@@ -183,8 +181,10 @@ class EnrolmentService(certificates_pb2_grpc.EnrolmentServiceServicer):
         requests = Requests(request.tls_csr, request.signing_csr)
         now = self._backend.clock()
         try:
-            issued = await self._backend.transact(
-                lambda store: self._enrolment.enrol(store, request.api_key, requests, now)
+            issued = await self._backend.decide(
+                "Enrol",
+                "",
+                lambda store: self._enrolment.enrol(store, request.api_key, requests, now),
             )
         except AuthenticationError as error:
             _log.warning("enrolment refused", reason=error.code, address=context.peer())
@@ -202,10 +202,12 @@ class EnrolmentService(certificates_pb2_grpc.EnrolmentServiceServicer):
         peer = require_peer()
         requests = Requests(request.tls_csr, request.signing_csr)
         now = self._backend.clock()
-        issued = await self._backend.transact(
+        issued = await self._backend.decide(
+            "RenewCertificates",
+            "",
             lambda store: self._enrolment.renew(
                 store, peer.spiffe_id, f"{peer.serial:x}", requests, now
-            )
+            ),
         )
         _note("renewed", issued)
         return certificates_pb2.RenewCertificatesResponse(
@@ -226,7 +228,7 @@ class CertificateService(certificates_pb2_grpc.CertificateServiceServicer):
         size = page_size(request.page_size)
         scope = f"ListCertificates:{request.member}"
         (before,) = decode_token(request.page_token, scope, (int,)) or (None,)
-        records = await self._backend.transact(
+        records = await self._backend.read(
             lambda store: store.certificates(request.member, before, size + 1)
         )
         page = records[:size]

@@ -19,7 +19,7 @@ from finsecure_keyservice.books import Books, check_books
 from finsecure_keyservice.clock import Clock, system_clock
 from finsecure_keyservice.config import Configuration
 from finsecure_keyservice.feed import RevocationFeed
-from finsecure_keyservice.founding import enrolment_of, issuer_of
+from finsecure_keyservice.founding import auditor_of, enrolment_of, issuer_of
 from finsecure_keyservice.own_identity import OwnIdentity
 from finsecure_keyservice.policy import POLICY, WATCH_REVOCATION_LIST
 from finsecure_keyservice.service import services
@@ -67,10 +67,11 @@ async def opened(
         database.run_sync(lambda connection: check_books(connection, configuration.domain))
         books = Books(database, feed)
         lifetime = configuration.revocation_list_lifetime
-        upkeep = Upkeep(books, feed, own, material.authority, lifetime, clock)
+        auditor = auditor_of(configuration, material, clock)
+        upkeep = Upkeep(books, feed, own, material.authority, lifetime, auditor)
         await upkeep.tick()
         backend = Backend(
-            books, feed, enrolment, issuer_of(configuration, material), lifetime, clock
+            books, feed, enrolment, issuer_of(configuration, material), lifetime, auditor
         )
         server = _server(configuration, backend, own, clock)
         shortest = min(lifetime, configuration.certificate_lifetime)

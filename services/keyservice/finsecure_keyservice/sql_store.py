@@ -7,6 +7,7 @@ from typing import Any
 from finsecure_crypto.certificates import Purpose, Role
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from finsecure_keyservice.audit.trail import Recorder
 from finsecure_keyservice.records import (
     ApiKeyRecord,
     CertificateRecord,
@@ -26,10 +27,16 @@ from finsecure_keyservice.schema import (
 
 
 class SqlStore:
-    """`Store` over an open transaction of SQLAlchemy."""
+    """`Store` over an open transaction of SQLAlchemy and its audit trail."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, trail: Recorder) -> None:
         self._connection = connection
+        self._trail = trail
+
+    @property
+    def trail(self) -> Recorder:
+        """See `Store`."""
+        return self._trail
 
     def add_federation(self, federation: FederationRecord) -> None:
         """See `Store`."""

@@ -1,4 +1,4 @@
-"""The folder of key material: the authority's keys and certificates, and the pepper."""
+"""The folder of key material: the authority's keys and certificates, and two secrets."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,7 +17,7 @@ from finsecure_rpc.durable import read_secret, write_file
 
 from finsecure_keyservice.authority import Authority, Root
 
-PEPPER_BYTES = 32
+SECRET_BYTES = 32
 
 
 @dataclass(frozen=True)
@@ -26,6 +26,7 @@ class KeyMaterial:
 
     authority: Authority
     pepper: SecretBytes
+    audit: SecretBytes
 
 
 @dataclass(frozen=True)
@@ -61,9 +62,16 @@ class StateFolder:
     def _pepper(self) -> Path:
         return self.path / "api-key.pepper"
 
+    @property
+    def _audit(self) -> Path:
+        return self.path / "audit.secret"
+
     def occupied(self) -> Path | None:
         """A file that an earlier `init` left here, if there is one."""
-        files = (self.root, self.root_key, self._intermediate, self._intermediate_key, self._pepper)
+        files = (
+            *(self.root, self.root_key, self._intermediate, self._intermediate_key),
+            *(self._pepper, self._audit),
+        )
         return next((file for file in files if file.exists()), None)
 
     def write(self, root: Root, root_key: Path, material: KeyMaterial) -> None:
@@ -73,6 +81,7 @@ class StateFolder:
         write_file(root_key, _key_pem(root.key))
         write_file(self._intermediate_key, _key_pem(material.authority.key))
         write_file(self._pepper, material.pepper.expose())
+        write_file(self._audit, material.audit.expose())
         intermediate = material.authority.certificate.public_bytes(Encoding.PEM)
         write_file(self._intermediate, intermediate, mode=0o644)
         write_file(self.root, root.certificate.public_bytes(Encoding.PEM), mode=0o644)
@@ -88,6 +97,7 @@ class StateFolder:
             certificate = x509.load_pem_x509_certificate(self._intermediate.read_bytes())
             key = load_pem_private_key(read_secret(self._intermediate_key), password=None)
             pepper = read_secret(self._pepper)
+            audit = read_secret(self._audit)
         except FileNotFoundError as error:
             raise ConfigurationError(
                 "NOT_INITIALISED",
@@ -104,10 +114,13 @@ class StateFolder:
         if (
             not isinstance(key, ec.EllipticCurvePrivateKey)
             or key.public_key() != certificate.public_key()
-            or len(pepper) != PEPPER_BYTES
+            or len(pepper) != SECRET_BYTES
+            or len(audit) != SECRET_BYTES
         ):
             raise self._damaged()
-        return KeyMaterial(Authority(root, certificate, key), SecretBytes(pepper))
+        return KeyMaterial(
+            Authority(root, certificate, key), SecretBytes(pepper), SecretBytes(audit)
+        )
 
     def _damaged(self) -> ConfigurationError:
         return ConfigurationError(

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
+from finsecure_keyservice.audit.trail import Recorder
 from finsecure_keyservice.records import (
     ApiKeyRecord,
     CertificateRecord,
@@ -21,6 +22,10 @@ from finsecure_keyservice.records import (
 
 class Store(Protocol):
     """Records of one key service within one transaction."""
+
+    @property
+    def trail(self) -> Recorder:
+        """Where whoever decides something with this store records it."""
 
     def add_federation(self, federation: FederationRecord) -> None:
         """Add a federation whose name is free."""

@@ -6,10 +6,12 @@ from datetime import timedelta
 
 from finsecure_crypto.errors import AuthenticationError
 from finsecure_rpc.logs import get_logger
+from sqlalchemy import Connection
 
+from finsecure_keyservice.audit.trail import Caller, Trail
 from finsecure_keyservice.authority import Authority
 from finsecure_keyservice.books import Books
-from finsecure_keyservice.clock import Clock
+from finsecure_keyservice.decisions import Auditor
 from finsecure_keyservice.feed import RevocationFeed
 from finsecure_keyservice.own_identity import OwnIdentity
 from finsecure_keyservice.sql_store import SqlStore
@@ -31,23 +33,28 @@ class Upkeep:
         own: OwnIdentity,
         authority: Authority,
         revocation_list_lifetime: timedelta,
-        clock: Clock,
+        auditor: Auditor,
     ) -> None:
         self._books = books
         self._feed = feed
         self._own = own
         self._authority = authority
         self._lifetime = revocation_list_lifetime
-        self._clock = clock
+        self._auditor = auditor
+        self._self = Caller(str(own.spiffe_id))
+        self._decides = True
 
     async def tick(self) -> None:
-        """Do what is due now."""
-        now = self._clock()
-        await self._books.refresh(self._authority, now, self._lifetime)
+        """Do what is due now; first of all, see that the audit log can be written."""
+        now = self._auditor.clock()
+        self._decides = False
+        await self._books.transact(self._auditor.log.touch)
+        self._decides = True
+        await self._books.refresh(self._authority, now, self._lifetime, self._trail)
         if not self._own.due(now, self._feed.current().serials):
             return
         credentials = await self._books.transact(
-            lambda connection: self._own.prepare(SqlStore(connection), now)
+            lambda connection: self._own.prepare(SqlStore(connection, self._trail(connection)), now)
         )
         identity = await asyncio.to_thread(self._own.install, credentials)
         _log.info("own certificates renewed", not_after=identity.certified.not_after.isoformat())
@@ -56,7 +63,7 @@ class Upkeep:
             _log.warning("the intermediate certificate ends soon", not_after=end.isoformat())
 
     async def run(self, interval_s: float, report: Callable[[bool], Awaitable[None]]) -> None:
-        """Do what is due until cancelled, and report whether anybody can be let in.
+        """Do what is due until cancelled, and report whether anything can be decided.
 
         A failure is logged and tried again: the last list and certificates go on serving until
         they end.
@@ -69,9 +76,12 @@ class Upkeep:
                 _log.exception("upkeep failed; it is tried again")
             await report(self._ready())
 
+    def _trail(self, connection: Connection) -> Trail:
+        return self._auditor.trail(connection, self._self)
+
     def _ready(self) -> bool:
         try:
             self._feed.current()
         except AuthenticationError:
             return False
-        return True
+        return self._decides

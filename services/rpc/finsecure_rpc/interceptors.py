@@ -139,12 +139,13 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     def _admit(self, method: str, context: Context) -> Certified | None:
         """Check everything that does not need the message; set the current peer."""
         self._check_deadline(method, context.time_remaining())
+        address = _address(context.peer())
+        set_peer(None, address)
         caller = self._authenticator.authenticate(context.auth_context())
         if caller is None:
-            set_peer(None)
-            wait_s = self._anonymous.take(_address(context.peer()))
+            wait_s = self._anonymous.take(address)
         else:
-            set_peer(Peer(caller.spiffe_id, caller.serial, caller.not_after))
+            set_peer(Peer(caller.spiffe_id, caller.serial, caller.not_after), address)
             wait_s = self._known.take(str(caller.spiffe_id))
         if wait_s:
             raise RateExceededError(wait_s)

@@ -39,6 +39,7 @@ class Peer:
 
 
 _PEER: ContextVar[Peer | None] = ContextVar("finsecure_peer", default=None)
+_ADDRESS: ContextVar[str] = ContextVar("finsecure_address", default="")
 
 
 def current_peer() -> Peer | None:
@@ -60,6 +61,12 @@ def require_peer() -> Peer:
     return peer
 
 
-def set_peer(peer: Peer | None) -> None:
+def current_address() -> str:
+    """Where the RPC that is being served comes from, such as `ipv4:192.0.2.1`; or empty."""
+    return _ADDRESS.get()
+
+
+def set_peer(peer: Peer | None, address: str = "") -> None:
     """Name the caller of this RPC; the interceptor and tests of handlers call it."""
     _PEER.set(peer)
+    _ADDRESS.set(address)

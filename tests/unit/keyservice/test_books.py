@@ -13,11 +13,19 @@ from finsecure_keyservice.feed import RevocationFeed
 from finsecure_keyservice.members import create_member, get_member
 from finsecure_keyservice.records import MemberState
 from finsecure_keyservice.revocation import rebuild_list
-from finsecure_keyservice.sql_store import SqlStore
 from finsecure_rpc.database import Database, open_database
 from sqlalchemy import Connection
 
-from tests.support.keyservice import DOMAIN, MovableClock, authority, enrolment, issuer, requests
+from tests.support.keyservice import (
+    DOMAIN,
+    MovableClock,
+    authority,
+    enrolment,
+    issuer,
+    requests,
+    store,
+    trail,
+)
 
 HOUR = timedelta(hours=1)
 
@@ -42,7 +50,7 @@ async def test_a_caller_who_hangs_up_does_not_keep_a_revocation_secret(
     def slow(connection: Connection) -> None:
         loop.call_soon_threadsafe(started.set)
         asyncio.run_coroutine_threadsafe(go_on.wait(), loop).result(10)
-        rebuild_list(SqlStore(connection), authority(), clock(), HOUR)
+        rebuild_list(store(connection), authority(), clock(), HOUR)
 
     caller = asyncio.create_task(books.transact(slow))
     await started.wait()
@@ -76,17 +84,17 @@ async def test_lists_are_renewed_at_half_life_and_when_the_clock_is_set_back(
     start = clock.now
     for after, number in expected.items():
         clock.now = start + after
-        await books.refresh(authority(), clock(), HOUR)
+        await books.refresh(authority(), clock(), HOUR, trail)
         assert feed.current().number == number
     clock.now = start
-    await books.refresh(authority(), clock(), HOUR)
+    await books.refresh(authority(), clock(), HOUR, trail)
     assert feed.current().number == 4
 
 
 async def test_a_stale_list_is_given_to_nobody(database: Database) -> None:
     clock = MovableClock()
     feed = RevocationFeed(authority().anchors, clock)
-    await Books(database, feed).refresh(authority(), clock(), HOUR)
+    await Books(database, feed).refresh(authority(), clock(), HOUR, trail)
     watch = feed.watch()
     clock.move(minutes=61)
     with pytest.raises(AuthenticationError, match="REVOCATION_LIST_STALE"):
@@ -99,7 +107,7 @@ async def test_watchers_get_the_newest_list_and_skip_what_they_missed(database: 
     clock = MovableClock()
     feed = RevocationFeed(authority().anchors, clock)
     books = Books(database, feed)
-    await books.refresh(authority(), clock(), HOUR)
+    await books.refresh(authority(), clock(), HOUR, trail)
     watch = feed.watch()
     first = await anext(watch)
     waiting = asyncio.ensure_future(anext(watch))
@@ -107,7 +115,7 @@ async def test_watchers_get_the_newest_list_and_skip_what_they_missed(database: 
     assert not waiting.done()
     for _ in range(3):
         clock.move(minutes=40)
-        await books.refresh(authority(), clock(), HOUR)
+        await books.refresh(authority(), clock(), HOUR, trail)
     second = await asyncio.wait_for(waiting, 5)
     third = await asyncio.wait_for(anext(watch), 5)
     assert len({first, second, third}) == 3
@@ -127,7 +135,7 @@ async def test_a_full_disk_loses_nothing_and_says_so(tmp_path: Path) -> None:
     def prepare(connection: Connection) -> str:
         open_books(connection, DOMAIN)
         name = "operators/alice"
-        return create_member(SqlStore(connection), issuer(), name, "", clock())[1].expose()
+        return create_member(store(connection), issuer(), name, "", clock())[1].expose()
 
     def limit_pages(connection: Connection, more: int) -> None:
         pages = connection.exec_driver_sql("PRAGMA page_count").scalar_one()
@@ -136,13 +144,13 @@ async def test_a_full_disk_loses_nothing_and_says_so(tmp_path: Path) -> None:
     key, asked = await books.transact(prepare), requests()
 
     def enrol(connection: Connection) -> Issued:
-        return enrolment().enrol(SqlStore(connection), key, asked, clock())
+        return enrolment().enrol(store(connection), key, asked, clock())
 
     def fill_and_enrol(connection: Connection) -> None:
         enrol(connection)
         for number in range(1000):
             name = f"operators/bob-{number}"
-            create_member(SqlStore(connection), issuer(), name, "x" * 200, clock())
+            create_member(store(connection), issuer(), name, "x" * 200, clock())
 
     await books.transact(lambda connection: limit_pages(connection, 0))
     with pytest.raises(UnavailableError, match="STORE_UNAVAILABLE"):
@@ -155,5 +163,5 @@ async def test_a_full_disk_loses_nothing_and_says_so(tmp_path: Path) -> None:
 
 
 def _state(connection: Connection) -> tuple[int, MemberState]:
-    store = SqlStore(connection)
-    return len(store.certificates("", None, 10)), get_member(store, "operators/alice").state
+    books = store(connection)
+    return len(books.certificates("", None, 10)), get_member(books, "operators/alice").state
