@@ -26,9 +26,6 @@ from a random UUID (ITU-T X.667), so it needs no registration and cannot collide
 _ID = r"[a-z][a-z0-9-]{0,38}[a-z0-9]"
 _LABEL = r"[a-z0-9](?:[a-z0-9-]{0,61}[a-z0-9])?"
 _DOMAIN = rf"{_LABEL}(?:\.{_LABEL})*"
-_SPIFFE = re.compile(
-    rf"spiffe://({_DOMAIN})/(client|aggregator|trustee|operator|keyservice)/({_ID})"
-)
 _AUTHORITY = re.compile(rf"spiffe://({_DOMAIN})")
 
 Extensions = list[tuple[x509.ExtensionType, bool]]
@@ -36,12 +33,18 @@ LeafKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
 
 class Role(Enum):
-    """What an identity is."""
+    """What an identity is.
+
+    People who administer are of three roles: a viewer reads, an operator also changes, and a
+    security officer also takes part in acts that need two persons.
+    """
 
     CLIENT = "client"
     AGGREGATOR = "aggregator"
     TRUSTEE = "trustee"
+    VIEWER = "viewer"
     OPERATOR = "operator"
+    OFFICER = "officer"
     KEYSERVICE = "keyservice"
 
     @property
@@ -53,6 +56,9 @@ class Role(Enum):
     def federated(self) -> bool:
         """Whether it lives in a federation, rather than in the domain above all federations."""
         return self in (Role.CLIENT, Role.AGGREGATOR, Role.TRUSTEE)
+
+
+_SPIFFE = re.compile(rf"spiffe://({_DOMAIN})/({'|'.join(role.value for role in Role)})/({_ID})")
 
 
 class Purpose(Enum):

@@ -14,7 +14,7 @@ from finsecure_crypto.certificates import Role
 from finsecure_crypto.secret import SecretBytes
 from finsecure_keyservice.clock import system_clock
 from finsecure_keyservice.config import Configuration
-from finsecure_keyservice.founding import Founded, found
+from finsecure_keyservice.founding import Founded, found, renew_operator_key
 from finsecure_keyservice.serving import opened
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.enrolment import enrol
@@ -90,6 +90,12 @@ class Deployment:
         )
         key: str = response.api_key
         return key
+
+    async def officer(self, name: str) -> Connection:
+        """Make a security officer as on the key service's machine, enrol it, connect as it."""
+        key = self.folder / f"{name}.api-key"
+        renew_operator_key(self.configuration, name, Role.OFFICER, key, self.clock())
+        return self.connect(await self.enrol(f"officers/{name}", key.read_text().strip()))
 
     async def member(self, name: str) -> Connection:
         """Register and enrol a member, and connect as it."""

@@ -3,11 +3,11 @@
 from types import MappingProxyType
 
 from finsecure_crypto.certificates import Role
-from finsecure_rpc.policy import Access, Limits, Policy
+from finsecure_rpc.policy import ADMINISTRATORS, READERS, Access, Limits, Policy
 
-_OPERATOR: Access = frozenset({Role.OPERATOR})
+_OPERATOR: Access = ADMINISTRATORS
 _CLIENT: Access = frozenset({Role.CLIENT})
-_MEMBER: Access = frozenset({Role.OPERATOR, Role.CLIENT})
+_MEMBER: Access = READERS | {Role.CLIENT}
 
 _PACKAGE = "/finsecure.aggregation.v1."
 

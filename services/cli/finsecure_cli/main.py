@@ -3,7 +3,16 @@
 import typer
 from finsecure_rpc.console import run
 
-from finsecure_cli.commands import client, federation, member, model, operator, rounds, task
+from finsecure_cli.commands import (
+    approval,
+    client,
+    federation,
+    member,
+    model,
+    operator,
+    rounds,
+    task,
+)
 from finsecure_cli.commands.demo import demo
 from finsecure_cli.commands.up import init, up
 
@@ -23,6 +32,7 @@ app.command(
 app.command(epilog="Example: finsecure up lending --with-clients")(up)
 app.add_typer(federation.app, name="federation")
 app.add_typer(member.app, name="member")
+app.add_typer(approval.app, name="approval")
 app.add_typer(operator.app, name="operator")
 app.add_typer(client.app, name="client")
 app.add_typer(task.app, name="task")

@@ -33,7 +33,8 @@ from finsecure_cli.settings import OperatorSettings
 from finsecure_cli.task_file import TaskFile
 
 _CHUNK_BYTES = 1 << 20
-_PAGE = 500
+PAGE = 500
+"""Entries of a page."""
 _CALL_S = 15.0
 _TRANSFER_S = 600.0
 _WATCH_S = 3600.0
@@ -90,18 +91,18 @@ class Services:
             ),
             request_id=str(uuid.uuid4()),
         )
-        answer = await self._keys(
+        answer = await self.keys(
             members_pb2_grpc.FederationServiceStub, "CreateFederation", request
         )
         return document(answer.federation)
 
     async def list_federations(self) -> list[Document]:
         """List all federations."""
-        return await self._pages(
-            lambda token: self._keys(
+        return await self.pages(
+            lambda token: self.keys(
                 members_pb2_grpc.FederationServiceStub,
                 "ListFederations",
-                members_pb2.ListFederationsRequest(page_size=_PAGE, page_token=token),
+                members_pb2.ListFederationsRequest(page_size=PAGE, page_token=token),
             ),
             "federations",
         )
@@ -112,16 +113,16 @@ class Services:
             member=members_pb2.Member(name=name, display_name=display_name),
             request_id=str(uuid.uuid4()),
         )
-        answer = await self._keys(members_pb2_grpc.MemberServiceStub, "CreateMember", request)
+        answer = await self.keys(members_pb2_grpc.MemberServiceStub, "CreateMember", request)
         return document(answer.member), answer.api_key
 
     async def list_members(self, parent: str) -> list[Document]:
         """List the members of `federations/{id}`, or the operators (empty parent)."""
-        return await self._pages(
-            lambda token: self._keys(
+        return await self.pages(
+            lambda token: self.keys(
                 members_pb2_grpc.MemberServiceStub,
                 "ListMembers",
-                members_pb2.ListMembersRequest(parent=parent, page_size=_PAGE, page_token=token),
+                members_pb2.ListMembersRequest(parent=parent, page_size=PAGE, page_token=token),
             ),
             "members",
         )
@@ -131,13 +132,13 @@ class Services:
         request = members_pb2.RevokeMemberRequest(
             name=name, reason=reason, request_id=str(uuid.uuid4())
         )
-        answer = await self._keys(members_pb2_grpc.MemberServiceStub, "RevokeMember", request)
+        answer = await self.keys(members_pb2_grpc.MemberServiceStub, "RevokeMember", request)
         return document(answer.member)
 
     async def issue_api_key(self, name: str) -> str:
         """Void a member's unused API keys and return a new one."""
         request = members_pb2.IssueApiKeyRequest(name=name, request_id=str(uuid.uuid4()))
-        answer = await self._keys(members_pb2_grpc.MemberServiceStub, "IssueApiKey", request)
+        answer = await self.keys(members_pb2_grpc.MemberServiceStub, "IssueApiKey", request)
         return str(answer.api_key)
 
     async def revocations(self) -> RevocationList:
@@ -146,7 +147,7 @@ class Services:
         Raises:
             AuthenticationError: the list is not signed by the authorities, or is stale.
         """
-        answer = await self._keys(
+        answer = await self.keys(
             certificates_pb2_grpc.CertificateServiceStub,
             "GetRevocationList",
             certificates_pb2.GetRevocationListRequest(),
@@ -173,11 +174,11 @@ class Services:
 
     async def list_tasks(self) -> list[Document]:
         """List the federation's tasks."""
-        return await self._pages(
+        return await self.pages(
             lambda token: self._tasks(
                 "ListTasks",
                 tasks_pb2.ListTasksRequest(
-                    parent=self.federation, page_size=_PAGE, page_token=token
+                    parent=self.federation, page_size=PAGE, page_token=token
                 ),
             ),
             "tasks",
@@ -224,11 +225,11 @@ class Services:
     async def list_rounds(self, task: str) -> list[Document]:
         """List a task's rounds, oldest first."""
         stub: Any = tasks_pb2_grpc.RoundServiceStub(self._channel(Role.AGGREGATOR))
-        return await self._pages(
+        return await self.pages(
             lambda token: self._call(
                 stub.ListRounds,
                 tasks_pb2.ListRoundsRequest(
-                    parent=self._task(task), page_size=_PAGE, page_token=token
+                    parent=self._task(task), page_size=PAGE, page_token=token
                 ),
             ),
             "rounds",
@@ -243,11 +244,11 @@ class Services:
 
     async def list_models(self, task: str) -> list[Document]:
         """List a task's model versions, oldest first."""
-        return await self._pages(
+        return await self.pages(
             lambda token: self._models(
                 "ListModels",
                 models_pb2.ListModelsRequest(
-                    parent=self._task(task), page_size=_PAGE, page_token=token
+                    parent=self._task(task), page_size=PAGE, page_token=token
                 ),
             ),
             "models",
@@ -299,9 +300,8 @@ class Services:
     def _task(self, task: str) -> str:
         return task if "/" in task else f"{self.federation}/tasks/{task}"
 
-    async def _keys(
-        self, stub: Callable[[grpc.aio.Channel], Any], method: str, request: Any
-    ) -> Any:
+    async def keys(self, stub: Callable[[grpc.aio.Channel], Any], method: str, request: Any) -> Any:
+        """Call a method of the key service."""
         return await self._call(getattr(stub(self._channel(Role.KEYSERVICE)), method), request)
 
     async def _tasks(self, method: str, request: Any) -> Any:
@@ -315,7 +315,8 @@ class Services:
     async def _call(self, method: Any, request: Any) -> Any:
         return await call(method, request, deadline_s=_CALL_S, wait_for_ready=self._wait)
 
-    async def _pages(self, fetch: Callable[[str], Any], field: str) -> list[Document]:
+    async def pages(self, fetch: Callable[[str], Any], field: str) -> list[Document]:
+        """Read all pages of a listing; `fetch` gets the token of a page, `field` holds it."""
         documents: list[Document] = []
         token = ""
         while True:

@@ -7,6 +7,8 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
+from finsecure_keyservice.approval_gate import ApprovalGate
+from finsecure_keyservice.approvals import DangerousAct
 from finsecure_keyservice.books import Books
 from finsecure_keyservice.clock import Clock
 from finsecure_keyservice.decisions import Auditor, Decisions
@@ -31,6 +33,7 @@ class Backend:
     enrolment: Enrolment
     api_keys: ApiKeyIssuer
     revocation_list_lifetime: timedelta
+    gate: ApprovalGate
     auditor: Auditor
 
     @property
@@ -53,8 +56,16 @@ class Backend:
         response_type: type[Response],
         act: Callable[[Store], Response],
         stored: Callable[[Response], Response] | None = None,
+        dangerous: DangerousAct | None = None,
     ) -> Response:
-        """Run a mutation once for each request id; see `Decisions.mutate`."""
+        """Run a mutation once for each request id; see `Decisions.mutate`.
+
+        A `dangerous` one is done only if two security officers want it; see `ApprovalGate`.
+        """
+        if dangerous is not None:
+            return await self.gate.mutate(
+                self._decisions, request, subject, response_type, act, dangerous, stored
+            )
         return await self._decisions.mutate(request, subject, response_type, act, stored)
 
     @property

@@ -43,6 +43,7 @@ class Configuration(Settings):
     certificate_lifetime_h: Hours = Field(default=24, ge=0.5, le=8760)
     revocation_list_lifetime_h: Hours = Field(default=6, le=168)
     api_key_lifetime_h: Hours = Field(default=168, le=8760)
+    approval_lifetime_h: Hours = Field(default=24, le=720)
     root_lifetime_d: int = Field(default=3650, ge=1, le=7300)
     intermediate_lifetime_d: int = Field(default=1825, ge=1, le=3650)
 
@@ -60,6 +61,11 @@ class Configuration(Settings):
     def revocation_list_lifetime(self) -> timedelta:
         """How long a revocation list may be relied on."""
         return timedelta(hours=self.revocation_list_lifetime_h)
+
+    @property
+    def approval_lifetime(self) -> timedelta:
+        """How long an act that needs two persons waits for the second."""
+        return timedelta(hours=self.approval_lifetime_h)
 
     @property
     def api_key_lifetime(self) -> timedelta:

@@ -2,10 +2,12 @@
 
 from datetime import datetime
 
-from finsecure.keyservice.v1 import certificates_pb2, members_pb2
+from finsecure.keyservice.v1 import approvals_pb2, certificates_pb2, members_pb2
 from finsecure_crypto.certificates import Purpose, Role, TrustAnchors
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from finsecure_keyservice.approval_store import ProposalRecord
+from finsecure_keyservice.approvals import Standing, standing
 from finsecure_keyservice.enrolment import Issued
 from finsecure_keyservice.names import MemberName, federation_id, trust_domain
 from finsecure_keyservice.records import (
@@ -19,13 +21,22 @@ _ROLES = {
     Role.CLIENT: members_pb2.MEMBER_ROLE_CLIENT,
     Role.AGGREGATOR: members_pb2.MEMBER_ROLE_AGGREGATOR,
     Role.TRUSTEE: members_pb2.MEMBER_ROLE_TRUSTEE,
+    Role.VIEWER: members_pb2.MEMBER_ROLE_VIEWER,
     Role.OPERATOR: members_pb2.MEMBER_ROLE_OPERATOR,
+    Role.OFFICER: members_pb2.MEMBER_ROLE_SECURITY_OFFICER,
     Role.KEYSERVICE: members_pb2.MEMBER_ROLE_KEYSERVICE,
 }
 _STATES = {
     MemberState.INVITED: members_pb2.MEMBER_STATE_INVITED,
     MemberState.ACTIVE: members_pb2.MEMBER_STATE_ACTIVE,
     MemberState.REVOKED: members_pb2.MEMBER_STATE_REVOKED,
+}
+_STANDINGS = {
+    Standing.PENDING: approvals_pb2.PROPOSAL_STATE_PENDING,
+    Standing.APPROVED: approvals_pb2.PROPOSAL_STATE_APPROVED,
+    Standing.EXECUTED: approvals_pb2.PROPOSAL_STATE_EXECUTED,
+    Standing.REJECTED: approvals_pb2.PROPOSAL_STATE_REJECTED,
+    Standing.EXPIRED: approvals_pb2.PROPOSAL_STATE_EXPIRED,
 }
 _PURPOSES = {
     Purpose.TLS: certificates_pb2.CERTIFICATE_PURPOSE_TLS,
@@ -95,3 +106,30 @@ def issued(certificates: Issued, anchors: TrustAnchors) -> certificates_pb2.Issu
 def serial(name: str) -> str:
     """The serial number in `certificates/{serial}`; the proto has checked the form."""
     return name.removeprefix("certificates/")
+
+
+def proposal(record: ProposalRecord, now: datetime) -> approvals_pb2.Proposal:
+    """A proposal as it stands now."""
+    message = approvals_pb2.Proposal(
+        name=f"proposals/{record.id}",
+        action=record.action,
+        summary=record.summary,
+        request_sha256=record.request_digest,
+        state=_STANDINGS[standing(record, now)],
+        proposer=record.proposer,
+        create_time=timestamp(record.create_time),
+        expire_time=timestamp(record.expire_time),
+        decider=record.decider,
+        reason=record.reason,
+        executor=record.executor,
+    )
+    if record.decide_time is not None:
+        message.decide_time.CopyFrom(timestamp(record.decide_time))
+    if record.execute_time is not None:
+        message.execute_time.CopyFrom(timestamp(record.execute_time))
+    return message
+
+
+def proposal_id(name: str) -> str:
+    """The id in `proposals/{id}`; the proto has checked the form."""
+    return name.removeprefix("proposals/")

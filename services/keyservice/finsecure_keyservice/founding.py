@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from finsecure_crypto.certificates import Role
 from finsecure_crypto.errors import ConfigurationError
 from finsecure_crypto.randomness import draw_secret
 from finsecure_rpc.database import open_database
@@ -113,11 +114,12 @@ def found(
 
 
 def renew_operator_key(
-    configuration: Configuration, operator: str, target: Path, now: datetime
+    configuration: Configuration, operator: str, role: Role, target: Path, now: datetime
 ) -> None:
-    """Write a new API key for an operator, who may be new: the way back in for who is locked out.
+    """Write a new API key for a person who administers, and who may be new.
 
-    It works on the database itself, next to a running service, and asks nobody's permission:
+    This is the way back in for who is locked out, and the only way to make a security officer. It
+    works on the database itself, next to a running service, and asks nobody's permission:
     whoever can read the pepper could do anything anyway.
 
     Raises:
@@ -125,7 +127,8 @@ def renew_operator_key(
         InvalidArgumentError: NAME_MALFORMED.
         StateError: MEMBER_REVOKED.
     """
-    name = str(MemberName.parse(f"operators/{operator}"))
+    name = str(MemberName(None, role, operator))
+    MemberName.parse(name)
     if target.exists():
         raise ConfigurationError("FILE_EXISTS", f"{target} exists; name another file")
     material = StateFolder(configuration.state_dir).load()

@@ -1,10 +1,12 @@
 """The command `finsecure-keyservice`."""
 
 import asyncio
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from finsecure_crypto.certificates import Role
 from finsecure_rpc import console, logs
 from finsecure_rpc.config import load
 
@@ -53,15 +55,30 @@ def health(config: Config) -> None:
     asyncio.run(check(load(config, Configuration)))
 
 
+class Administrator(StrEnum):
+    """Roles of people."""
+
+    VIEWER = "viewer"
+    OPERATOR = "operator"
+    OFFICER = "officer"
+
+
 @app.command()
 def operator_key(
     config: Config,
-    operator: Annotated[str, typer.Option(help="Id of the operator; may be new.")],
+    operator: Annotated[str, typer.Option(help="Id of the person; may be new.")],
     output: Annotated[Path, typer.Option(help="New file for the API key.")],
+    role: Annotated[
+        Administrator, typer.Option(help="What the person may do; see the README.")
+    ] = Administrator.OPERATOR,
 ) -> None:
-    """Write a new API key for an operator, for who is locked out; the service may be running."""
-    renew_operator_key(load(config, Configuration), operator, output, system_clock())
-    typer.echo(f"operator's API key  {output}   (good for one enrolment; then delete it)")
+    """Write a new API key for a person who administers; the service may be running.
+
+    For who is locked out, and to make security officers, who cannot be made over the network.
+    """
+    settings = load(config, Configuration)
+    renew_operator_key(settings, operator, Role(role.value), output, system_clock())
+    typer.echo(f"{role.value}'s API key  {output}   (good for one enrolment; then delete it)")
 
 
 def main() -> None:

@@ -11,10 +11,13 @@ _ID = r"[a-z][a-z0-9-]{0,38}[a-z0-9]"
 _ID_RULE = "an id is 2 to 40 lower-case letters, digits and hyphens, a letter first, no hyphen last"
 _FEDERATION = re.compile(rf"federations/({_ID})", re.ASCII)
 _MEMBER = re.compile(
-    rf"(?:(operators)|federations/({_ID})/(clients|aggregators|trustees))/({_ID})", re.ASCII
+    rf"(?:(viewers|operators|officers)|federations/({_ID})/(clients|aggregators|trustees))/({_ID})",
+    re.ASCII,
 )
 _COLLECTIONS = {
+    "viewers": Role.VIEWER,
     "operators": Role.OPERATOR,
+    "officers": Role.OFFICER,
     "clients": Role.CLIENT,
     "aggregators": Role.AGGREGATOR,
     "trustees": Role.TRUSTEE,
@@ -43,7 +46,7 @@ def trust_domain(federation: str | None, domain: str) -> str:
 
 @dataclass(frozen=True)
 class MemberName:
-    """A member's place: its federation (None for operators), its role and its id."""
+    """A member's place: its federation (None for people who administer), its role and its id."""
 
     federation: str | None
     role: Role
@@ -60,14 +63,15 @@ class MemberName:
         if match is None:
             raise InvalidArgumentError(
                 "NAME_MALFORMED",
-                "a member is named `operators/{id}` or `federations/{federation}/{role}/{id}`, "
-                f"where the role is clients, aggregators or trustees; {_ID_RULE}",
+                "a member is named `viewers/{id}`, `operators/{id}`, `officers/{id}` or "
+                "`federations/{federation}/{role}/{id}`, where the role is clients, aggregators or "
+                f"trustees; {_ID_RULE}",
             )
         return cls(match[2], _COLLECTIONS[match[1] or match[3]], match[4])
 
     @property
     def parent(self) -> str:
-        """`federations/{federation}`, or empty for operators."""
+        """`federations/{federation}`, or empty for people who administer."""
         return "" if self.federation is None else f"federations/{self.federation}"
 
     def spiffe_id(self, domain: str) -> SpiffeId:

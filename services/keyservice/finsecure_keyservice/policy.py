@@ -3,10 +3,9 @@
 from types import MappingProxyType
 
 from finsecure_crypto.certificates import Role
-from finsecure_rpc.policy import ANYONE, Access, Policy
+from finsecure_rpc.policy import ADMINISTRATORS, ANYONE, OFFICERS, READERS, Access, Policy
 
-_OPERATORS: Access = frozenset({Role.OPERATOR})
-_MEMBERS: Access = frozenset({Role.CLIENT, Role.AGGREGATOR, Role.TRUSTEE, Role.OPERATOR})
+_MEMBERS: Access = READERS | {Role.CLIENT, Role.AGGREGATOR, Role.TRUSTEE}
 
 _ACCESS: dict[str, dict[str, Access]] = {
     "EnrolmentService": {
@@ -15,22 +14,28 @@ _ACCESS: dict[str, dict[str, Access]] = {
         "RenewCertificates": _MEMBERS,
     },
     "CertificateService": {
-        "ListCertificates": _OPERATORS,
-        "RevokeCertificate": _OPERATORS,
+        "ListCertificates": READERS,
+        "RevokeCertificate": ADMINISTRATORS,
         "GetRevocationList": _MEMBERS,
         "WatchRevocationList": _MEMBERS,
     },
+    "ApprovalService": {
+        "GetProposal": READERS,
+        "ListProposals": READERS,
+        "ApproveProposal": OFFICERS,
+        "RejectProposal": OFFICERS,
+    },
     "FederationService": {
-        "CreateFederation": _OPERATORS,
-        "GetFederation": _OPERATORS,
-        "ListFederations": _OPERATORS,
+        "CreateFederation": ADMINISTRATORS,
+        "GetFederation": READERS,
+        "ListFederations": READERS,
     },
     "MemberService": {
-        "CreateMember": _OPERATORS,
-        "GetMember": _OPERATORS,
-        "ListMembers": _OPERATORS,
-        "RevokeMember": _OPERATORS,
-        "IssueApiKey": _OPERATORS,
+        "CreateMember": ADMINISTRATORS,
+        "GetMember": READERS,
+        "ListMembers": READERS,
+        "RevokeMember": ADMINISTRATORS,
+        "IssueApiKey": ADMINISTRATORS,
     },
 }
 

@@ -114,6 +114,27 @@ REVOCATION_LISTS = Table(
     Column("next_update", Instant, nullable=False),
 )
 
+PROPOSALS = Table(
+    "proposals",
+    METADATA,
+    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("id", String(16), nullable=False, unique=True),
+    Column("action", String(64), nullable=False),
+    Column("summary", String(1000), nullable=False),
+    Column("request_digest", LargeBinary(32), nullable=False, index=True),
+    Column("state", String(16), nullable=False),
+    Column("proposer", String(512), nullable=False),
+    Column("create_time", Instant, nullable=False),
+    Column("expire_time", Instant, nullable=False),
+    Column("decider", String(512), nullable=False),
+    Column("decide_time", Instant),
+    Column("reason", String(500), nullable=False),
+    Column("executor", String(512), nullable=False),
+    Column("execute_time", Instant),
+    Index("proposals_by_state", "state", "expire_time"),
+    sqlite_autoincrement=True,
+)
+
 REQUESTS = request_table(METADATA)
 
 AUDIT = audit_tables(METADATA)

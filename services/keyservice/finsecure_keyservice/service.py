@@ -10,6 +10,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import grpc
 from finsecure.keyservice.v1 import (
+    approvals_pb2_grpc,
     certificates_pb2,
     certificates_pb2_grpc,
     members_pb2,
@@ -20,9 +21,12 @@ from finsecure_rpc.logs import get_logger
 from finsecure_rpc.paging import decode_token, encode_token, page_size
 from finsecure_rpc.peer import require_peer
 
-from finsecure_keyservice import convert, members, revocation
+from finsecure_keyservice import administration, approvals, convert, members, revocation
+from finsecure_keyservice.approval_service import ApprovalService
 from finsecure_keyservice.backend import Backend
 from finsecure_keyservice.enrolment import Issued, Requests
+from finsecure_keyservice.names import MemberName
+from finsecure_keyservice.own_identity import HOLDER
 from finsecure_keyservice.store import Store
 
 _log = get_logger(__name__)
@@ -88,6 +92,7 @@ class MemberService(members_pb2_grpc.MemberServiceServicer):
     ) -> members_pb2.CreateMemberResponse:
         """See the proto."""
         wanted = request.member
+        administration.require_may_admit(wanted.name)
 
         def act(store: Store) -> members_pb2.CreateMemberResponse:
             record, key = members.create_member(
@@ -130,11 +135,13 @@ class MemberService(members_pb2_grpc.MemberServiceServicer):
         self, request: members_pb2.RevokeMemberRequest, context: Context
     ) -> members_pb2.RevokeMemberResponse:
         """See the proto."""
+        administration.require_may_put_out(require_peer().spiffe_id, request.name)
 
         def act(store: Store) -> members_pb2.RevokeMemberResponse:
-            record = members.revoke_member(
-                store, request.name, request.reason, self._backend.clock()
-            )
+            now = self._backend.clock()
+            record = members.revoke_member(store, request.name, request.reason, now)
+            gone = MemberName.parse(request.name).spiffe_id(self._domain)
+            approvals.withdraw_all(store.approvals, gone, now)
             self._backend.rebuild_list(store)
             return members_pb2.RevokeMemberResponse(member=convert.member(record, self._domain))
 
@@ -146,6 +153,7 @@ class MemberService(members_pb2_grpc.MemberServiceServicer):
         self, request: members_pb2.IssueApiKeyRequest, context: Context
     ) -> members_pb2.IssueApiKeyResponse:
         """See the proto."""
+        administration.require_may_admit(request.name)
 
         def act(store: Store) -> members_pb2.IssueApiKeyResponse:
             key = members.issue_api_key(
@@ -241,11 +249,14 @@ class CertificateService(certificates_pb2_grpc.CertificateServiceServicer):
         self, request: certificates_pb2.RevokeCertificateRequest, context: Context
     ) -> certificates_pb2.RevokeCertificateResponse:
         """See the proto."""
+        caller = require_peer().spiffe_id
 
         def act(store: Store) -> certificates_pb2.RevokeCertificateResponse:
             record = revocation.revoke_certificate(
                 store, convert.serial(request.name), request.reason, self._backend.clock()
             )
+            if record.member != HOLDER:
+                administration.require_may_put_out(caller, record.member)
             self._backend.rebuild_list(store)
             return certificates_pb2.RevokeCertificateResponse(
                 certificate=convert.certificate(record)
@@ -304,4 +315,5 @@ def services(backend: Backend) -> list[tuple[Callable[[Any, Any], None], object]
             certificates_pb2_grpc.add_CertificateServiceServicer_to_server,
             CertificateService(backend),
         ),
+        (approvals_pb2_grpc.add_ApprovalServiceServicer_to_server, ApprovalService(backend)),
     ]

@@ -14,6 +14,7 @@ from finsecure_rpc.logs import get_logger
 from finsecure_rpc.policy import Limits, Rate, domain_peers
 from finsecure_rpc.server import Listener, RpcServer, build_server
 
+from finsecure_keyservice.approval_gate import ApprovalGate
 from finsecure_keyservice.backend import Backend
 from finsecure_keyservice.books import Books, check_books
 from finsecure_keyservice.clock import Clock, system_clock
@@ -71,7 +72,13 @@ async def opened(
         upkeep = Upkeep(books, feed, own, material.authority, lifetime, auditor)
         await upkeep.tick()
         backend = Backend(
-            books, feed, enrolment, issuer_of(configuration, material), lifetime, auditor
+            books,
+            feed,
+            enrolment,
+            issuer_of(configuration, material),
+            lifetime,
+            ApprovalGate(configuration.approval_lifetime, clock),
+            auditor,
         )
         server = _server(configuration, backend, own, clock)
         shortest = min(lifetime, configuration.certificate_lifetime)

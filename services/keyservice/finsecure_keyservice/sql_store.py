@@ -7,6 +7,7 @@ from typing import Any
 from finsecure_crypto.certificates import Purpose, Role
 from sqlalchemy import Connection, delete, func, insert, select, update
 
+from finsecure_keyservice.approval_store import ApprovalStore
 from finsecure_keyservice.audit.trail import Recorder
 from finsecure_keyservice.records import (
     ApiKeyRecord,
@@ -32,11 +33,17 @@ class SqlStore:
     def __init__(self, connection: Connection, trail: Recorder) -> None:
         self._connection = connection
         self._trail = trail
+        self._approvals = ApprovalStore(connection, trail)
 
     @property
     def trail(self) -> Recorder:
         """See `Store`."""
         return self._trail
+
+    @property
+    def approvals(self) -> ApprovalStore:
+        """See `Store`."""
+        return self._approvals
 
     def add_federation(self, federation: FederationRecord) -> None:
         """See `Store`."""

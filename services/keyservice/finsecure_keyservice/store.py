@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
+from finsecure_keyservice.approval_store import ApprovalStore
 from finsecure_keyservice.audit.trail import Recorder
 from finsecure_keyservice.records import (
     ApiKeyRecord,
@@ -22,6 +23,10 @@ from finsecure_keyservice.records import (
 
 class Store(Protocol):
     """Records of one key service within one transaction."""
+
+    @property
+    def approvals(self) -> ApprovalStore:
+        """Proposals of acts that need two persons."""
 
     @property
     def trail(self) -> Recorder:

@@ -9,6 +9,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 from finsecure.aggregation.v1 import models_pb2, participation_pb2, tasks_pb2
 from finsecure.keyservice.v1 import (
+    approvals_pb2,
     certificates_pb2,
     encryption_keys_pb2,
     members_pb2,
@@ -35,6 +36,7 @@ _CONTRACT = (
     members_pb2,
     encryption_keys_pb2,
     trustee_pb2,
+    approvals_pb2,
 )
 
 

@@ -24,6 +24,10 @@ Policy = Mapping[str, Access]
 Accepts = Callable[[SpiffeId], bool]
 
 EVERY_ROLE: Access = frozenset(Role)
+OFFICERS: frozenset[Role] = frozenset({Role.OFFICER})
+ADMINISTRATORS: frozenset[Role] = OFFICERS | {Role.OPERATOR}
+READERS: frozenset[Role] = ADMINISTRATORS | {Role.VIEWER}
+"""People, by what they may do: each role may all that the one before it may."""
 
 HEALTH_POLICY: Policy = MappingProxyType(
     {

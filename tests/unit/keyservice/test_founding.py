@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from finsecure_crypto.certificates import Role
 from finsecure_crypto.errors import ConfigurationError, InvalidArgumentError
 from finsecure_keyservice import main
 from finsecure_keyservice.api_keys import ApiKey
@@ -238,12 +239,12 @@ def test_an_operator_key_for_the_revoked_is_refused(
 ) -> None:
     _found(configuration)
     target = tmp_path / "key"
-    renew_operator_key(configuration, "bob", target, START)
+    renew_operator_key(configuration, "bob", Role.OPERATOR, target, START)
     assert ApiKey.parse(target.read_text())
     with pytest.raises(ConfigurationError, match="FILE_EXISTS"):
-        renew_operator_key(configuration, "alice", target, START)
+        renew_operator_key(configuration, "alice", Role.OPERATOR, target, START)
     with pytest.raises(InvalidArgumentError, match="NAME_MALFORMED"):
-        renew_operator_key(configuration, "a/b", tmp_path / "other", START)
+        renew_operator_key(configuration, "a/b", Role.OPERATOR, tmp_path / "other", START)
 
 
 @pytest.mark.parametrize(

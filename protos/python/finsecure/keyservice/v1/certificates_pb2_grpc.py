@@ -228,14 +228,14 @@ class CertificateServiceServicer:
     """
 
     def ListCertificates(self, request, context):
-        """ListCertificates reads issued certificates, newest first, page by page. Operators only.
+        """ListCertificates reads issued certificates, newest first, page by page.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def RevokeCertificate(self, request, context):
-        """RevokeCertificate revokes one certificate at once. Operators only.
+        """RevokeCertificate revokes one certificate at once. Administrators only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

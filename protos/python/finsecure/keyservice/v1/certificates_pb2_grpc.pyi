@@ -101,9 +101,9 @@ class CertificateServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> CertificateServiceAsyncStub: ...
     ListCertificates: _grpc.UnaryUnaryMultiCallable[_certificates_pb2.ListCertificatesRequest, _certificates_pb2.ListCertificatesResponse]
-    """ListCertificates reads issued certificates, newest first, page by page. Operators only."""
+    """ListCertificates reads issued certificates, newest first, page by page."""
     RevokeCertificate: _grpc.UnaryUnaryMultiCallable[_certificates_pb2.RevokeCertificateRequest, _certificates_pb2.RevokeCertificateResponse]
-    """RevokeCertificate revokes one certificate at once. Operators only."""
+    """RevokeCertificate revokes one certificate at once. Administrators only."""
     GetRevocationList: _grpc.UnaryUnaryMultiCallable[_certificates_pb2.GetRevocationListRequest, _certificates_pb2.GetRevocationListResponse]
     """GetRevocationList reads the newest revocation list."""
     WatchRevocationList: _grpc.UnaryStreamMultiCallable[_certificates_pb2.WatchRevocationListRequest, _certificates_pb2.WatchRevocationListResponse]
@@ -117,9 +117,9 @@ class CertificateServiceAsyncStub(CertificateServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     ListCertificates: _aio.UnaryUnaryMultiCallable[_certificates_pb2.ListCertificatesRequest, _certificates_pb2.ListCertificatesResponse]  # type: ignore[assignment]
-    """ListCertificates reads issued certificates, newest first, page by page. Operators only."""
+    """ListCertificates reads issued certificates, newest first, page by page."""
     RevokeCertificate: _aio.UnaryUnaryMultiCallable[_certificates_pb2.RevokeCertificateRequest, _certificates_pb2.RevokeCertificateResponse]  # type: ignore[assignment]
-    """RevokeCertificate revokes one certificate at once. Operators only."""
+    """RevokeCertificate revokes one certificate at once. Administrators only."""
     GetRevocationList: _aio.UnaryUnaryMultiCallable[_certificates_pb2.GetRevocationListRequest, _certificates_pb2.GetRevocationListResponse]  # type: ignore[assignment]
     """GetRevocationList reads the newest revocation list."""
     WatchRevocationList: _aio.UnaryStreamMultiCallable[_certificates_pb2.WatchRevocationListRequest, _certificates_pb2.WatchRevocationListResponse]  # type: ignore[assignment]
@@ -136,7 +136,7 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _certificates_pb2.ListCertificatesRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_certificates_pb2.ListCertificatesResponse, _abc.Awaitable[_certificates_pb2.ListCertificatesResponse]]:
-        """ListCertificates reads issued certificates, newest first, page by page. Operators only."""
+        """ListCertificates reads issued certificates, newest first, page by page."""
 
     @_abc_1.abstractmethod
     def RevokeCertificate(
@@ -144,7 +144,7 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _certificates_pb2.RevokeCertificateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_certificates_pb2.RevokeCertificateResponse, _abc.Awaitable[_certificates_pb2.RevokeCertificateResponse]]:
-        """RevokeCertificate revokes one certificate at once. Operators only."""
+        """RevokeCertificate revokes one certificate at once. Administrators only."""
 
     @_abc_1.abstractmethod
     def GetRevocationList(

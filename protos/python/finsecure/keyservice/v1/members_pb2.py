@@ -26,7 +26,7 @@ from finsecure.validate import validate_pb2 as buf_dot_validate_dot_validate__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%finsecure/keyservice/v1/members.proto\x12\x17\x66insecure.keyservice.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc1\x01\n\nFederation\x12\x42\n\x04name\x18\x01 \x01(\tB4\xbaH1r/\x18\x80\x01\x32*^federations/[a-z][a-z0-9-]{0,38}[a-z0-9]$\x12\x1e\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x1e\n\x0ctrust_domain\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\xff\x02\n\x06Member\x12\x8a\x01\n\x04name\x18\x01 \x01(\tB|\xbaHyrw\x18\xa0\x01\x32r^(operators|federations/[a-z][a-z0-9-]{0,38}[a-z0-9]/(clients|aggregators|trustees))/[a-z][a-z0-9-]{0,38}[a-z0-9]$\x12\x1e\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12;\n\x04role\x18\x03 \x01(\x0e\x32#.finsecure.keyservice.v1.MemberRoleB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12=\n\x05state\x18\x04 \x01(\x0e\x32$.finsecure.keyservice.v1.MemberStateB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1b\n\tspiffe_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"x\n\x17\x43reateFederationRequest\x12?\n\nfederation\x18\x01 \x01(\x0b\x32#.finsecure.keyservice.v1.FederationB\x06\xbaH\x03\xc8\x01\x01\x12\x1c\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"S\n\x18\x43reateFederationResponse\x12\x37\n\nfederation\x18\x01 \x01(\x0b\x32#.finsecure.keyservice.v1.Federation\"Z\n\x14GetFederationRequest\x12\x42\n\x04name\x18\x01 \x01(\tB4\xbaH1r/\x18\x80\x01\x32*^federations/[a-z][a-z0-9-]{0,38}[a-z0-9]$\"P\n\x15GetFederationResponse\x12\x37\n\nfederation\x18\x01 \x01(\x0b\x32#.finsecure.keyservice.v1.Federation\"S\n\x16ListFederationsRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\rB\x08\xbaH\x05*\x03\x18\xe8\x07\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"l\n\x17ListFederationsResponse\x12\x38\n\x0b\x66\x65\x64\x65rations\x18\x01 \x03(\x0b\x32#.finsecure.keyservice.v1.Federation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"l\n\x13\x43reateMemberRequest\x12\x37\n\x06member\x18\x01 \x01(\x0b\x32\x1f.finsecure.keyservice.v1.MemberB\x06\xbaH\x03\xc8\x01\x01\x12\x1c\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"X\n\x14\x43reateMemberResponse\x12/\n\x06member\x18\x01 \x01(\x0b\x32\x1f.finsecure.keyservice.v1.Member\x12\x0f\n\x07\x61pi_key\x18\x02 \x01(\t\",\n\x10GetMemberRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01\"D\n\x11GetMemberResponse\x12/\n\x06member\x18\x01 \x01(\x0b\x32\x1f.finsecure.keyservice.v1.Member\"\x98\x01\n\x12ListMembersRequest\x12G\n\x06parent\x18\x01 \x01(\tB7\xbaH4r2\x18\x80\x01\x32-^(federations/[a-z][a-z0-9-]{0,38}[a-z0-9])?$\x12\x1b\n\tpage_size\x18\x02 \x01(\rB\x08\xbaH\x05*\x03\x18\xe8\x07\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"`\n\x13ListMembersResponse\x12\x30\n\x07members\x18\x01 \x03(\x0b\x32\x1f.finsecure.keyservice.v1.Member\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"i\n\x13RevokeMemberRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01\x12\x1a\n\x06reason\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"G\n\x14RevokeMemberResponse\x12/\n\x06member\x18\x01 \x01(\x0b\x32\x1f.finsecure.keyservice.v1.Member\"L\n\x12IssueApiKeyRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01\x12\x1c\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"&\n\x13IssueApiKeyResponse\x12\x0f\n\x07\x61pi_key\x18\x01 \x01(\t*\xac\x01\n\nMemberRole\x12\x1b\n\x17MEMBER_ROLE_UNSPECIFIED\x10\x00\x12\x16\n\x12MEMBER_ROLE_CLIENT\x10\x01\x12\x1a\n\x16MEMBER_ROLE_AGGREGATOR\x10\x02\x12\x18\n\x14MEMBER_ROLE_OPERATOR\x10\x03\x12\x1a\n\x16MEMBER_ROLE_KEYSERVICE\x10\x04\x12\x17\n\x13MEMBER_ROLE_TRUSTEE\x10\x05*x\n\x0bMemberState\x12\x1c\n\x18MEMBER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14MEMBER_STATE_INVITED\x10\x01\x12\x17\n\x13MEMBER_STATE_ACTIVE\x10\x02\x12\x18\n\x14MEMBER_STATE_REVOKED\x10\x03\x32\xf2\x02\n\x11\x46\x65\x64\x65rationService\x12w\n\x10\x43reateFederation\x12\x30.finsecure.keyservice.v1.CreateFederationRequest\x1a\x31.finsecure.keyservice.v1.CreateFederationResponse\x12n\n\rGetFederation\x12-.finsecure.keyservice.v1.GetFederationRequest\x1a..finsecure.keyservice.v1.GetFederationResponse\x12t\n\x0fListFederations\x12/.finsecure.keyservice.v1.ListFederationsRequest\x1a\x30.finsecure.keyservice.v1.ListFederationsResponse2\xa1\x04\n\rMemberService\x12k\n\x0c\x43reateMember\x12,.finsecure.keyservice.v1.CreateMemberRequest\x1a-.finsecure.keyservice.v1.CreateMemberResponse\x12\x62\n\tGetMember\x12).finsecure.keyservice.v1.GetMemberRequest\x1a*.finsecure.keyservice.v1.GetMemberResponse\x12h\n\x0bListMembers\x12+.finsecure.keyservice.v1.ListMembersRequest\x1a,.finsecure.keyservice.v1.ListMembersResponse\x12k\n\x0cRevokeMember\x12,.finsecure.keyservice.v1.RevokeMemberRequest\x1a-.finsecure.keyservice.v1.RevokeMemberResponse\x12h\n\x0bIssueApiKey\x12+.finsecure.keyservice.v1.IssueApiKeyRequest\x1a,.finsecure.keyservice.v1.IssueApiKeyResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%finsecure/keyservice/v1/members.proto\x12\x17\x66insecure.keyservice.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xc1\x01\n\nFederation\x12\x42\n\x04name\x18\x01 \x01(\tB4\xbaH1r/\x18\x80\x01\x32*^federations/[a-z][a-z0-9-]{0,38}[a-z0-9]$\x12\x1e\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x1e\n\x0ctrust_domain\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\xff\x01\x12/\n\x0b\x63reate_time\x18\x04 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x94\x03\n\x06Member\x12\x9f\x01\n\x04name\x18\x01 \x01(\tB\x90\x01\xbaH\x8c\x01r\x89\x01\x18\xa0\x01\x32\x83\x01^(viewers|operators|officers|federations/[a-z][a-z0-9-]{0,38}[a-z0-9]/(clients|aggregators|trustees))/[a-z][a-z0-9-]{0,38}[a-z0-9]$\x12\x1e\n\x0c\x64isplay_name\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12;\n\x04role\x18\x03 \x01(\x0e\x32#.finsecure.keyservice.v1.MemberRoleB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12=\n\x05state\x18\x04 \x01(\x0e\x32$.finsecure.keyservice.v1.MemberStateB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x1b\n\tspiffe_id\x18\x05 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\x12/\n\x0b\x63reate_time\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"x\n\x17\x43reateFederationRequest\x12?\n\nfederation\x18\x01 \x01(\x0b\x32#.finsecure.keyservice.v1.FederationB\x06\xbaH\x03\xc8\x01\x01\x12\x1c\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"S\n\x18\x43reateFederationResponse\x12\x37\n\nfederation\x18\x01 \x01(\x0b\x32#.finsecure.keyservice.v1.Federation\"Z\n\x14GetFederationRequest\x12\x42\n\x04name\x18\x01 \x01(\tB4\xbaH1r/\x18\x80\x01\x32*^federations/[a-z][a-z0-9-]{0,38}[a-z0-9]$\"P\n\x15GetFederationResponse\x12\x37\n\nfederation\x18\x01 \x01(\x0b\x32#.finsecure.keyservice.v1.Federation\"S\n\x16ListFederationsRequest\x12\x1b\n\tpage_size\x18\x01 \x01(\rB\x08\xbaH\x05*\x03\x18\xe8\x07\x12\x1c\n\npage_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"l\n\x17ListFederationsResponse\x12\x38\n\x0b\x66\x65\x64\x65rations\x18\x01 \x03(\x0b\x32#.finsecure.keyservice.v1.Federation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"l\n\x13\x43reateMemberRequest\x12\x37\n\x06member\x18\x01 \x01(\x0b\x32\x1f.finsecure.keyservice.v1.MemberB\x06\xbaH\x03\xc8\x01\x01\x12\x1c\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"X\n\x14\x43reateMemberResponse\x12/\n\x06member\x18\x01 \x01(\x0b\x32\x1f.finsecure.keyservice.v1.Member\x12\x0f\n\x07\x61pi_key\x18\x02 \x01(\t\",\n\x10GetMemberRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01\"D\n\x11GetMemberResponse\x12/\n\x06member\x18\x01 \x01(\x0b\x32\x1f.finsecure.keyservice.v1.Member\"\x98\x01\n\x12ListMembersRequest\x12G\n\x06parent\x18\x01 \x01(\tB7\xbaH4r2\x18\x80\x01\x32-^(federations/[a-z][a-z0-9-]{0,38}[a-z0-9])?$\x12\x1b\n\tpage_size\x18\x02 \x01(\rB\x08\xbaH\x05*\x03\x18\xe8\x07\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"`\n\x13ListMembersResponse\x12\x30\n\x07members\x18\x01 \x03(\x0b\x32\x1f.finsecure.keyservice.v1.Member\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"i\n\x13RevokeMemberRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01\x12\x1a\n\x06reason\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"G\n\x14RevokeMemberResponse\x12/\n\x06member\x18\x01 \x01(\x0b\x32\x1f.finsecure.keyservice.v1.Member\"L\n\x12IssueApiKeyRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01\x12\x1c\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"&\n\x13IssueApiKeyResponse\x12\x0f\n\x07\x61pi_key\x18\x01 \x01(\t*\xe6\x01\n\nMemberRole\x12\x1b\n\x17MEMBER_ROLE_UNSPECIFIED\x10\x00\x12\x16\n\x12MEMBER_ROLE_CLIENT\x10\x01\x12\x1a\n\x16MEMBER_ROLE_AGGREGATOR\x10\x02\x12\x18\n\x14MEMBER_ROLE_OPERATOR\x10\x03\x12\x1a\n\x16MEMBER_ROLE_KEYSERVICE\x10\x04\x12\x17\n\x13MEMBER_ROLE_TRUSTEE\x10\x05\x12\x16\n\x12MEMBER_ROLE_VIEWER\x10\x06\x12 \n\x1cMEMBER_ROLE_SECURITY_OFFICER\x10\x07*x\n\x0bMemberState\x12\x1c\n\x18MEMBER_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14MEMBER_STATE_INVITED\x10\x01\x12\x17\n\x13MEMBER_STATE_ACTIVE\x10\x02\x12\x18\n\x14MEMBER_STATE_REVOKED\x10\x03\x32\xf2\x02\n\x11\x46\x65\x64\x65rationService\x12w\n\x10\x43reateFederation\x12\x30.finsecure.keyservice.v1.CreateFederationRequest\x1a\x31.finsecure.keyservice.v1.CreateFederationResponse\x12n\n\rGetFederation\x12-.finsecure.keyservice.v1.GetFederationRequest\x1a..finsecure.keyservice.v1.GetFederationResponse\x12t\n\x0fListFederations\x12/.finsecure.keyservice.v1.ListFederationsRequest\x1a\x30.finsecure.keyservice.v1.ListFederationsResponse2\xa1\x04\n\rMemberService\x12k\n\x0c\x43reateMember\x12,.finsecure.keyservice.v1.CreateMemberRequest\x1a-.finsecure.keyservice.v1.CreateMemberResponse\x12\x62\n\tGetMember\x12).finsecure.keyservice.v1.GetMemberRequest\x1a*.finsecure.keyservice.v1.GetMemberResponse\x12h\n\x0bListMembers\x12+.finsecure.keyservice.v1.ListMembersRequest\x1a,.finsecure.keyservice.v1.ListMembersResponse\x12k\n\x0cRevokeMember\x12,.finsecure.keyservice.v1.RevokeMemberRequest\x1a-.finsecure.keyservice.v1.RevokeMemberResponse\x12h\n\x0bIssueApiKey\x12+.finsecure.keyservice.v1.IssueApiKeyRequest\x1a,.finsecure.keyservice.v1.IssueApiKeyResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -40,7 +40,7 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_FEDERATION'].fields_by_name['trust_domain']._loaded_options = None
   _globals['_FEDERATION'].fields_by_name['trust_domain']._serialized_options = b'\272H\005r\003\030\377\001'
   _globals['_MEMBER'].fields_by_name['name']._loaded_options = None
-  _globals['_MEMBER'].fields_by_name['name']._serialized_options = b'\272Hyrw\030\240\0012r^(operators|federations/[a-z][a-z0-9-]{0,38}[a-z0-9]/(clients|aggregators|trustees))/[a-z][a-z0-9-]{0,38}[a-z0-9]$'
+  _globals['_MEMBER'].fields_by_name['name']._serialized_options = b'\272H\214\001r\211\001\030\240\0012\203\001^(viewers|operators|officers|federations/[a-z][a-z0-9-]{0,38}[a-z0-9]/(clients|aggregators|trustees))/[a-z][a-z0-9-]{0,38}[a-z0-9]$'
   _globals['_MEMBER'].fields_by_name['display_name']._loaded_options = None
   _globals['_MEMBER'].fields_by_name['display_name']._serialized_options = b'\272H\005r\003\030\310\001'
   _globals['_MEMBER'].fields_by_name['role']._loaded_options = None
@@ -81,48 +81,48 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ISSUEAPIKEYREQUEST'].fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\240\001'
   _globals['_ISSUEAPIKEYREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_ISSUEAPIKEYREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
-  _globals['_MEMBERROLE']._serialized_start=2154
-  _globals['_MEMBERROLE']._serialized_end=2326
-  _globals['_MEMBERSTATE']._serialized_start=2328
-  _globals['_MEMBERSTATE']._serialized_end=2448
+  _globals['_MEMBERROLE']._serialized_start=2175
+  _globals['_MEMBERROLE']._serialized_end=2405
+  _globals['_MEMBERSTATE']._serialized_start=2407
+  _globals['_MEMBERSTATE']._serialized_end=2527
   _globals['_FEDERATION']._serialized_start=129
   _globals['_FEDERATION']._serialized_end=322
   _globals['_MEMBER']._serialized_start=325
-  _globals['_MEMBER']._serialized_end=708
-  _globals['_CREATEFEDERATIONREQUEST']._serialized_start=710
-  _globals['_CREATEFEDERATIONREQUEST']._serialized_end=830
-  _globals['_CREATEFEDERATIONRESPONSE']._serialized_start=832
-  _globals['_CREATEFEDERATIONRESPONSE']._serialized_end=915
-  _globals['_GETFEDERATIONREQUEST']._serialized_start=917
-  _globals['_GETFEDERATIONREQUEST']._serialized_end=1007
-  _globals['_GETFEDERATIONRESPONSE']._serialized_start=1009
-  _globals['_GETFEDERATIONRESPONSE']._serialized_end=1089
-  _globals['_LISTFEDERATIONSREQUEST']._serialized_start=1091
-  _globals['_LISTFEDERATIONSREQUEST']._serialized_end=1174
-  _globals['_LISTFEDERATIONSRESPONSE']._serialized_start=1176
-  _globals['_LISTFEDERATIONSRESPONSE']._serialized_end=1284
-  _globals['_CREATEMEMBERREQUEST']._serialized_start=1286
-  _globals['_CREATEMEMBERREQUEST']._serialized_end=1394
-  _globals['_CREATEMEMBERRESPONSE']._serialized_start=1396
-  _globals['_CREATEMEMBERRESPONSE']._serialized_end=1484
-  _globals['_GETMEMBERREQUEST']._serialized_start=1486
-  _globals['_GETMEMBERREQUEST']._serialized_end=1530
-  _globals['_GETMEMBERRESPONSE']._serialized_start=1532
-  _globals['_GETMEMBERRESPONSE']._serialized_end=1600
-  _globals['_LISTMEMBERSREQUEST']._serialized_start=1603
-  _globals['_LISTMEMBERSREQUEST']._serialized_end=1755
-  _globals['_LISTMEMBERSRESPONSE']._serialized_start=1757
-  _globals['_LISTMEMBERSRESPONSE']._serialized_end=1853
-  _globals['_REVOKEMEMBERREQUEST']._serialized_start=1855
-  _globals['_REVOKEMEMBERREQUEST']._serialized_end=1960
-  _globals['_REVOKEMEMBERRESPONSE']._serialized_start=1962
-  _globals['_REVOKEMEMBERRESPONSE']._serialized_end=2033
-  _globals['_ISSUEAPIKEYREQUEST']._serialized_start=2035
-  _globals['_ISSUEAPIKEYREQUEST']._serialized_end=2111
-  _globals['_ISSUEAPIKEYRESPONSE']._serialized_start=2113
-  _globals['_ISSUEAPIKEYRESPONSE']._serialized_end=2151
-  _globals['_FEDERATIONSERVICE']._serialized_start=2451
-  _globals['_FEDERATIONSERVICE']._serialized_end=2821
-  _globals['_MEMBERSERVICE']._serialized_start=2824
-  _globals['_MEMBERSERVICE']._serialized_end=3369
+  _globals['_MEMBER']._serialized_end=729
+  _globals['_CREATEFEDERATIONREQUEST']._serialized_start=731
+  _globals['_CREATEFEDERATIONREQUEST']._serialized_end=851
+  _globals['_CREATEFEDERATIONRESPONSE']._serialized_start=853
+  _globals['_CREATEFEDERATIONRESPONSE']._serialized_end=936
+  _globals['_GETFEDERATIONREQUEST']._serialized_start=938
+  _globals['_GETFEDERATIONREQUEST']._serialized_end=1028
+  _globals['_GETFEDERATIONRESPONSE']._serialized_start=1030
+  _globals['_GETFEDERATIONRESPONSE']._serialized_end=1110
+  _globals['_LISTFEDERATIONSREQUEST']._serialized_start=1112
+  _globals['_LISTFEDERATIONSREQUEST']._serialized_end=1195
+  _globals['_LISTFEDERATIONSRESPONSE']._serialized_start=1197
+  _globals['_LISTFEDERATIONSRESPONSE']._serialized_end=1305
+  _globals['_CREATEMEMBERREQUEST']._serialized_start=1307
+  _globals['_CREATEMEMBERREQUEST']._serialized_end=1415
+  _globals['_CREATEMEMBERRESPONSE']._serialized_start=1417
+  _globals['_CREATEMEMBERRESPONSE']._serialized_end=1505
+  _globals['_GETMEMBERREQUEST']._serialized_start=1507
+  _globals['_GETMEMBERREQUEST']._serialized_end=1551
+  _globals['_GETMEMBERRESPONSE']._serialized_start=1553
+  _globals['_GETMEMBERRESPONSE']._serialized_end=1621
+  _globals['_LISTMEMBERSREQUEST']._serialized_start=1624
+  _globals['_LISTMEMBERSREQUEST']._serialized_end=1776
+  _globals['_LISTMEMBERSRESPONSE']._serialized_start=1778
+  _globals['_LISTMEMBERSRESPONSE']._serialized_end=1874
+  _globals['_REVOKEMEMBERREQUEST']._serialized_start=1876
+  _globals['_REVOKEMEMBERREQUEST']._serialized_end=1981
+  _globals['_REVOKEMEMBERRESPONSE']._serialized_start=1983
+  _globals['_REVOKEMEMBERRESPONSE']._serialized_end=2054
+  _globals['_ISSUEAPIKEYREQUEST']._serialized_start=2056
+  _globals['_ISSUEAPIKEYREQUEST']._serialized_end=2132
+  _globals['_ISSUEAPIKEYRESPONSE']._serialized_start=2134
+  _globals['_ISSUEAPIKEYRESPONSE']._serialized_end=2172
+  _globals['_FEDERATIONSERVICE']._serialized_start=2530
+  _globals['_FEDERATIONSERVICE']._serialized_end=2900
+  _globals['_MEMBERSERVICE']._serialized_start=2903
+  _globals['_MEMBERSERVICE']._serialized_end=3448
 # @@protoc_insertion_point(module_scope)

@@ -38,6 +38,10 @@ class _MemberRoleEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MemberRole
     """The key service itself."""
     MEMBER_ROLE_TRUSTEE: _MemberRole.ValueType  # 5
     """A holder of shares of decryption keys."""
+    MEMBER_ROLE_VIEWER: _MemberRole.ValueType  # 6
+    """A person or program that reads what there is."""
+    MEMBER_ROLE_SECURITY_OFFICER: _MemberRole.ValueType  # 7
+    """A person who administers and takes part in acts that need two persons."""
 
 class MemberRole(_MemberRole, metaclass=_MemberRoleEnumTypeWrapper):
     """MemberRole is what a member is."""
@@ -54,6 +58,10 @@ MEMBER_ROLE_KEYSERVICE: MemberRole.ValueType  # 4
 """The key service itself."""
 MEMBER_ROLE_TRUSTEE: MemberRole.ValueType  # 5
 """A holder of shares of decryption keys."""
+MEMBER_ROLE_VIEWER: MemberRole.ValueType  # 6
+"""A person or program that reads what there is."""
+MEMBER_ROLE_SECURITY_OFFICER: MemberRole.ValueType  # 7
+"""A person who administers and takes part in acts that need two persons."""
 Global___MemberRole: _TypeAlias = MemberRole  # noqa: Y015
 
 class _MemberState:
@@ -133,8 +141,9 @@ class Member(_message.Message):
     SPIFFE_ID_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
-    """Resource name: `operators/{id}`, or `federations/{federation}/{collection}/{id}` in the
-    collections `clients`, `aggregators` and `trustees`. The collection fixes the role.
+    """Resource name: `{collection}/{id}` in the collections `viewers`, `operators` and `officers`, or
+    `federations/{federation}/{collection}/{id}` in the collections `clients`, `aggregators` and
+    `trustees`. The collection fixes the role.
     """
     display_name: _builtins.str
     """Name for people."""
@@ -430,7 +439,7 @@ class ListMembersRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     parent: _builtins.str
-    """`federations/{federation}` or, for the operators, empty."""
+    """`federations/{federation}` or, for the people who administer, empty."""
     page_size: _builtins.int
     """Most entries on the page; 0 means 100, more than 1000 is refused."""
     page_token: _builtins.str

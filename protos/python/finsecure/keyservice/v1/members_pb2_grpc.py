@@ -26,7 +26,7 @@ if _version_not_supported:
 
 
 class FederationServiceStub:
-    """FederationService keeps the list of federations. Operators only.
+    """FederationService keeps the list of federations. Viewers read it, operators add to it.
     """
 
     def __init__(self, channel):
@@ -53,7 +53,7 @@ class FederationServiceStub:
 
 
 class FederationServiceServicer:
-    """FederationService keeps the list of federations. Operators only.
+    """FederationService keeps the list of federations. Viewers read it, operators add to it.
     """
 
     def CreateFederation(self, request, context):
@@ -105,7 +105,7 @@ def add_FederationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class FederationService:
-    """FederationService keeps the list of federations. Operators only.
+    """FederationService keeps the list of federations. Viewers read it, operators add to it.
     """
 
     @staticmethod
@@ -191,8 +191,9 @@ class FederationService:
 
 
 class MemberServiceStub:
-    """MemberService administers who may enrol: clients, aggregators and trustees of a
-    federation, and operators. Operators only.
+    """MemberService administers who may enrol: clients, aggregators and trustees of a federation, and
+    the people who administer. Viewers read, operators change, security officers alone put one another
+    out; new security officers are made on the key service's own machine.
     """
 
     def __init__(self, channel):
@@ -229,8 +230,9 @@ class MemberServiceStub:
 
 
 class MemberServiceServicer:
-    """MemberService administers who may enrol: clients, aggregators and trustees of a
-    federation, and operators. Operators only.
+    """MemberService administers who may enrol: clients, aggregators and trustees of a federation, and
+    the people who administer. Viewers read, operators change, security officers alone put one another
+    out; new security officers are made on the key service's own machine.
     """
 
     def CreateMember(self, request, context):
@@ -305,8 +307,9 @@ def add_MemberServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class MemberService:
-    """MemberService administers who may enrol: clients, aggregators and trustees of a
-    federation, and operators. Operators only.
+    """MemberService administers who may enrol: clients, aggregators and trustees of a federation, and
+    the people who administer. Viewers read, operators change, security officers alone put one another
+    out; new security officers are made on the key service's own machine.
     """
 
     @staticmethod

@@ -27,7 +27,7 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class FederationServiceStub:
-    """FederationService keeps the list of federations. Operators only."""
+    """FederationService keeps the list of federations. Viewers read it, operators add to it."""
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -44,7 +44,7 @@ class FederationServiceStub:
 
 @_typing.type_check_only
 class FederationServiceAsyncStub(FederationServiceStub):
-    """FederationService keeps the list of federations. Operators only."""
+    """FederationService keeps the list of federations. Viewers read it, operators add to it."""
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateFederation: _aio.UnaryUnaryMultiCallable[_members_pb2.CreateFederationRequest, _members_pb2.CreateFederationResponse]  # type: ignore[assignment]
@@ -57,7 +57,7 @@ class FederationServiceAsyncStub(FederationServiceStub):
     """ListFederations reads all federations, page by page, in the order of their names."""
 
 class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """FederationService keeps the list of federations. Operators only."""
+    """FederationService keeps the list of federations. Viewers read it, operators add to it."""
 
     @_abc_1.abstractmethod
     def CreateFederation(
@@ -88,8 +88,9 @@ class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
 def add_FederationServiceServicer_to_server(servicer: FederationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
 class MemberServiceStub:
-    """MemberService administers who may enrol: clients, aggregators and trustees of a
-    federation, and operators. Operators only.
+    """MemberService administers who may enrol: clients, aggregators and trustees of a federation, and
+    the people who administer. Viewers read, operators change, security officers alone put one another
+    out; new security officers are made on the key service's own machine.
     """
 
     @_typing.overload
@@ -109,8 +110,9 @@ class MemberServiceStub:
 
 @_typing.type_check_only
 class MemberServiceAsyncStub(MemberServiceStub):
-    """MemberService administers who may enrol: clients, aggregators and trustees of a
-    federation, and operators. Operators only.
+    """MemberService administers who may enrol: clients, aggregators and trustees of a federation, and
+    the people who administer. Viewers read, operators change, security officers alone put one another
+    out; new security officers are made on the key service's own machine.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
@@ -126,8 +128,9 @@ class MemberServiceAsyncStub(MemberServiceStub):
     """IssueApiKey voids the member's unused API keys and returns a new one, shown this once."""
 
 class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
-    """MemberService administers who may enrol: clients, aggregators and trustees of a
-    federation, and operators. Operators only.
+    """MemberService administers who may enrol: clients, aggregators and trustees of a federation, and
+    the people who administer. Viewers read, operators change, security officers alone put one another
+    out; new security officers are made on the key service's own machine.
     """
 
     @_abc_1.abstractmethod
