@@ -54,9 +54,22 @@ class Root:
         )
         return cls(builder.sign(key, hashes.SHA384()), key)
 
-    def create_intermediate(self, domain: str, now: datetime, lifetime: timedelta) -> "Authority":
-        """Make a P-256 intermediate that may sign leaves only."""
-        key = ec.generate_private_key(ec.SECP256R1())
+    def create_intermediate(
+        self,
+        domain: str,
+        now: datetime,
+        lifetime: timedelta,
+        key: ec.EllipticCurvePrivateKey | None = None,
+    ) -> "Authority":
+        """Make a P-256 intermediate that may sign leaves only.
+
+        Args:
+            domain: that all identities live in.
+            now: the time.
+            lifetime: how long it is valid, but never longer than the root.
+            key: its key, which may lie in a token; None makes one in memory.
+        """
+        key = key or ec.generate_private_key(ec.SECP256R1())
         end = min(now + lifetime, self.certificate.not_valid_after_utc)
         name = _name(f"FinSecure intermediate {domain}")
         builder = _authority(

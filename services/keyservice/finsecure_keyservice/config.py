@@ -7,6 +7,12 @@ from typing import Annotated, Literal
 from finsecure_rpc.config import RelativePath, Settings
 from pydantic import AfterValidator, Field, ValidationInfo
 
+from finsecure_keyservice.protection.settings import (
+    FileProtection,
+    ProtectionSettings,
+    TokenProtection,
+)
+
 _DOMAIN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$"
 _ADDRESS = r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$"
 
@@ -51,6 +57,14 @@ class Configuration(Settings):
     reflection: bool = False
     shutdown_grace_s: float = Field(default=2, ge=0, le=300)
     limits: Limits = Limits()
+    protection: ProtectionSettings | None = None
+
+    @property
+    def protected_by(self) -> FileProtection | TokenProtection:
+        """What wraps the keys; where nothing is said, a file in the state folder."""
+        return self.protection or FileProtection(
+            kind="file", key_file=self.state_dir / "key-encryption.key"
+        )
 
     @property
     def certificate_lifetime(self) -> timedelta:

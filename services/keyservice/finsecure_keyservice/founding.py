@@ -30,10 +30,16 @@ from finsecure_keyservice.members import (
 )
 from finsecure_keyservice.names import MemberName, federation_id
 from finsecure_keyservice.own_identity import OwnIdentity
+from finsecure_keyservice.protection.opening import create_vault
 from finsecure_keyservice.revocation import rebuild_list
 from finsecure_keyservice.schema import AUDIT
 from finsecure_keyservice.sql_store import SqlStore
-from finsecure_keyservice.state import SECRET_BYTES, KeyMaterial, StateFolder
+from finsecure_keyservice.state import (
+    SECRET_BYTES,
+    KeyMaterial,
+    StateFolder,
+    make_authority,
+)
 
 
 @dataclass(frozen=True)
@@ -63,8 +69,9 @@ def found(
         now: the time.
 
     Raises:
-        ConfigurationError: ALREADY_INITIALISED.
+        ConfigurationError: ALREADY_INITIALISED, or what `create_vault` raises.
         InvalidArgumentError: NAME_MALFORMED.
+        UnavailableError: what `create_vault` raises.
     """
     folder = StateFolder(configuration.state_dir)
     root_key = root_key or folder.root_key
@@ -79,20 +86,20 @@ def found(
                 f"{occupied} exists; nothing was changed. If an earlier `init` did not finish, "
                 "empty `state_dir` and remove the database first",
             )
-    root = Root.create(configuration.domain, now, timedelta(days=configuration.root_lifetime_d))
-    authority = root.create_intermediate(
-        configuration.domain, now, timedelta(days=configuration.intermediate_lifetime_d)
-    )
-    material = KeyMaterial(
-        authority, draw_secret(os.urandom, SECRET_BYTES), draw_secret(os.urandom, SECRET_BYTES)
-    )
-    auditor = auditor_of(configuration, material, lambda: now)
     configuration.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = open_database(configuration.database)
-    own = OwnIdentity(IdentityStore(folder.identity), enrolment_of(configuration, material))
 
-    def work(connection: Connection) -> None:
+    def work(connection: Connection) -> Root:
         open_books(connection, configuration.domain)
+        vault = create_vault(configuration.protected_by)
+        root = Root.create(configuration.domain, now, timedelta(days=configuration.root_lifetime_d))
+        lifetime = timedelta(days=configuration.intermediate_lifetime_d)
+        authority, handle = make_authority(vault, root, configuration.domain, now, lifetime)
+        material = KeyMaterial(
+            authority, draw_secret(os.urandom, SECRET_BYTES), draw_secret(os.urandom, SECRET_BYTES)
+        )
+        own = OwnIdentity(IdentityStore(folder.identity), enrolment_of(configuration, material))
+        auditor = auditor_of(configuration, material, lambda: now)
         trail = auditor.trail(connection, Caller("local:init"))
         trail.record("authority.found", configuration.domain, root=fingerprint(root.certificate))
         store = SqlStore(connection, trail)
@@ -102,12 +109,13 @@ def found(
         rebuild_list(store, authority, now, configuration.revocation_list_lifetime)
         credentials = own.prepare(store, now)
         # Files come before the commit: without it they open nothing, and it without them neither.
-        folder.write(root, root_key, material)
+        folder.write(root, root_key, material, handle, vault)
         own.install(credentials)
         write_file(api_key, key.expose().encode() + b"\n")
+        return root
 
     try:
-        database.run_sync(work)
+        root = database.run_sync(work)
     finally:
         database.close()
     return Founded(folder.root, root_key, fingerprint(root.certificate), api_key)
@@ -123,7 +131,7 @@ def renew_operator_key(
     whoever can read the pepper could do anything anyway.
 
     Raises:
-        ConfigurationError: FILE_EXISTS; what `StateFolder.load` and `check_books` raise.
+        ConfigurationError: FILE_EXISTS; what `StateFolder.open` and `check_books` raise.
         InvalidArgumentError: NAME_MALFORMED.
         StateError: MEMBER_REVOKED.
     """
@@ -131,7 +139,7 @@ def renew_operator_key(
     MemberName.parse(name)
     if target.exists():
         raise ConfigurationError("FILE_EXISTS", f"{target} exists; name another file")
-    material = StateFolder(configuration.state_dir).load()
+    _, material = StateFolder(configuration.state_dir).open(configuration.protected_by)
     issuer = issuer_of(configuration, material)
     auditor = auditor_of(configuration, material, lambda: now)
     database = open_database(configuration.database)

@@ -51,7 +51,7 @@ async def opened(
             DOMAIN_MISMATCH.
     """
     folder = StateFolder(configuration.state_dir)
-    material = folder.load()
+    vault, material = folder.open(configuration.protected_by)
     if material.authority.anchors.domain != configuration.domain:
         raise ConfigurationError(
             "DOMAIN_MISMATCH",
@@ -69,7 +69,7 @@ async def opened(
         books = Books(database, feed)
         lifetime = configuration.revocation_list_lifetime
         auditor = auditor_of(configuration, material, clock)
-        upkeep = Upkeep(books, feed, own, material.authority, lifetime, auditor)
+        upkeep = Upkeep(books, feed, own, material.authority, vault.kek, lifetime, auditor)
         await upkeep.tick()
         backend = Backend(
             books,

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-from finsecure_crypto.errors import AuthenticationError
+from finsecure_crypto.errors import AuthenticationError, ConfigurationError, UnavailableError
 from finsecure_rpc.logs import get_logger
 from sqlalchemy import Connection
 
@@ -14,6 +14,7 @@ from finsecure_keyservice.books import Books
 from finsecure_keyservice.decisions import Auditor
 from finsecure_keyservice.feed import RevocationFeed
 from finsecure_keyservice.own_identity import OwnIdentity
+from finsecure_keyservice.protection.kek import KeyEncryptionKey
 from finsecure_keyservice.sql_store import SqlStore
 
 _log = get_logger(__name__)
@@ -32,6 +33,7 @@ class Upkeep:
         feed: RevocationFeed,
         own: OwnIdentity,
         authority: Authority,
+        kek: KeyEncryptionKey,
         revocation_list_lifetime: timedelta,
         auditor: Auditor,
     ) -> None:
@@ -39,6 +41,7 @@ class Upkeep:
         self._feed = feed
         self._own = own
         self._authority = authority
+        self._kek = kek
         self._lifetime = revocation_list_lifetime
         self._auditor = auditor
         self._self = Caller(str(own.spiffe_id))
@@ -74,14 +77,18 @@ class Upkeep:
                 await self.tick()
             except Exception:
                 _log.exception("upkeep failed; it is tried again")
-            await report(self._ready())
+            await report(await self._ready())
 
     def _trail(self, connection: Connection) -> Trail:
         return self._auditor.trail(connection, self._self)
 
-    def _ready(self) -> bool:
+    async def _ready(self) -> bool:
         try:
             self._feed.current()
+            await asyncio.to_thread(self._kek.check)
         except AuthenticationError:
+            return False
+        except (ConfigurationError, UnavailableError) as error:
+            _log.error("the keys cannot be used", reason=error.code)
             return False
         return self._decides

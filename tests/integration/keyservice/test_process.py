@@ -21,6 +21,8 @@ from finsecure.keyservice.v1 import members_pb2_grpc as members_grpc
 from finsecure_crypto.certificates import Role
 from finsecure_crypto.errors import AuthenticationError, UnavailableError
 from finsecure_crypto.secret import SecretBytes
+from finsecure_keyservice.protection.settings import FileProtection
+from finsecure_keyservice.state import StateFolder
 from finsecure_rpc.call import call
 from finsecure_rpc.channel import open_anonymous_channel
 from finsecure_rpc.connection import Connection
@@ -225,13 +227,21 @@ async def test_nothing_secret_is_written_anywhere_but_where_it_belongs(process: 
     for number, text in enumerate((first, created.api_key.encode(), again.api_key.encode())):
         secrets[f"API key {number}"] = text.split(b"_", 2)[2][:43]
     state = process.folder / "state"
-    pepper = (state / "api-key.pepper").read_bytes()
+    _, material = StateFolder(state).open(
+        FileProtection(kind="file", key_file=state / "key-encryption.key")
+    )
+    pepper = material.pepper.expose()
+    (kek_line,) = (state / "key-encryption.key").read_bytes().splitlines()
+    private = material.authority.key.private_numbers().private_value.to_bytes(32, "big")
     secrets |= {
+        "key-encryption key": kek_line.split()[1],
+        "key-encryption key, raw": bytes.fromhex(kek_line.split()[1].decode()),
+        "authority key": private,
         "pepper": pepper,
         "pepper in hexadecimal": pepper.hex().encode(),
         "pepper in base64": base64.b64encode(pepper).rstrip(b"="),
     }
-    for path in (state / "root.key", state / "intermediate.key", *state.rglob("*.key")):
+    for path in (state / "root.key", *(state / "identity").rglob("*.key")):
         body = b"".join(path.read_bytes().splitlines()[1:-1])
         secrets[str(path)] = body[40:104] or body[20:]
     assert len(secrets) >= 9

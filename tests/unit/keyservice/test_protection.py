@@ -1,21 +1,42 @@
 """Key-encryption keys in files and in SoftHSM2 tokens, whole and broken."""
 
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 
+import pkcs11
 import pytest
-from finsecure_crypto.errors import ConfigurationError, IntegrityError, UnavailableError
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding
+from finsecure_crypto.certificates import Purpose, SpiffeId, verify_certificate
+from finsecure_crypto.errors import (
+    ConfigurationError,
+    IntegrityError,
+    InternalError,
+    UnavailableError,
+)
 from finsecure_crypto.secret import SecretBytes
+from finsecure_crypto.signatures import SignatureAlgorithm, verify
+from finsecure_keyservice.protection.authority_key import authority_key
 from finsecure_keyservice.protection.kek import KeyEncryptionKey
-from finsecure_keyservice.protection.opening import create_kek, open_kek, open_token
+from finsecure_keyservice.protection.opening import (
+    create_kek,
+    create_vault,
+    open_kek,
+    open_token,
+    open_vault,
+)
 from finsecure_keyservice.protection.settings import (
     FileProtection,
     ProtectionSettings,
     TokenProtection,
 )
 from finsecure_keyservice.protection.token_kek import TokenKek
+from finsecure_keyservice.protection.token_keys import Pkcs11Keys
 from pydantic import TypeAdapter, ValidationError
 
+from tests.support.keyservice import DOMAIN, START, root
 from tests.support.softhsm import SoftToken, needs_softhsm, new_token
 
 SECRET = SecretBytes(bytes(range(200)))
@@ -214,3 +235,91 @@ def test_what_is_configured_wrongly_is_named(
     _created(token)
     with pytest.raises(error, match=code):
         open_kek(TokenProtection.model_validate({**token.settings, **change}))
+
+
+@needs_softhsm
+@pytest.mark.parametrize("algorithm", sorted(Pkcs11Keys.algorithms, key=lambda item: item.value))
+def test_a_key_in_the_token_signs_there_and_never_leaves(
+    token: SoftToken, algorithm: SignatureAlgorithm
+) -> None:
+    settings = TokenProtection.model_validate(token.settings)
+    stored = create_vault(settings).generate(algorithm, b"whose")
+    assert stored.in_token
+    vault = open_vault(settings)
+    signer = vault.open(algorithm, stored.handle, b"whose")
+    assert signer.public_key == stored.signer.public_key
+    signature = signer.sign(b"data")
+    assert verify(algorithm, signer.public_key, signature, b"data")
+    assert not verify(algorithm, signer.public_key, signature, b"other data")
+
+    def attributes(session: pkcs11.Session) -> list[tuple[bool, bool]]:
+        keys = session.get_objects({pkcs11.Attribute.CLASS: pkcs11.ObjectClass.PRIVATE_KEY})
+        return [
+            (key[pkcs11.Attribute.SENSITIVE], key[pkcs11.Attribute.EXTRACTABLE]) for key in keys
+        ]
+
+    assert open_token(settings).run(attributes) == [(True, False)]
+    vault.destroy(stored.handle)
+    vault.destroy(stored.handle)
+    with pytest.raises(ConfigurationError, match="TOKEN_KEY_MISSING"):
+        open_vault(settings).open(algorithm, stored.handle, b"whose")
+
+
+@pytest.mark.parametrize("algorithm", list(SignatureAlgorithm))
+def test_a_wrapped_key_signs_and_opens_for_its_owner_alone(
+    tmp_path: Path, algorithm: SignatureAlgorithm
+) -> None:
+    vault = create_vault(_file(tmp_path))
+    stored = vault.generate(algorithm, b"whose")
+    assert not stored.in_token
+    vault.kek.rotate()
+    handle = vault.rewrap(stored.handle, b"whose")
+    assert handle != stored.handle
+    for each in (stored.handle, handle):
+        signer = vault.open(algorithm, each, b"whose")
+        assert verify(algorithm, stored.signer.public_key, signer.sign(b"data"), b"data")
+        with pytest.raises(IntegrityError, match="WRAPPED_KEY_REJECTED"):
+            vault.open(algorithm, each, b"another's")
+
+
+@needs_softhsm
+def test_what_the_token_cannot_hold_is_wrapped_by_it(token: SoftToken) -> None:
+    vault = create_vault(TokenProtection.model_validate(token.settings))
+    stored = vault.generate(SignatureAlgorithm.ML_DSA_65, b"whose")
+    assert not stored.in_token
+    signature = vault.open(SignatureAlgorithm.ML_DSA_65, stored.handle, b"whose").sign(b"data")
+    assert verify(SignatureAlgorithm.ML_DSA_65, stored.signer.public_key, signature, b"data")
+
+
+def test_a_token_key_without_a_token_is_refused(tmp_path: Path) -> None:
+    vault = create_vault(_file(tmp_path))
+    for handle in (b"T" + bytes(16), b"", b"X"):
+        with pytest.raises(IntegrityError, match="WRAPPED_KEY_REJECTED"):
+            vault.open(SignatureAlgorithm.ED25519, handle, b"")
+        with pytest.raises(IntegrityError, match="WRAPPED_KEY_REJECTED"):
+            vault.open_secret(handle, b"")
+
+
+@needs_softhsm
+def test_an_authority_issues_with_a_key_in_the_token(token: SoftToken) -> None:
+    settings = TokenProtection.model_validate(token.settings)
+    vault = create_vault(settings)
+    key = authority_key(vault.generate(SignatureAlgorithm.EC_P256_SHA256, b"authority").signer)
+    authority = root().create_intermediate(DOMAIN, START, timedelta(days=1), key)
+    identity = SpiffeId.parse(f"spiffe://{DOMAIN}/operator/alice")
+    public_key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    link = open_token(settings)
+    for _ in range(2):
+        issued = authority.issue(identity, Purpose.TLS, public_key, START, timedelta(hours=1))
+        der = issued.public_bytes(Encoding.DER)
+        verified = verify_certificate(der, authority.anchors, None, START, Purpose.TLS)
+        assert verified.spiffe_id == identity
+        revoked = authority.revocation_list([], 1, START, timedelta(hours=1))
+        assert revoked.is_signature_valid(authority.certificate.public_key())
+        link.run(lambda session: session.close())  # logs out every session of this process
+    for use in (key.private_numbers, lambda: key.sign(b"", ec.ECDSA(hashes.SHA384()))):
+        with pytest.raises(InternalError, match="KEY_USE_NOT_OFFERED"):
+            use()
+    token.remove()
+    with pytest.raises(UnavailableError, match="TOKEN_NOT_PRESENT"):
+        authority.revocation_list([], 2, START, timedelta(hours=1))

@@ -10,12 +10,23 @@ from finsecure_rpc.durable import read_secret
 from finsecure_keyservice.protection.file_kek import FileKek
 from finsecure_keyservice.protection.kek import KeyEncryptionKey
 from finsecure_keyservice.protection.settings import FileProtection, TokenProtection
+from finsecure_keyservice.protection.vault import Vault
 
 if TYPE_CHECKING:
     from finsecure_keyservice.protection.token import Token
 
 
 def create_kek(settings: FileProtection | TokenProtection) -> KeyEncryptionKey:
+    """As `create_vault`, where nothing but wrapping is needed."""
+    return create_vault(settings).kek
+
+
+def open_kek(settings: FileProtection | TokenProtection) -> KeyEncryptionKey:
+    """As `open_vault`, where nothing but wrapping is needed."""
+    return open_vault(settings).kek
+
+
+def create_vault(settings: FileProtection | TokenProtection) -> Vault:
     """Make the first key-encryption key where the configuration says; done once, at `init`.
 
     Raises:
@@ -23,15 +34,16 @@ def create_kek(settings: FileProtection | TokenProtection) -> KeyEncryptionKey:
         UnavailableError: as `Token`.
     """
     if isinstance(settings, FileProtection):
-        return FileKek.create(settings.key_file)
+        return Vault(FileKek.create(settings.key_file))
     token = open_token(settings)
     from finsecure_keyservice.protection.token_kek import TokenKek
 
-    return TokenKek.create(token, settings.key_label)
+    TokenKek.create(token, settings.key_label)
+    return _vault_of(token, settings)
 
 
-def open_kek(settings: FileProtection | TokenProtection) -> KeyEncryptionKey:
-    """Open the key-encryption key that `create_kek` made; never makes one.
+def open_vault(settings: FileProtection | TokenProtection) -> Vault:
+    """Open what `create_vault` made; never makes a key.
 
     Raises:
         ConfigurationError: KEK_MISSING, KEK_DAMAGED, KEY_FILE_EXPOSED, EXTRA_MISSING,
@@ -39,13 +51,18 @@ def open_kek(settings: FileProtection | TokenProtection) -> KeyEncryptionKey:
         UnavailableError: as `Token`.
     """
     if isinstance(settings, FileProtection):
-        return FileKek(settings.key_file)
-    token = open_token(settings)
-    from finsecure_keyservice.protection.token_kek import TokenKek
+        return Vault(FileKek(settings.key_file))
+    vault = _vault_of(open_token(settings), settings)
+    vault.kek.check()
+    return vault
 
-    key = TokenKek(token, settings.key_label)
-    key.check()
-    return key
+
+def _vault_of(token: "Token", settings: TokenProtection) -> Vault:
+    from finsecure_keyservice.protection.token_kek import TokenKek
+    from finsecure_keyservice.protection.token_keys import Pkcs11Keys
+
+    signing_label = f"{settings.key_label}.signing"
+    return Vault(TokenKek(token, settings.key_label), Pkcs11Keys(token, signing_label))
 
 
 def open_token(settings: TokenProtection) -> "Token":
