@@ -252,8 +252,6 @@ class FakeAggregator(
     async def DeclineRound(self, request, context):  # noqa: N802
         client = self._note("DeclineRound", request)
         self.declined[request.round, client] = request.reason
-        if self._collector is not None and request.round == self._round:
-            self._collector.withdraw(client)
         await self._notify()
         return participation_pb2.DeclineRoundResponse()
 
@@ -312,7 +310,7 @@ class FakeAggregator(
                 on_phase(phase)
                 for client in sorted(collector.expected):
                     self.tell(client, self._instruction(**make(client)))
-                await self._until(lambda: self._collector.complete, self.phase_s)
+                await self._until(self._all_answered, self.phase_s)
                 collector = collector.close()
         except BaseException:
             self._end(clients, tasks_pb2.ROUND_STATE_ABORTED)
@@ -321,6 +319,14 @@ class FakeAggregator(
         self._end(clients, tasks_pb2.ROUND_STATE_COMPLETED)
         self.task.completed_rounds = number
         return parameters.layout.decode_integers(self._sum, collector.contributors)
+
+    def _all_answered(self) -> bool:
+        """Whether all have answered that have not declined."""
+        collector = self._collector
+        return all(
+            client in collector.accepted or (self._round, client) in self.declined
+            for client in collector.expected
+        )
 
     def _end(self, clients: list[str], state: int) -> None:
         self._collector = None
