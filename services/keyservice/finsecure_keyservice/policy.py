@@ -25,14 +25,6 @@ _ACCESS: dict[str, dict[str, Access]] = {
         "ApproveProposal": OFFICERS,
         "RejectProposal": OFFICERS,
     },
-    "AuditService": {
-        "GetCheckpoint": _MEMBERS,
-        "GetConsistencyProof": _MEMBERS,
-        "GetInclusionProof": _MEMBERS,
-        "ProvePublication": _MEMBERS,
-        "ListEvents": READERS,
-        "WatchEvents": READERS,
-    },
     "FederationService": {
         "CreateFederation": ADMINISTRATORS,
         "GetFederation": READERS,
@@ -56,6 +48,4 @@ POLICY: Policy = MappingProxyType(
 )
 
 WATCH_REVOCATION_LIST = "/finsecure.keyservice.v1.CertificateService/WatchRevocationList"
-WATCH_EVENTS = "/finsecure.keyservice.v1.AuditService/WatchEvents"
-STAYS_OPEN = (WATCH_REVOCATION_LIST, WATCH_EVENTS)
-"""Methods whose streams stay open."""
+"""The one method that stays open."""

@@ -1,0 +1,85 @@
+"""The serialised layout of SEAL's objects, as far as we write and read it, uncompressed.
+
+    header     = u16 0xa15e ‖ u8 16 ‖ u8 major ‖ u8 minor ‖ u8 0 ‖ u16 0 ‖ u64 size with the header
+    array      = header ‖ u64 count ‖ count · u64
+    ciphertext = header ‖ parms_id (4 · u64) ‖ u8 in NTT form ‖ u64 polynomials ‖ u64 N ‖ u64 primes
+                 ‖ f64 scale ‖ u64 correction factor ‖ array; a public key is the same
+    plaintext  = header ‖ parms_id ‖ u64 coefficients ‖ f64 scale ‖ array; a secret key is the same
+
+all little-endian, polynomials in order, in each the primes in order (SEAL 4, `Ciphertext::save`,
+`Plaintext::save`, `DynArray::save`, `Serialization::SEALHeader`). `cryptosystem` makes sure of it
+at start-up. Reading compares the whole of what precedes the residues: nothing else is accepted.
+"""
+
+import struct
+
+import numpy as np
+from numpy.typing import NDArray
+
+from finsecure_crypto.errors import IntegrityError
+
+Residues = NDArray[np.uint64]
+ParmsId = list[int]
+
+MINOR = 4  # of the SEAL in seal-python 4.4
+
+_MAGIC, _HEADER_BYTES, _MAJOR = 0xA15E, 16, 4
+_WORD_BYTES = 8
+
+
+def ciphertext(
+    parms_id: ParmsId, polynomials: Residues, scale: float, *, ntt: bool = True, minor: int = MINOR
+) -> bytes:
+    """Writes polynomials, shape (polynomials, primes, N), as SEAL's ciphertext."""
+    return _ciphertext_head(parms_id, polynomials.shape, scale, ntt, minor) + polynomials.tobytes()
+
+
+def residues(
+    data: bytes,
+    parms_id: ParmsId,
+    shape: tuple[int, ...],
+    scale: float,
+    *,
+    ntt: bool = True,
+    minor: int = MINOR,
+) -> Residues:
+    """Reads back what `ciphertext` writes; a view of the data.
+
+    Raises:
+        IntegrityError: `SEAL_FORMAT` for any other layout, parameters, form, shape or scale.
+    """
+    head = _ciphertext_head(parms_id, shape, scale, ntt, minor)
+    count = int(np.prod(shape))
+    if len(data) != len(head) + count * _WORD_BYTES or not data.startswith(head):
+        raise IntegrityError(
+            "SEAL_FORMAT", "these bytes are no SEAL ciphertext of the expected form and parameters"
+        )
+    return np.frombuffer(data, "<u8", count, len(head)).reshape(shape)
+
+
+def plaintext(
+    parms_id: ParmsId, polynomial: Residues, scale: float, *, minor: int = MINOR
+) -> bytes:
+    """Writes a polynomial in NTT form, shape (primes, N), as SEAL's plaintext."""
+    count = polynomial.size
+    own = struct.pack("<4QQd", *parms_id, count, scale)
+    return _object(own, count, minor) + polynomial.tobytes()
+
+
+def _ciphertext_head(
+    parms_id: ParmsId, shape: tuple[int, ...], scale: float, ntt: bool, minor: int
+) -> bytes:
+    polynomials, primes, degree = shape
+    own = struct.pack("<4QBQQQdQ", *parms_id, ntt, polynomials, degree, primes, scale, 1)
+    return _object(own, polynomials * primes * degree, minor)
+
+
+def _object(own: bytes, count: int, minor: int) -> bytes:
+    """Writes all of an object but the residues at its end."""
+    array_bytes = _HEADER_BYTES + _WORD_BYTES * (1 + count)
+    array_head = _header(array_bytes, minor) + struct.pack("<Q", count)
+    return _header(_HEADER_BYTES + len(own) + array_bytes, minor) + own + array_head
+
+
+def _header(size: int, minor: int) -> bytes:
+    return struct.pack("<HBBBBHQ", _MAGIC, _HEADER_BYTES, _MAJOR, minor, 0, 0, size)
