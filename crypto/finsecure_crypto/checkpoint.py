@@ -21,7 +21,7 @@ MAXIMUM_NOTE_BYTES = 4096
 MAXIMUM_SIZE = 2**63 - 1
 
 _ED25519 = b"\x01"
-_ORIGIN = re.compile(r"[a-z0-9][a-z0-9./-]{0,254}", re.ASCII)
+_ORIGIN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:/-]{0,254}", re.ASCII)
 _SIZE = re.compile(r"0|[1-9][0-9]{0,18}", re.ASCII)
 _SIGNATURE_LINE = re.compile(r"\u2014 ([^ +\n]+) ([A-Za-z0-9+/]+={0,2})")
 

@@ -5,6 +5,7 @@ from finsecure_rpc.console import run
 
 from finsecure_cli.commands import (
     approval,
+    audit,
     client,
     federation,
     member,
@@ -34,6 +35,7 @@ app.add_typer(federation.app, name="federation")
 app.add_typer(member.app, name="member")
 app.add_typer(approval.app, name="approval")
 app.add_typer(operator.app, name="operator")
+app.add_typer(audit.app, name="audit")
 app.add_typer(client.app, name="client")
 app.add_typer(task.app, name="task")
 app.add_typer(rounds.app, name="round")

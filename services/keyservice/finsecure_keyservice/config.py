@@ -43,6 +43,7 @@ class Configuration(Settings):
     listen: Address
     enrol_listen: Address
     state_dir: RelativePath
+    audit_file: RelativePath | None = None
     database: Annotated[str, Field(min_length=1), AfterValidator(_database_url)]
 
     # Half of the time must be well above the ten minutes by which certificates are backdated.

@@ -52,16 +52,29 @@ class Transactions(Protocol):
 
 @dataclass(frozen=True)
 class Auditor:
-    """What it takes to open a trail."""
+    """What it takes to open a trail.
+
+    Attributes:
+        log: where events go.
+        key: HMAC key of sealed details.
+        clock: the time of decisions.
+        admit: raises when a log of some size may not grow now.
+        healthy: whether all copies of the log can be written.
+        budget: how many refusals are recorded.
+    """
 
     log: AuditLog
     key: SecretBytes
     clock: Clock
+    admit: Callable[[int], None] = lambda size: None
+    healthy: Callable[[], bool] = lambda: True
     budget: RefusalBudget = field(default_factory=RefusalBudget)
 
     def trail(self, connection: Connection, caller: Caller, request: str = "") -> Trail:
         """The trail of a transaction."""
-        return Trail(self.log, connection, caller, self.clock(), self.key, request)
+        return Trail(
+            self.log, connection, caller, self.clock(), self.key, request, admit=self.admit
+        )
 
 
 @dataclass(frozen=True)

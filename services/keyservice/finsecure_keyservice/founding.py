@@ -14,6 +14,7 @@ from finsecure_rpc.identity_store import IdentityStore
 from sqlalchemy import Connection
 
 from finsecure_keyservice.audit.log import AuditLog
+from finsecure_keyservice.audit.mirror import AuditMirror
 from finsecure_keyservice.audit.secrets import AuditSecrets, log_origin
 from finsecure_keyservice.audit.trail import Caller
 from finsecure_keyservice.authority import Root, fingerprint
@@ -174,9 +175,17 @@ def enrolment_of(configuration: Configuration, material: KeyMaterial) -> Enrolme
     )
 
 
-def auditor_of(configuration: Configuration, material: KeyMaterial, clock: Clock) -> Auditor:
+def auditor_of(
+    configuration: Configuration,
+    material: KeyMaterial,
+    clock: Clock,
+    mirror: AuditMirror | None = None,
+) -> Auditor:
     """The writer of the audit log that a configuration describes."""
-    return Auditor(AuditLog(AUDIT), secrets_of(configuration, material).seal_key, clock)
+    key = secrets_of(configuration, material).seal_key
+    if mirror is None:
+        return Auditor(AuditLog(AUDIT), key, clock)
+    return Auditor(AuditLog(AUDIT), key, clock, mirror.admit, lambda: mirror.healthy)
 
 
 def secrets_of(configuration: Configuration, material: KeyMaterial) -> AuditSecrets:

@@ -25,6 +25,14 @@ _ACCESS: dict[str, dict[str, Access]] = {
         "ApproveProposal": OFFICERS,
         "RejectProposal": OFFICERS,
     },
+    "AuditService": {
+        "GetCheckpoint": _MEMBERS,
+        "GetConsistencyProof": _MEMBERS,
+        "GetInclusionProof": _MEMBERS,
+        "ProvePublication": _MEMBERS,
+        "ListEvents": READERS,
+        "WatchEvents": READERS,
+    },
     "FederationService": {
         "CreateFederation": ADMINISTRATORS,
         "GetFederation": READERS,
@@ -48,4 +56,6 @@ POLICY: Policy = MappingProxyType(
 )
 
 WATCH_REVOCATION_LIST = "/finsecure.keyservice.v1.CertificateService/WatchRevocationList"
-"""The one method that stays open."""
+WATCH_EVENTS = "/finsecure.keyservice.v1.AuditService/WatchEvents"
+STAYS_OPEN = (WATCH_REVOCATION_LIST, WATCH_EVENTS)
+"""Methods whose streams stay open."""

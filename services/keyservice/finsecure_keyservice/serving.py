@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from types import MappingProxyType
 
+from finsecure_crypto.checkpoint import LogSigner
 from finsecure_crypto.errors import ConfigurationError
 from finsecure_rpc.authenticator import Authenticator
 from finsecure_rpc.credentials import server_credentials
@@ -12,17 +13,21 @@ from finsecure_rpc.database import open_database
 from finsecure_rpc.identity_store import IdentityStore
 from finsecure_rpc.logs import get_logger
 from finsecure_rpc.policy import Limits, Rate, domain_peers
-from finsecure_rpc.server import Listener, RpcServer, build_server
+from finsecure_rpc.server import Listener, RpcServer, Service, build_server
 
 from finsecure_keyservice.approval_gate import ApprovalGate
+from finsecure_keyservice.audit.log import AuditLog
+from finsecure_keyservice.audit.mirror import AuditMirror
+from finsecure_keyservice.audit.service import service as audit_service
 from finsecure_keyservice.backend import Backend
 from finsecure_keyservice.books import Books, check_books
 from finsecure_keyservice.clock import Clock, system_clock
 from finsecure_keyservice.config import Configuration
 from finsecure_keyservice.feed import RevocationFeed
-from finsecure_keyservice.founding import auditor_of, enrolment_of, issuer_of
+from finsecure_keyservice.founding import auditor_of, enrolment_of, issuer_of, secrets_of
 from finsecure_keyservice.own_identity import OwnIdentity
-from finsecure_keyservice.policy import POLICY, WATCH_REVOCATION_LIST
+from finsecure_keyservice.policy import POLICY, STAYS_OPEN
+from finsecure_keyservice.schema import AUDIT
 from finsecure_keyservice.service import services
 from finsecure_keyservice.state import StateFolder
 from finsecure_keyservice.upkeep import Upkeep
@@ -63,12 +68,14 @@ async def opened(
     enrolment = enrolment_of(configuration, material)
     feed = RevocationFeed(material.authority.anchors, clock)
     own = OwnIdentity(IdentityStore(folder.identity), enrolment)
+    signer = secrets_of(configuration, material).signer
     database = open_database(configuration.database)
     try:
         database.run_sync(lambda connection: check_books(connection, configuration.domain))
         books = Books(database, feed)
         lifetime = configuration.revocation_list_lifetime
-        auditor = auditor_of(configuration, material, clock)
+        mirror = await _mirror(configuration, books, signer)
+        auditor = auditor_of(configuration, material, clock, mirror)
         upkeep = Upkeep(books, feed, own, material.authority, vault.kek, lifetime, auditor)
         await upkeep.tick()
         backend = Backend(
@@ -80,7 +87,8 @@ async def opened(
             ApprovalGate(configuration.approval_lifetime, clock),
             auditor,
         )
-        server = _server(configuration, backend, own, clock)
+        audit = audit_service(books, auditor.log, signer)
+        server = _server(configuration, backend, audit, own, clock)
         shortest = min(lifetime, configuration.certificate_lifetime)
         interval_s = min(_TICK_S, shortest.total_seconds() / 8)
         task = asyncio.create_task(upkeep.run(interval_s, server.set_serving))
@@ -90,12 +98,29 @@ async def opened(
             task.cancel()
             with suppress(asyncio.CancelledError):
                 await task
+            if mirror is not None:
+                await mirror.stop()
     finally:
         database.close()
 
 
+async def _mirror(
+    configuration: Configuration, books: Books, signer: LogSigner
+) -> AuditMirror | None:
+    if configuration.audit_file is None:
+        _log.warning("the audit log has no second copy; name one with `audit_file`")
+        return None
+    mirror = AuditMirror(books, AuditLog(AUDIT), signer, configuration.audit_file)
+    await mirror.start()
+    return mirror
+
+
 def _server(
-    configuration: Configuration, backend: Backend, own: OwnIdentity, clock: Clock
+    configuration: Configuration,
+    backend: Backend,
+    audit: Service,
+    own: OwnIdentity,
+    clock: Clock,
 ) -> RpcServer:
     anchors = backend.enrolment.authority.anchors
     authenticator = Authenticator(
@@ -106,12 +131,12 @@ def _server(
         Listener(configuration.enrol_listen, server_credentials(own, client_certificates=False)),
     ]
     limits = Limits(
-        deadlines=MappingProxyType({WATCH_REVOCATION_LIST: _WATCH_DEADLINE_S}),
+        deadlines=MappingProxyType(dict.fromkeys(STAYS_OPEN, _WATCH_DEADLINE_S)),
         rate=_rate(configuration.limits.member_calls_per_s),
         anonymous_rate=_rate(configuration.limits.enrolment_calls_per_s),
     )
     return build_server(
-        services(backend),
+        [*services(backend), audit],
         POLICY,
         authenticator,
         listeners,

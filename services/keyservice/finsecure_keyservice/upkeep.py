@@ -91,4 +91,4 @@ class Upkeep:
         except (ConfigurationError, UnavailableError) as error:
             _log.error("the keys cannot be used", reason=error.code)
             return False
-        return self._decides
+        return self._decides and self._auditor.healthy()

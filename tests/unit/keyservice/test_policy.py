@@ -1,8 +1,8 @@
 """The policy names every method that the protos have, and nothing else."""
 
-from finsecure.keyservice.v1 import approvals_pb2, certificates_pb2, members_pb2
+from finsecure.keyservice.v1 import approvals_pb2, audit_pb2, certificates_pb2, members_pb2
 from finsecure_crypto.certificates import Role
-from finsecure_keyservice.policy import POLICY, WATCH_REVOCATION_LIST
+from finsecure_keyservice.policy import POLICY, STAYS_OPEN
 from finsecure_rpc.policy import (
     ADMINISTRATORS,
     ANYONE,
@@ -12,17 +12,20 @@ from finsecure_rpc.policy import (
     undeclared,
 )
 
-CONTRACT = (approvals_pb2, certificates_pb2, members_pb2)
+CONTRACT = (approvals_pb2, audit_pb2, certificates_pb2, members_pb2)
 
 OPEN_TO_ALL = {"Enrol", "GetTrustBundle"}
 FOR_OFFICERS = {"ApproveProposal", "RejectProposal"}
-FOR_MEMBERS = {"RenewCertificates", "GetRevocationList", "WatchRevocationList"}
+FOR_MEMBERS = {
+    *("RenewCertificates", "GetRevocationList", "WatchRevocationList"),
+    *("GetCheckpoint", "GetConsistencyProof", "GetInclusionProof", "ProvePublication"),
+}
 
 
 def test_every_method_has_a_line_and_every_line_a_method() -> None:
     assert undeclared(POLICY, *CONTRACT) == set()
     assert set(POLICY) == methods_of(*CONTRACT)
-    assert WATCH_REVOCATION_LIST in POLICY
+    assert set(STAYS_OPEN) <= set(POLICY)
 
 
 def test_reading_is_for_readers_and_changing_for_administrators_unless_said_otherwise() -> None:
@@ -34,7 +37,7 @@ def test_reading_is_for_readers_and_changing_for_administrators_unless_said_othe
             assert access == READERS | {Role.CLIENT, Role.AGGREGATOR, Role.TRUSTEE}, method
         elif name in FOR_OFFICERS:
             assert access == OFFICERS, method
-        elif name.startswith(("Get", "List")):
+        elif name.startswith(("Get", "List", "Watch")):
             assert access == READERS, method
         else:
             assert access == ADMINISTRATORS, method

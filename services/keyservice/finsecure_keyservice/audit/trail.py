@@ -1,6 +1,6 @@
 """The pen of one transaction: records what it decides, for whom, into the audit log."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NoReturn, Protocol
@@ -66,6 +66,7 @@ class Trail:
         now: the time of the decision.
         key: HMAC key of sealed details.
         request: the caller's request id, or empty.
+        admit: raises when a log of some size may not grow now.
     """
 
     def __init__(
@@ -76,7 +77,9 @@ class Trail:
         now: datetime,
         key: SecretBytes,
         request: str = "",
+        admit: Callable[[int], None] = lambda size: None,
     ) -> None:
+        self._admit = admit
         self._log = log
         self._connection = connection
         self._caller = caller
@@ -105,10 +108,12 @@ class Trail:
             **details: what else belongs to the decision; nothing secret.
 
         Raises:
-            UnavailableError: AUDIT_UNAVAILABLE; let it pass, so that the transaction ends.
+            UnavailableError: AUDIT_UNAVAILABLE, AUDIT_MIRROR_BEHIND; let it pass, so that the
+                transaction ends.
             InvalidArgumentError: AUDIT_EVENT_MALFORMED; a defect of the caller.
         """
         edge = self._log.edge(self._connection)
+        self._admit(edge.size)
         closed = {name: seal(self._key, name, text) for name, text in (sealed or {}).items()}
         if self._caller.address:
             closed["address"] = seal(self._key, "address", self._caller.address)

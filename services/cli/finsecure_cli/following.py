@@ -1,0 +1,112 @@
+"""The operator's follower of the audit log: whole verification, export, tail."""
+
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import TypeVar
+
+from finsecure_crypto.certificates import Role
+from finsecure_crypto.checkpoint import Checkpoint, LogVerifier
+from finsecure_crypto.errors import ConfigurationError, UnavailableError
+from finsecure_crypto.log_verification import LogReader
+from finsecure_rpc.audit import LogFollower, LogMemory
+from finsecure_rpc.connection import Connection
+from finsecure_rpc.identity_store import IdentityStore
+from finsecure_rpc.log_file import LogFile
+
+from finsecure_cli.renewal import renew_if_due
+from finsecure_cli.settings import OperatorSettings, load_operator
+
+T = TypeVar("T")
+
+
+def memory_of(settings: OperatorSettings) -> LogMemory:
+    """What this operator remembers of the log."""
+    return LogMemory(settings.identity_dir / "audit.json")
+
+
+class OperatorLog:
+    """The log as an operator reads it.
+
+    Attributes:
+        follower: checks that it only grows.
+        memory: what was remembered before.
+    """
+
+    def __init__(self, follower: LogFollower, memory: LogMemory) -> None:
+        self.follower = follower
+        self.memory = memory
+
+    async def tail(self, count: int, show: Callable[[bytes], None], *, follow: bool) -> None:
+        """Show the last events, and go on with new ones if asked to."""
+        position = max(0, (await self.follower.advance()).size - count)
+        if not follow:
+            async for leaf in self.follower.events(position):
+                show(leaf)
+            return
+        while True:
+            try:
+                async for leaves, _ in self.follower.watch(position):
+                    for leaf in leaves:
+                        show(leaf)
+                    position += len(leaves)
+            except UnavailableError as error:
+                if error.code != "DEADLINE_EXCEEDED":  # an hour is over
+                    raise
+
+
+async def with_log(
+    config: Path,
+    act: Callable[[OperatorLog], Awaitable[T]],
+    verifier: LogVerifier | None = None,
+) -> T:
+    """Connect as the operator that the configuration names and run `act`.
+
+    Raises:
+        FinSecureError: what the configuration, the identity or the service say.
+    """
+    settings = load_operator(config)
+    await renew_if_due(settings)
+    identities = IdentityStore(settings.identity_dir)
+    async with Connection(settings.keyservice, identities, Role.KEYSERVICE) as connection:
+        memory = memory_of(settings)
+        return await act(OperatorLog(LogFollower(connection, memory, verifier), memory))
+
+
+async def verify_log(log: OperatorLog) -> Checkpoint:
+    """Read the whole log and compare it with the newest checkpoint and the remembered one.
+
+    Raises:
+        IntegrityError: what `LogFollower.advance` and `LogReader` raise; the log's fault.
+    """
+    known = log.memory.load()
+    checkpoint = await log.follower.advance()
+    reader = LogReader(known.checkpoint if known else None)
+    if checkpoint.size:
+        async for leaf in log.follower.events():
+            reader.take(leaf)
+            if reader.size == checkpoint.size:
+                break
+    reader.check(checkpoint)
+    return checkpoint
+
+
+async def export_log(log: OperatorLog, output: Path, *, follow: bool) -> Checkpoint:
+    """Append what is missing in an export, each batch with a checkpoint that was compared with it.
+
+    Raises:
+        IntegrityError: the file or the log is not what it was.
+    """
+    checkpoint = await log.follower.advance()
+    known = log.memory.load()
+    if known is None:
+        raise ConfigurationError("AUDIT_MEMORY_DAMAGED", f"{log.memory.path} has gone; try again")
+    with LogFile(output, known.verifier, checkpoint) as file:
+        while True:
+            try:
+                async for leaves, note in log.follower.watch(file.size):
+                    file.append(leaves, note)
+                    if note and not follow and file.checkpoint is not None:
+                        return file.checkpoint
+            except UnavailableError as error:
+                if error.code != "DEADLINE_EXCEEDED":  # an hour is over
+                    raise
