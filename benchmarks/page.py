@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from benchmarks import flower, load_figures, notes, plots
+from benchmarks import flower, load_figures, notes, paillier, plots
 from benchmarks.rounds import DROPOUTS, HEADLINE
 
 Entries = dict[str, dict[str, Any]]
@@ -91,6 +91,9 @@ def render(results: dict[str, Any], images: Path) -> str:
                 },
             },
         ),
+        "## Paillier",
+        notes.PAILLIER,
+        _paillier(figures),
         "## A peer: Flower " + flower.VERSION,
         notes.PEER,
         _peer(figures),
@@ -136,6 +139,9 @@ def _goals(figures: Entries) -> str:
             (f"server_ratio_to_raw.{percent}", f"server ÷ raw cost, {percent} % gone", "<=", 1.5)
             for percent in DROPOUTS
         ),
+        ("paillier_2048_values_per_s", "16-bit values encrypted, 2048 bits; 1/s", ">=", 250_000.0),
+        ("paillier_3072_values_per_s", "16-bit values encrypted, 3072 bits; 1/s", ">=", 180_000.0),
+        ("paillier_two_core_speedup", "the same on two cores ÷ on one", ">=", 1.9),
         ("ingest_mb_s", "masked input taken in over loopback mTLS; MB/s", ">=", 500.0),
     ]
     rows = []
@@ -257,6 +263,29 @@ def _memory(figures: Entries) -> str:
     rows.append(["nothing but the imports", _value(figures, "server_peak_mb.imports")])
     rows[-1] += [""] * (len(clients) - 1)
     return _table(["vector", *(f"{count} clients, MB" for count in clients)], rows)
+
+
+def _paillier(figures: Entries) -> str:
+    rows = {
+        "values_per_s": "16-bit values encrypted a second, sums of 10 000 clients",
+        "values_per_s.32": "the same, sums of 32 clients",
+        "naive_values_per_s": "one value a ciphertext, encrypted as Paillier did",
+        "phe_values_per_s": "one value a ciphertext, phe",
+        "bytes_per_value": "bytes a value, sums of 10 000 clients",
+        "bytes_per_value.32": "bytes a value, sums of 32 clients",
+        "table_s": "the table, once for a key and process; s",
+        "check_us": "a ciphertext checked; µs",
+        "add_us": "two ciphertexts added; µs",
+        "partial_us": "a trustee's partial of a ciphertext, with its share of the proof; µs",
+        "combine_us": "two partials verified and a ciphertext opened; µs",
+    }
+    return _table(
+        ["", *(f"{bits} bits" for bits in paillier.SIZES)],
+        [
+            [text, *(_value(figures, f"paillier_{bits}_{key}") for bits in paillier.SIZES)]
+            for key, text in rows.items()
+        ],
+    )
 
 
 def _peer(figures: Entries) -> str:
