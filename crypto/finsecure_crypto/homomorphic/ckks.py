@@ -1,4 +1,4 @@
-"""CKKS: approximate sums of reals (Cheon, Kim, Kim and Song 2017), two in a complex slot.
+"""CKKS: approximate sums of reals (Cheon, Kim, Kim and Song 2017), two in each complex slot.
 
 A real is a fraction of its section's bound, a digit of a count a fraction of 2^16, so that every
 slot is within ±1. Reals are not rounded to `value_bits`: they travel as float64. The error of a sum

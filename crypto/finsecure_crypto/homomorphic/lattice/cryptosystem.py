@@ -60,14 +60,10 @@ class Cryptosystem:
         """SEAL's context of the parameters."""
         return self._context
 
-    def public_key(self, body: Residues, mask: Residues) -> seal.PublicKey:
-        """Makes SEAL's public key (b, a) of residues over the primes of a key."""
-        data = seal_bytes.ciphertext(self.key_parms_id, np.stack([body, mask]), 1.0)
-        return self._context.from_public_str(data)
-
-    def encryptor(self, public_key: seal.PublicKey) -> seal.Encryptor:
-        """Makes what encrypts under a public key."""
-        return seal.Encryptor(self._context, public_key)
+    def encryptor(self, public_key: Residues) -> seal.Encryptor:
+        """Makes what encrypts under a public key (b, a), shape (2, primes of a key, N)."""
+        data = seal_bytes.ciphertext(self.key_parms_id, public_key, 1.0)
+        return seal.Encryptor(self._context, self._context.from_public_str(data))
 
     def encrypt(self, encryptor: seal.Encryptor, values: NDArray[np.generic]) -> Residues:
         """Encrypts N values: uint64 below t in BGV, float64 in CKKS.
@@ -81,7 +77,11 @@ class Cryptosystem:
         return self.residues(encrypted.to_string())
 
     def residues(self, data: bytes, minor: int = seal_bytes.MINOR) -> Residues:
-        """Reads a fresh ciphertext in SEAL's form, shape (2, primes, N); see `seal_bytes`."""
+        """Reads a fresh ciphertext in SEAL's form, shape (2, primes, N).
+
+        Raises:
+            IntegrityError: `SEAL_FORMAT`, as `seal_bytes.residues`.
+        """
         shape = (2, len(self.ring.primes), self.parameters.degree)
         return seal_bytes.residues(data, self.parms_id, shape, self.parameters.scale, minor=minor)
 
@@ -110,7 +110,7 @@ class Cryptosystem:
         shape = (2, len(self.key_ring.primes), degree)
         try:
             parts = seal_bytes.residues(public_key.to_string(), self.key_parms_id, shape, 1.0)
-            encrypted = self.encrypt(self.encryptor(self.public_key(*parts)), given)
+            encrypted = self.encrypt(self.encryptor(parts), given)
             data = seal_bytes.ciphertext(self.parms_id, encrypted, self.parameters.scale)
             carrier = seal.Ciphertext()
             carrier.load_bytes(self._context, data)
@@ -145,20 +145,24 @@ class _Integers:
 
 
 class _Reals:
-    """Two reals in each of N/2 complex slots: the first N/2 values, and the imaginary others."""
+    """Two reals in each of N/2 complex slots: re + X^(N/2)·im, the first N/2 values and the others.
+
+    In slot k X^(N/2) has the value i^(3^k), so i and -i take turns.
+    """
 
     def __init__(self, system: Cryptosystem) -> None:
         self._system = system
         self._encoder = seal.CKKSEncoder(system.context)
+        self._turns = np.resize([1.0, -1.0], system.parameters.degree // 2)
 
     def encode(self, values: NDArray[Any]) -> seal.Plaintext:
-        half = values.size // 2
-        slots = values[:half] + 1j * values[half:]
+        half = self._turns.size
+        slots = values[:half] + 1j * (self._turns * values[half:])
         return self._encoder.encode_complex(slots, self._system.parameters.scale)
 
     def decode(self, opened: Residues) -> NDArray[np.float64]:
         slots = self._encoder.decode_complex(self._system.decrypt(opened))
-        return np.concatenate([slots.real, slots.imag])
+        return np.concatenate([slots.real, self._turns * slots.imag])
 
 
 def _context(parameters: Parameters) -> seal.SEALContext:

@@ -185,12 +185,16 @@ class LatticeKey(ABC):
         slots = [self.system.read(each.astype(np.uint64)) for each in opened]
         return self.gather(layout, contributors, np.concatenate(slots))
 
-    @cached_property
-    def _encryptor(self) -> seal.Encryptor:
+    def polynomials(self) -> Residues:
+        """Returns b and a as values over the primes of a key, shape (2, primes, N)."""
         parameters = self.system.parameters
         body = np.frombuffer(self.body, parameters.word).astype(np.uint64)
         mask = sampling.uniform(self.seed, parameters.degree, parameters.primes)
-        return self.system.encryptor(self.system.public_key(body.reshape(mask.shape), mask))
+        return np.stack([body.reshape(mask.shape), mask])
+
+    @cached_property
+    def _encryptor(self) -> seal.Encryptor:
+        return self.system.encryptor(self.polynomials())
 
     def pairs(self, run: bytes | memoryview) -> Pairs:
         """Reads a run of ciphertexts, shape (m, 2, primes, N), in the mode's word.

@@ -4,11 +4,14 @@
     array      = header ‖ u64 count ‖ count · u64
     ciphertext = header ‖ parms_id (4 · u64) ‖ u8 in NTT form ‖ u64 polynomials ‖ u64 N ‖ u64 primes
                  ‖ f64 scale ‖ u64 correction factor ‖ array; a public key is the same
+    modulus    = header ‖ u64
+    parameters = header ‖ u8 scheme ‖ u64 N ‖ u64 primes ‖ modulus… ‖ modulus of the plaintext
     plaintext  = header ‖ parms_id ‖ u64 coefficients ‖ f64 scale ‖ array; a secret key is the same
 
 all little-endian, polynomials in order, in each the primes in order (SEAL 4, `Ciphertext::save`,
-`Plaintext::save`, `DynArray::save`, `Serialization::SEALHeader`). `cryptosystem` makes sure of it
-at start-up. Reading compares the whole of what precedes the residues: nothing else is accepted.
+`Plaintext::save`, `EncryptionParameters::save`, `DynArray::save`, `Serialization::SEALHeader`).
+`cryptosystem` makes sure of it at start-up. Reading compares the whole of what precedes the
+residues: nothing else is accepted.
 """
 
 import struct
@@ -23,8 +26,10 @@ ParmsId = list[int]
 
 MINOR = 4  # of the SEAL in seal-python 4.4
 
+_OBJECT, _CIPHERTEXT = "<HBBBBHQ", "<4QBQQQdQ"
 _MAGIC, _HEADER_BYTES, _MAJOR = 0xA15E, 16, 4
 _WORD_BYTES = 8
+_CKKS = 2  # SEAL's number of the scheme
 
 
 def ciphertext(
@@ -66,20 +71,39 @@ def plaintext(
     return _object(own, count, minor) + polynomial.tobytes()
 
 
+def ckks_parameters(degree: int, primes: tuple[int, ...], *, minor: int = MINOR) -> bytes:
+    """Writes the parameters of CKKS as SEAL does."""
+    own = struct.pack("<BQQ", _CKKS, degree, len(primes))
+    moduli = [
+        header(_HEADER_BYTES + _WORD_BYTES, minor) + struct.pack("<Q", modulus)
+        for modulus in (*primes, 0)
+    ]
+    content = own + b"".join(moduli)
+    return header(_HEADER_BYTES + len(content), minor) + content
+
+
+def ciphertext_bytes(shape: tuple[int, ...]) -> int:
+    """Returns the size of a ciphertext of this shape, with its header."""
+    return len(_ciphertext_head([0, 0, 0, 0], shape, 1.0, True, MINOR)) + (
+        int(np.prod(shape)) * _WORD_BYTES
+    )
+
+
 def _ciphertext_head(
     parms_id: ParmsId, shape: tuple[int, ...], scale: float, ntt: bool, minor: int
 ) -> bytes:
     polynomials, primes, degree = shape
-    own = struct.pack("<4QBQQQdQ", *parms_id, ntt, polynomials, degree, primes, scale, 1)
+    own = struct.pack(_CIPHERTEXT, *parms_id, ntt, polynomials, degree, primes, scale, 1)
     return _object(own, polynomials * primes * degree, minor)
 
 
 def _object(own: bytes, count: int, minor: int) -> bytes:
     """Writes all of an object but the residues at its end."""
     array_bytes = _HEADER_BYTES + _WORD_BYTES * (1 + count)
-    array_head = _header(array_bytes, minor) + struct.pack("<Q", count)
-    return _header(_HEADER_BYTES + len(own) + array_bytes, minor) + own + array_head
+    array_head = header(array_bytes, minor) + struct.pack("<Q", count)
+    return header(_HEADER_BYTES + len(own) + array_bytes, minor) + own + array_head
 
 
-def _header(size: int, minor: int) -> bytes:
-    return struct.pack("<HBBBBHQ", _MAGIC, _HEADER_BYTES, _MAJOR, minor, 0, 0, size)
+def header(size: int, minor: int = MINOR) -> bytes:
+    """Writes the header of an object whose size, with the header, is known."""
+    return struct.pack(_OBJECT, _MAGIC, _HEADER_BYTES, _MAJOR, minor, 0, 0, size)
