@@ -6,6 +6,7 @@ from finsecure_crypto.certificates import Role
 from finsecure_rpc.policy import ADMINISTRATORS, ANYONE, OFFICERS, READERS, Access, Policy
 
 _MEMBERS: Access = READERS | {Role.CLIENT, Role.AGGREGATOR, Role.TRUSTEE}
+_AGGREGATORS: Access = frozenset({Role.AGGREGATOR})
 
 _ACCESS: dict[str, dict[str, Access]] = {
     "EnrolmentService": {
@@ -37,6 +38,27 @@ _ACCESS: dict[str, dict[str, Access]] = {
         "CreateFederation": ADMINISTRATORS,
         "GetFederation": READERS,
         "ListFederations": READERS,
+    },
+    "KeyManagementService": {
+        "CreateKeyRing": ADMINISTRATORS,
+        "GetKeyRing": _MEMBERS,
+        "ListKeyRings": _MEMBERS,
+        "CreateCryptoKey": ADMINISTRATORS,
+        "GetCryptoKey": _MEMBERS,
+        "ListCryptoKeys": _MEMBERS,
+        "UpdateCryptoKey": ADMINISTRATORS,
+        "CreateCryptoKeyVersion": ADMINISTRATORS,
+        "GetCryptoKeyVersion": _MEMBERS,
+        "ListCryptoKeyVersions": _MEMBERS,
+        "ChangeCryptoKeyVersion": ADMINISTRATORS,
+        "DestroyCryptoKeyVersion": OFFICERS,
+        "DownloadPublicKey": _MEMBERS,
+        "CreateImportJob": ADMINISTRATORS,
+        "ImportCryptoKeyVersion": ADMINISTRATORS,
+    },
+    "EnvelopeService": {
+        "WrapDataKey": _AGGREGATORS,
+        "UnwrapDataKey": _AGGREGATORS,
     },
     "MemberService": {
         "CreateMember": ADMINISTRATORS,

@@ -135,6 +135,61 @@ PROPOSALS = Table(
     sqlite_autoincrement=True,
 )
 
+KEY_RINGS = Table(
+    "key_rings",
+    METADATA,
+    Column("name", String(160), primary_key=True),
+    Column("parent", String(128), ForeignKey("federations.name"), nullable=False),
+    Column("create_time", Instant, nullable=False),
+    Index("key_rings_by_parent", "parent", "name"),
+)
+
+CRYPTO_KEYS = Table(
+    "crypto_keys",
+    METADATA,
+    Column("name", String(220), primary_key=True),
+    Column("parent", String(160), ForeignKey("key_rings.name"), nullable=False),
+    Column("purpose", String(24), nullable=False),
+    Column("algorithm", String(32), nullable=False),
+    Column("rotation_period_s", BigInteger),
+    Column("next_rotation_time", Instant, index=True),
+    Column("destroy_delay_s", BigInteger, nullable=False),
+    Column("primary", Integer),
+    Column("create_time", Instant, nullable=False),
+    Column("revision", BigInteger, nullable=False),
+    Index("crypto_keys_by_parent", "parent", "name"),
+)
+
+# A handle is wrapped or names a key in a token: nothing here opens anything alone.
+CRYPTO_KEY_VERSIONS = Table(
+    "crypto_key_versions",
+    METADATA,
+    Column("key", String(220), ForeignKey("crypto_keys.name"), primary_key=True),
+    Column("number", Integer, primary_key=True, autoincrement=False),
+    Column("state", String(24), nullable=False, index=True),
+    Column("create_time", Instant, nullable=False),
+    Column("activate_time", Instant, nullable=False),
+    Column("generate_time", Instant),
+    Column("destroy_time", Instant),
+    Column("compromise_time", Instant),
+    Column("in_token", Boolean, nullable=False),
+    Column("imported", Boolean, nullable=False),
+    Column("public_key", LargeBinary),
+    Column("handle", LargeBinary),
+    Column("revision", BigInteger, nullable=False),
+)
+
+IMPORT_JOBS = Table(
+    "import_jobs",
+    METADATA,
+    Column("name", String(220), primary_key=True),
+    Column("parent", String(160), ForeignKey("key_rings.name"), nullable=False),
+    Column("public_key", LargeBinary(32), nullable=False),
+    Column("handle", LargeBinary, nullable=False),
+    Column("create_time", Instant, nullable=False),
+    Column("expire_time", Instant, nullable=False),
+)
+
 REQUESTS = request_table(METADATA)
 
 AUDIT = audit_tables(METADATA)

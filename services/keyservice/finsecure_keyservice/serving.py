@@ -1,7 +1,7 @@
 """Putting a key service together and running it."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from types import MappingProxyType
 
@@ -23,11 +23,17 @@ from finsecure_keyservice.backend import Backend
 from finsecure_keyservice.books import Books, check_books
 from finsecure_keyservice.clock import Clock, system_clock
 from finsecure_keyservice.config import Configuration
+from finsecure_keyservice.decisions import Decisions
 from finsecure_keyservice.feed import RevocationFeed
 from finsecure_keyservice.founding import auditor_of, enrolment_of, issuer_of, secrets_of
+from finsecure_keyservice.keys.desk import KeyDesk
+from finsecure_keyservice.keys.life import KeyLife
+from finsecure_keyservice.keys.material import Material
+from finsecure_keyservice.keys.serving import services as key_services
+from finsecure_keyservice.keys.store import KeyStore
 from finsecure_keyservice.own_identity import OwnIdentity
 from finsecure_keyservice.policy import POLICY, STAYS_OPEN
-from finsecure_keyservice.schema import AUDIT
+from finsecure_keyservice.schema import AUDIT, REQUESTS
 from finsecure_keyservice.service import services
 from finsecure_keyservice.state import StateFolder
 from finsecure_keyservice.upkeep import Upkeep
@@ -87,17 +93,30 @@ async def opened(
             ApprovalGate(configuration.approval_lifetime, clock),
             auditor,
         )
-        audit = audit_service(books, auditor.log, signer)
-        server = _server(configuration, backend, audit, own, clock)
+        life = KeyLife(books, auditor, Material(vault), str(own.spiffe_id))
+        desk = KeyDesk(
+            Decisions(books, auditor, REQUESTS, KeyStore),
+            backend.gate,
+            Material(vault),
+            life,
+            configuration.domain,
+        )
+        more = [audit_service(books, auditor.log, signer), *key_services(desk)]
+        server = _server(configuration, backend, more, own, clock)
         shortest = min(lifetime, configuration.certificate_lifetime)
         interval_s = min(_TICK_S, shortest.total_seconds() / 8)
-        task = asyncio.create_task(upkeep.run(interval_s, server.set_serving))
+        tasks = [
+            asyncio.create_task(upkeep.run(interval_s, server.set_serving)),
+            asyncio.create_task(life.run()),
+        ]
         try:
             yield server
         finally:
-            task.cancel()
-            with suppress(asyncio.CancelledError):
-                await task
+            for task in tasks:
+                task.cancel()
+            for task in tasks:
+                with suppress(asyncio.CancelledError):
+                    await task
             if mirror is not None:
                 await mirror.stop()
     finally:
@@ -118,7 +137,7 @@ async def _mirror(
 def _server(
     configuration: Configuration,
     backend: Backend,
-    audit: Service,
+    more: Sequence[Service],
     own: OwnIdentity,
     clock: Clock,
 ) -> RpcServer:
@@ -136,7 +155,7 @@ def _server(
         anonymous_rate=_rate(configuration.limits.enrolment_calls_per_s),
     )
     return build_server(
-        [*services(backend), audit],
+        [*services(backend), *more],
         POLICY,
         authenticator,
         listeners,

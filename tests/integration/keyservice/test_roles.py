@@ -4,7 +4,14 @@ from collections.abc import Iterator
 
 import grpc
 import pytest
-from finsecure.keyservice.v1 import approvals_pb2, audit_pb2, certificates_pb2, members_pb2
+from finsecure.keyservice.v1 import (
+    approvals_pb2,
+    audit_pb2,
+    certificates_pb2,
+    envelope_pb2,
+    keys_pb2,
+    members_pb2,
+)
 from finsecure_crypto.certificates import Role
 from finsecure_crypto.errors import AuthenticationError, FinSecureError, PermissionDeniedError
 from finsecure_keyservice.policy import POLICY
@@ -27,7 +34,10 @@ CALLERS = {
 
 
 def _methods() -> Iterator[tuple[str, MethodDescriptor]]:
-    for module in (approvals_pb2, audit_pb2, certificates_pb2, members_pb2):
+    for module in (
+        *(approvals_pb2, audit_pb2, certificates_pb2),
+        *(envelope_pb2, keys_pb2, members_pb2),
+    ):
         for service in module.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
                 yield f"/{service.full_name}/{method.name}", method

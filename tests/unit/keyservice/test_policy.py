@@ -1,6 +1,13 @@
 """The policy names every method that the protos have, and nothing else."""
 
-from finsecure.keyservice.v1 import approvals_pb2, audit_pb2, certificates_pb2, members_pb2
+from finsecure.keyservice.v1 import (
+    approvals_pb2,
+    audit_pb2,
+    certificates_pb2,
+    envelope_pb2,
+    keys_pb2,
+    members_pb2,
+)
 from finsecure_crypto.certificates import Role
 from finsecure_keyservice.policy import POLICY, STAYS_OPEN
 from finsecure_rpc.policy import (
@@ -12,12 +19,22 @@ from finsecure_rpc.policy import (
     undeclared,
 )
 
-CONTRACT = (approvals_pb2, audit_pb2, certificates_pb2, members_pb2)
+CONTRACT = (
+    approvals_pb2,
+    audit_pb2,
+    certificates_pb2,
+    envelope_pb2,
+    keys_pb2,
+    members_pb2,
+)
 
 OPEN_TO_ALL = {"Enrol", "GetTrustBundle"}
-FOR_OFFICERS = {"ApproveProposal", "RejectProposal"}
+FOR_OFFICERS = {"ApproveProposal", "RejectProposal", "DestroyCryptoKeyVersion"}
+FOR_AGGREGATORS = {"WrapDataKey", "UnwrapDataKey"}
 FOR_MEMBERS = {
     *("RenewCertificates", "GetRevocationList", "WatchRevocationList"),
+    *("GetKeyRing", "ListKeyRings", "GetCryptoKey", "ListCryptoKeys"),
+    *("GetCryptoKeyVersion", "ListCryptoKeyVersions", "DownloadPublicKey"),
     *("GetCheckpoint", "GetConsistencyProof", "GetInclusionProof", "ProvePublication"),
 }
 
@@ -35,6 +52,8 @@ def test_reading_is_for_readers_and_changing_for_administrators_unless_said_othe
             assert access is ANYONE, method
         elif name in FOR_MEMBERS:
             assert access == READERS | {Role.CLIENT, Role.AGGREGATOR, Role.TRUSTEE}, method
+        elif name in FOR_AGGREGATORS:
+            assert access == {Role.AGGREGATOR}, method
         elif name in FOR_OFFICERS:
             assert access == OFFICERS, method
         elif name.startswith(("Get", "List", "Watch")):

@@ -1,0 +1,1 @@
+"""Managed keys: rings, keys, versions, their life, and what they are used for."""
