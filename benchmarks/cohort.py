@@ -22,8 +22,8 @@ from finsecure_crypto.agreement import KeyPair
 from finsecure_crypto.encoding import rounding_generator
 from finsecure_crypto.masking import apply_masks
 from finsecure_crypto.randomness import Randomness
+from finsecure_crypto.secagg import bitmaps, derivation, envelope, items, statements
 from finsecure_crypto.secagg import client as client_side
-from finsecure_crypto.secagg import derivation, envelope, statements
 from finsecure_crypto.secagg.messages import (
     Confirmations,
     KeyAdvertisement,
@@ -114,15 +114,9 @@ class Cohort:
             return self.client.share_keys(roster)
         neighbours = graph.neighbours(index).tolist()
         noise = os.urandom(envelope.CIPHERTEXT_BYTES * len(neighbours))
-        shares = {
-            peer: noise[start : start + envelope.CIPHERTEXT_BYTES]
-            for peer, start in zip(
-                neighbours, itertools.count(0, envelope.CIPHERTEXT_BYTES), strict=False
-            )
-        }
-        if self.own in shares:
+        if self.own in neighbours:
             position = graph.holders(index).tolist().index(self.own)
-            shares[self.own] = envelope.seal(
+            sealed = envelope.seal(
                 self._channel_key(index, index, self.own),
                 session,
                 index,
@@ -130,9 +124,11 @@ class Cohort:
                 envelope.SharePair.from_limbs(self._shares[index][:, position]),
                 os.urandom,
             )
+            start = envelope.CIPHERTEXT_BYTES * neighbours.index(self.own)
+            noise = noise[:start] + sealed + noise[start + envelope.CIPHERTEXT_BYTES :]
         commitment = derivation.self_mask_commitment(self._self_seeds[index], session, index)
-        statement = statements.share_keys(session, commitment, digest_of_shares(shares))
-        return KeyShares(shares, commitment, self._sign(index, statement))
+        statement = statements.share_keys(session, commitment, digest_of_shares(noise))
+        return KeyShares(noise, commitment, self._sign(index, statement))
 
     def _channel_key(self, peer: int, sender: int, receiver: int) -> SecretBytes:
         secret = self._channels[peer].exchange(self.client.advertisement.channel_key)
@@ -284,21 +280,24 @@ class Play:
         self, holder: int, own_shares: dict[int, tuple[bytes, bytes]]
     ) -> RevealedShares:
         cohort, graph = self._cohort, self._session.graph
-        shares: tuple[dict[int, bytes], dict[int, bytes]] = ({}, {})  # mask key, self mask
+        shares: tuple[list[bytes], list[bytes]] = ([], [])  # mask key, self mask
         for owner in graph.holders(holder).tolist():
             kind = 0 if owner in self._dropped else 1
             if owner == cohort.own:
-                shares[kind][owner] = own_shares[holder][kind]
+                shares[kind].append(own_shares[holder][kind])
                 continue
             holders = graph.holders(owner)
             position = int(np.searchsorted(holders, holder))
-            shares[kind][owner] = cohort._shares[owner][kind, position].astype("<u4").tobytes()
-        return RevealedShares(self_mask_shares=shares[1], mask_key_shares=shares[0])
+            shares[kind].append(cohort._shares[owner][kind, position].astype("<u4").tobytes())
+        nobody = bitmaps.pack(np.zeros(graph.holders(holder).size, np.bool_))
+        return RevealedShares(b"".join(shares[1]), b"".join(shares[0]), nobody)
 
     def _shares_of_own(self) -> dict[int, tuple[bytes, bytes]]:
         """Opens what the production client sent its holders."""
         cohort, opened = self._cohort, {}
-        for holder, ciphertext in self._own_dealt.shares.items():
+        holders = self._session.graph.neighbours(cohort.own).tolist()
+        sealed = items.split(self._own_dealt.ciphertexts, envelope.CIPHERTEXT_BYTES)
+        for holder, ciphertext in zip(holders, sealed, strict=True):
             key = cohort._channel_key(holder, cohort.own, holder)
             pair = envelope.open_(key, self._session.digest, cohort.own, holder, ciphertext)
             assert pair is not None

@@ -78,15 +78,13 @@ def _traffic(parameters: RoundParameters, roster: int, certificate: bytes) -> tu
         signature=os.urandom(64),
         certificate=certificate,
     )
-    ciphertexts = [
-        wire.EncryptedShare(peer=peer, ciphertext=os.urandom(envelope.CIPHERTEXT_BYTES))
-        for peer in neighbours
-    ]
+    ciphertexts = bytes(envelope.CIPHERTEXT_BYTES * len(neighbours))
+    everybody = np.packbits(np.ones(len(holders), np.bool_)).tobytes()
     sent: list[Message] = [
         wire.AdvertiseKeysRequest(round=_ROUND, advertisement=advertisement),
         wire.ShareKeysRequest(
             round=_ROUND,
-            shares=ciphertexts,
+            ciphertexts=ciphertexts,
             self_mask_commitment=os.urandom(32),
             signature=os.urandom(64),
         ),
@@ -101,9 +99,8 @@ def _traffic(parameters: RoundParameters, roster: int, certificate: bytes) -> tu
         wire.ConfirmSurvivorsRequest(round=_ROUND, signature=os.urandom(64)),
         wire.RevealSharesRequest(
             round=_ROUND,
-            self_mask_shares=[
-                wire.RevealedShare(client=peer, share=os.urandom(SHARE_BYTES)) for peer in holders
-            ],
+            self_mask_shares=bytes(SHARE_BYTES * len(holders)),
+            unreadable=everybody,
         ),
     ]
     sent += [
@@ -128,13 +125,9 @@ def _traffic(parameters: RoundParameters, roster: int, certificate: bytes) -> tu
                 for peer in sorted([own, *neighbours])
             ],
         ),
-        wire.ShareDelivery(sharers=bitmap, shares=ciphertexts),
+        wire.ShareDelivery(sharers=bitmap, ciphertexts=ciphertexts),
         wire.Survivors(survivors=bitmap),
-        wire.Confirmations(
-            signatures=[
-                wire.SurvivorSignature(client=peer, signature=os.urandom(64)) for peer in holders
-            ]
-        ),
+        wire.Confirmations(signers=everybody, signatures=bytes(64 * len(holders))),
     ]
     return _bytes(sent), _bytes(received), thresholds.neighbours
 

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 import numpy as np
 from finsecure_crypto.encoding import RealSection, VectorLayout
 from finsecure_crypto.masking import apply_masks
-from finsecure_crypto.secagg.envelope import CIPHERTEXT_BYTES
 from finsecure_crypto.secagg.parameters import Profile, RoundParameters, SparseGraph
 from finsecure_crypto.secagg.server import CollectAdvertisements
 
@@ -198,7 +197,7 @@ def _raw_seconds(costs: RawCosts, cohort: Cohort, moves: Play, masks: int, dropp
 
 
 def _signed_bytes(cohort: Cohort, moves: Play) -> int:
-    shares = sum(len(each.shares) for each in cohort.dealt) * CIPHERTEXT_BYTES
+    shares = sum(len(each.ciphertexts) for each in cohort.dealt)
     return shares + len(moves.survivors) * cohort.parameters.input_bytes
 
 

@@ -145,23 +145,32 @@ def _evaluate(chunks: Elements, blocks: int, points: Elements) -> Elements:
     return value
 
 
+def weighted_sums(weights: Elements, values: Elements) -> Elements:
+    """Adds rows, each with its weight: (s, k) and (s, k, n) to (s, n).
+
+    The values may also be uint32. Both are canonical, and k is at most 2^33.
+    """
+    return reduce(multiply(weights[..., None], values).sum(axis=-2, dtype=np.uint64))
+
+
 def difference_products(points: Elements) -> Elements:
-    """Returns Π_{j≠i} (x_j - x_i) for each of the points, shape (n,)."""
-    products = np.empty_like(points)
-    rows = max(1, _TABLE_ELEMENTS // max(1, points.size))
-    for start in range(0, points.size, rows):
-        block = points[start : start + rows]
-        differences = subtract(points[None, :], block[:, None])
-        own = np.arange(block.size)
-        differences[own, start + own] = 1
+    """Returns Π_{j≠i} (x_j - x_i) for each point of each set: shape (…, n) to (…, n)."""
+    size = points.shape[-1]
+    sets = points.reshape(-1, size)
+    products = np.empty(sets.size, np.uint64)
+    rows = max(1, _TABLE_ELEMENTS // max(1, size))
+    for start in range(0, sets.size, rows):
+        which, own = np.divmod(np.arange(start, min(start + rows, sets.size)), size)
+        differences = subtract(sets[which], sets[which, own, None])
+        differences[np.arange(own.size), own] = 1
         products[start : start + rows] = product(differences)
-    return products
+    return products.reshape(points.shape)
 
 
 def lagrange_at_zero(points: Elements) -> Elements:
-    """Returns the weights λ_i with f(0) = Σ λ_i·f(x_i) for every f of degree below n, shape (n,).
+    """Returns the weights λ_i with f(0) = Σ λ_i·f(x_i) for every f of degree below n.
 
-    The points are distinct and not zero.
+    The points of a set are distinct and not zero: shape (…, n) to (…, n).
     """
     denominators = multiply(points, difference_products(points))
-    return multiply(product(points), inverse(denominators))
+    return multiply(product(points)[..., None], inverse(denominators))

@@ -79,28 +79,32 @@ def split(
 
 
 def reconstruct_many(shares: Shares, points: Points, threshold: int) -> list[SecretBytes]:
-    """Rebuilds many secrets whose shares are held at the same points, with one Lagrange basis.
+    """Rebuilds many secrets, with one Lagrange basis where all are held at the same points.
 
-    Uses the first `threshold` shares of each. A wrong share gives a wrong secret, not an error:
-    the caller checks each secret against its commitment or public key and calls `decode` on the
-    one that fails.
+    Where each is held at its own points, their bases are computed together. Uses the first
+    `threshold` shares of each. A wrong share gives a wrong secret, not an error: the caller checks
+    each secret against its commitment or public key and calls `decode` on the one that fails.
 
     Args:
         shares: uint32, shape (s, m, 9), m >= threshold, as `split` returns or
             `shares_from_bytes` accepts.
-        points: uint32, shape (m,), distinct, in [1, P).
+        points: uint32, shape (m,), or (s, m) for each secret's own; distinct, in [1, P).
         threshold: t, as at the splitting.
 
     Raises:
         InvalidArgumentError: `SHARE_THRESHOLD`, `SHARE_POINTS` or `SHARE_SHAPE`; the caller's.
     """
-    held = _validated(shares, points, threshold)
-    weights = field.lagrange_at_zero(held[:threshold])[None, :]
+    held = _validated(shares, points, threshold, dimensions=(1, 2))
+    weights = field.lagrange_at_zero(held[..., :threshold])
     batch = max(1, _BATCH_ELEMENTS // (threshold * LIMBS))
     secrets: list[SecretBytes] = []
     for start in range(0, len(shares), batch):
-        taken = shares[start : start + batch, :threshold]
-        limbs = field.matmul(weights, taken)[:, 0]  # type: ignore[arg-type]
+        part = slice(start, start + batch)
+        taken = shares[part, :threshold]
+        if weights.ndim == 1:
+            limbs = field.matmul(weights[None, :], taken)[:, 0]  # type: ignore[arg-type]
+        else:
+            limbs = field.weighted_sums(weights[part], taken)  # type: ignore[arg-type]
         secrets.extend(_join(row.tolist()) for row in limbs)
     return secrets
 
@@ -130,26 +134,26 @@ def decode(shares: Shares, points: Points, threshold: int) -> Decoded:
     return Decoded(_join(limbs), tuple(wrong.tolist()))
 
 
-def shares_to_bytes(shares: Shares) -> list[bytes]:
+def shares_to_bytes(shares: Shares) -> bytes:
     """Serialises shares, shape (n, 9), to 36 bytes each: nine little-endian uint32."""
-    data = np.ascontiguousarray(shares, "<u4").tobytes()
-    return [data[i : i + SHARE_BYTES] for i in range(0, len(data), SHARE_BYTES)]
+    return np.ascontiguousarray(shares, "<u4").tobytes()
 
 
-def shares_from_bytes(data: Sequence[bytes]) -> Shares:
+def shares_from_bytes(data: bytes) -> Shares:
     """Reads shares of 36 bytes each into an array of shape (n, 9).
 
     Raises:
-        IntegrityError: `SHARE_MALFORMED` when one has another length or a limb outside the field,
+        IntegrityError: `SHARE_MALFORMED` when one is cut off or has a limb outside the field,
             which no honest holder sends; the sender's fault. The index is in the message.
     """
-    if not {SHARE_BYTES}.issuperset(map(len, data)):
-        index = next(i for i, share in enumerate(data) if len(share) != SHARE_BYTES)
-        raise _malformed(index, f"it has {len(data[index])} bytes, not {SHARE_BYTES}")
-    shares = np.frombuffer(b"".join(data), "<u4").reshape(len(data), LIMBS).astype(np.uint32)
-    outside = np.flatnonzero((shares >= field.P).any(axis=1))
-    if outside.size:
-        raise _malformed(int(outside[0]), "a limb is not a field element")
+    count, rest = divmod(len(data), SHARE_BYTES)
+    if rest:
+        raise _malformed(count, f"it has {rest} bytes, not {SHARE_BYTES}")
+    shares = np.frombuffer(data, "<u4").reshape(count, LIMBS).astype(np.uint32, copy=False)
+    outside = shares >= field.P
+    if outside.any():
+        index = int(outside.any(axis=1).argmax())
+        raise _malformed(index, "a limb is not a field element")
     return shares
 
 
@@ -183,22 +187,27 @@ def _draw_words(randomness: Randomness, count: int) -> field.Elements:
     return words & np.uint64(field.P)
 
 
-def _validated(shares: Shares, points: Points, threshold: int) -> field.Elements:
-    held = _checked_points(points)
-    _check_threshold(threshold, held.size)
-    if shares.ndim != 3 or shares.shape[1:] != (held.size, LIMBS):
-        raise InvalidArgumentError(
-            "SHARE_SHAPE", f"a secret has shares of shape ({held.size}, {LIMBS})"
-        )
+def _validated(
+    shares: Shares, points: Points, threshold: int, *, dimensions: tuple[int, ...] = (1,)
+) -> field.Elements:
+    held = _checked_points(points, dimensions)
+    holders = held.shape[-1]
+    _check_threshold(threshold, holders)
+    if shares.ndim != 3 or shares.shape[1:] != (holders, LIMBS):
+        raise InvalidArgumentError("SHARE_SHAPE", f"a secret has shares of shape ({holders}, 9)")
+    if held.ndim == 2 and len(held) != len(shares):
+        raise InvalidArgumentError("SHARE_SHAPE", "each secret has its own points, or all the same")
     if shares.dtype != np.uint32 or np.any(shares >= field.P):
         raise InvalidArgumentError("SHARE_SHAPE", "shares are uint32 elements of GF(2^31 - 1)")
     return held
 
 
-def _checked_points(points: Points) -> field.Elements:
-    if points.ndim != 1 or points.dtype != np.uint32:
-        raise InvalidArgumentError("SHARE_POINTS", "points are a one-dimensional uint32 array")
-    if np.any(points == 0) or np.any(points >= field.P) or np.unique(points).size != points.size:
+def _checked_points(points: Points, dimensions: tuple[int, ...] = (1,)) -> field.Elements:
+    if points.ndim not in dimensions or points.dtype != np.uint32:
+        raise InvalidArgumentError("SHARE_POINTS", "points are rows of uint32")
+    ordered = np.sort(points, axis=-1)
+    repeated = np.any(ordered[..., 1:] == ordered[..., :-1])
+    if np.any(points == 0) or np.any(points >= field.P) or repeated:
         raise InvalidArgumentError("SHARE_POINTS", "points are distinct and in [1, 2^31 - 1)")
     return points.astype(np.uint64)
 

@@ -12,6 +12,7 @@ from finsecure_crypto.randomness import Randomness, draw_secret
 from finsecure_crypto.secret import SecretBytes
 
 SEED_BYTES = 32
+SIGNATURE_BYTES = 64
 
 
 @dataclass(frozen=True)

@@ -190,7 +190,7 @@ def _good() -> dict[str, list[Message]]:
     chunk = models_pb2.Chunk(offset=0, content=piece, crc32=zlib.crc32(piece))
     spec = task_spec(standardise=True, sparse=(0.1, 0.1), minimum=5, maximum=50)
     model = initial_model(spec)
-    share = participation_pb2.RevealedShare(client=1, share=bytes(36))
+    share = bytes(36)
     header = participation_pb2.MaskedInputHeader(
         round=rounds[2], size_bytes=336, sha256=hashlib.sha256(piece).digest(), signature=bytes(64)
     )
@@ -201,9 +201,6 @@ def _good() -> dict[str, list[Message]]:
         signature=bytes(64),
         certificate=b"0",
     )
-    encrypted = [
-        participation_pb2.EncryptedShare(peer=peer, ciphertext=bytes(100)) for peer in range(5)
-    ]
     request_id = str(uuid4())
     member = members_pb2.Member(name=f"{LENDING}/clients/bank-new")
     good: list[Message] = [
@@ -224,13 +221,13 @@ def _good() -> dict[str, list[Message]]:
         participation_pb2.AdvertiseKeysRequest(round=rounds[0], advertisement=advertisement),
         participation_pb2.ShareKeysRequest(
             round=rounds[1],
-            shares=encrypted,
+            ciphertexts=bytes(4 * 108),
             self_mask_commitment=bytes(32),
             signature=bytes(64),
         ),
         participation_pb2.ConfirmSurvivorsRequest(round=rounds[3], signature=bytes(64)),
         participation_pb2.RevealSharesRequest(
-            round=rounds[4], self_mask_shares=[share], mask_key_shares=[share], unreadable=[0, 1]
+            round=rounds[4], self_mask_shares=share, mask_key_shares=share, unreadable=b"\x03"
         ),
         certificates_pb2.EnrolRequest(
             api_key=f"fs_{'0' * 16}_{'A' * 43}_00000000",

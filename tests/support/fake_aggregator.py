@@ -196,8 +196,9 @@ class FakeAggregator(
 
     async def ShareKeys(self, request, context):  # noqa: N802
         client = self._note("ShareKeys", request)
-        shares = {share.peer: share.ciphertext for share in request.shares}
-        message = messages.KeyShares(shares, request.self_mask_commitment, request.signature)
+        message = messages.KeyShares(
+            request.ciphertexts, request.self_mask_commitment, request.signature
+        )
         await self._accept(request.round, client, message)
         return participation_pb2.ShareKeysResponse()
 
@@ -242,9 +243,7 @@ class FakeAggregator(
     async def RevealShares(self, request, context):  # noqa: N802
         client = self._note("RevealShares", request)
         message = messages.RevealedShares(
-            {one.client: one.share for one in request.self_mask_shares},
-            {one.client: one.share for one in request.mask_key_shares},
-            frozenset(request.unreadable),
+            request.self_mask_shares, request.mask_key_shares, request.unreadable
         )
         await self._accept(request.round, client, message)
         return participation_pb2.RevealSharesResponse()
@@ -404,20 +403,13 @@ def _roster(roster: Any, client: str) -> participation_pb2.Roster:
 
 def _delivery(delivery: messages.ShareDelivery) -> participation_pb2.ShareDelivery:
     return participation_pb2.ShareDelivery(
-        sharers=delivery.sharers,
-        shares=[
-            participation_pb2.EncryptedShare(peer=peer, ciphertext=ciphertext)
-            for peer, ciphertext in delivery.shares.items()
-        ],
+        sharers=delivery.sharers, ciphertexts=delivery.ciphertexts
     )
 
 
 def _confirmations(confirmations: messages.Confirmations) -> participation_pb2.Confirmations:
     return participation_pb2.Confirmations(
-        signatures=[
-            participation_pb2.SurvivorSignature(client=client, signature=signature)
-            for client, signature in confirmations.signatures.items()
-        ]
+        signers=confirmations.signers, signatures=confirmations.signatures
     )
 
 

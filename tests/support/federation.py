@@ -379,10 +379,7 @@ class ProtocolClient:
         self._states[item.round] = state
         return participation_pb2.ShareKeysRequest(
             round=item.round,
-            shares=[
-                participation_pb2.EncryptedShare(peer=peer, ciphertext=ciphertext)
-                for peer, ciphertext in said.shares.items()
-            ],
+            ciphertexts=said.ciphertexts,
             self_mask_commitment=said.self_mask_commitment,
             signature=said.signature,
         )
@@ -390,10 +387,7 @@ class ProtocolClient:
     def _submit_input(
         self, item: participation_pb2.WatchResponse
     ) -> tuple[participation_pb2.MaskedInputHeader, bytes]:
-        delivery = messages.ShareDelivery(
-            item.submit_input.sharers,
-            {share.peer: share.ciphertext for share in item.submit_input.shares},
-        )
+        delivery = messages.ShareDelivery(item.submit_input.sharers, item.submit_input.ciphertexts)
         words = self.words(item.round)
         self.plain[item.round] = words.copy()
         state, masked = self._states[item.round].mask_input(delivery, words)
@@ -437,21 +431,15 @@ class ProtocolClient:
         self, item: participation_pb2.WatchResponse
     ) -> participation_pb2.RevealSharesRequest:
         confirmations = messages.Confirmations(
-            {s.client: s.signature for s in item.reveal_shares.signatures}
+            item.reveal_shares.signers, item.reveal_shares.signatures
         )
         state, said = self._states[item.round].reveal_shares(confirmations)
         self._states[item.round] = state
         return participation_pb2.RevealSharesRequest(
             round=item.round,
-            self_mask_shares=[
-                participation_pb2.RevealedShare(client=c, share=s)
-                for c, s in said.self_mask_shares.items()
-            ],
-            mask_key_shares=[
-                participation_pb2.RevealedShare(client=c, share=s)
-                for c, s in said.mask_key_shares.items()
-            ],
-            unreadable=sorted(said.unreadable),
+            self_mask_shares=said.self_mask_shares,
+            mask_key_shares=said.mask_key_shares,
+            unreadable=said.unreadable,
         )
 
     def verify_peer(self, client: str, certificate: bytes) -> bytes:

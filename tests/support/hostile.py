@@ -37,7 +37,11 @@ class Hostile:
             st.characters(exclude_categories=["Cs"]), max_size=30
         )
         self._bytes = st.binary(max_size=80) | st.sampled_from(
-            [bytes(32), bytes(64), b"\xff" * 32, bytes(36), b"\xff" * 36, bytes(8193)]
+            [
+                *(bytes(32), bytes(64), b"\xff" * 32, bytes(8193)),
+                *(bytes(36), b"\xff" * 36, bytes(5 * 36), bytes(5 * 36 + 1)),
+                *(bytes(4 * 108), b"\xff" * (4 * 108), bytes(4 * 108 - 1), bytes(5 * 64)),
+            ]
         )
 
     def value(self, field: FieldDescriptor, depth: int) -> st.SearchStrategy[object]:

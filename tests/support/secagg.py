@@ -185,5 +185,10 @@ def run_round(
     return Run(total, unmasking, masked, unmasking.survivors)
 
 
+def pieces(data: bytes, size: int) -> list[bytes]:
+    """Cuts a byte string into items of one size; the last may be shorter."""
+    return [data[start : start + size] for start in range(0, len(data), size)]
+
+
 def swap(advertisement: KeyAdvertisement, **changes: object) -> KeyAdvertisement:
     return KeyAdvertisement(**{**vars(advertisement), **changes})  # type: ignore[arg-type]

@@ -19,8 +19,8 @@ from finsecure_crypto.agreement import KeyPair
 from finsecure_crypto.errors import InvalidArgumentError
 from finsecure_crypto.masking import apply_masks
 from finsecure_crypto.randomness import Randomness, draw_secret
-from finsecure_crypto.secagg import bitmaps, derivation, envelope, statements
-from finsecure_crypto.secagg.envelope import SharePair
+from finsecure_crypto.secagg import bitmaps, derivation, envelope, items, statements
+from finsecure_crypto.secagg.envelope import CIPHERTEXT_BYTES, SharePair
 from finsecure_crypto.secagg.membership import Identity, Member, refused
 from finsecure_crypto.secagg.messages import (
     Confirmations,
@@ -37,6 +37,7 @@ from finsecure_crypto.secagg.once import Once
 from finsecure_crypto.secagg.parameters import ClientPolicy, RoundParameters
 from finsecure_crypto.secagg.roster import Session, VerifyPeer, verify_roster
 from finsecure_crypto.secret import SecretBytes
+from finsecure_crypto.signing import SIGNATURE_BYTES
 
 Words = NDArray[np.uint64]
 
@@ -129,8 +130,8 @@ class AwaitRoster:
         self._once.spend("the roster")
         self_mask_seed = draw_secret(randomness)
         held = self._split(session, own, self_mask_seed, randomness)
-        shares = {
-            peer: envelope.seal(
+        ciphertexts = b"".join(
+            envelope.seal(
                 derivation.channel_key(secret, session.digest, own, peer),
                 session.digest,
                 own,
@@ -139,9 +140,10 @@ class AwaitRoster:
                 randomness,
             )
             for peer, secret in secrets.items()
-        }
+        )
         commitment = derivation.self_mask_commitment(self_mask_seed, session.digest, own)
-        statement = statements.share_keys(session.digest, commitment, digest_of_shares(shares))
+        dealt = digest_of_shares(ciphertexts)
+        statement = statements.share_keys(session.digest, commitment, dealt)
         state = AwaitShares(
             Member(self.parameters, self.identity, session, own, peers),
             self._mask_seed,
@@ -152,7 +154,7 @@ class AwaitRoster:
             },
             {own: held[own]} if own in held else {},
         )
-        return state, KeyShares(shares, commitment, self.identity.signing_key.sign(*statement))
+        return state, KeyShares(ciphertexts, commitment, self.identity.signing_key.sign(*statement))
 
     def _split(
         self, session: Session, own: int, self_mask_seed: SecretBytes, randomness: Randomness
@@ -204,7 +206,7 @@ class AwaitShares:
         holders = member.session.graph.holders(member.index)
         member.require_holders(int(np.count_nonzero(sharers[holders])))
         senders = [index for index in self._receiving_keys if sharers[index]]
-        if delivery.shares.keys() != set(senders):
+        if len(delivery.ciphertexts) != CIPHERTEXT_BYTES * len(senders):
             raise refused("WRONG_SHARE_SET", "the shares are not those of its neighbours")
         if (
             words.shape != (member.parameters.layout.words,)
@@ -224,7 +226,10 @@ class AwaitShares:
         header = MaskedInputHeader(
             words.nbytes, digest, member.identity.signing_key.sign(*statement)
         )
-        state = AwaitSurvivors(member, sharers, delivery.shares, self._receiving_keys, self._held)
+        ciphertexts = dict(
+            zip(senders, items.split(delivery.ciphertexts, CIPHERTEXT_BYTES), strict=True)
+        )
+        state = AwaitSurvivors(member, sharers, ciphertexts, self._receiving_keys, self._held)
         return state, MaskedInput(header, words)
 
     def _mask_keys(self, senders: list[int]) -> list[tuple[SecretBytes, int]]:
@@ -291,50 +296,56 @@ class AwaitConfirmations:
         it is asked: the self mask of a survivor, the mask key of a drop-out.
 
         Raises:
-            ProtocolViolationError: `WRONG_SIGNERS`, `SURVIVOR_SIGNATURE` or `TOO_FEW_HOLDERS`;
-                the server's, or a peer's that was shown other survivors.
+            ProtocolViolationError: `BITMAP_MALFORMED`, `WRONG_SIGNERS`, `SURVIVOR_SIGNATURE` or
+                `TOO_FEW_HOLDERS`; the server's, or a peer's that was shown other survivors.
             StateError: `ALREADY_ANSWERED`; the caller's.
         """
         self._check(confirmations)
         self._once.spend("the list of confirmations")
-        session, own = self._member.session.digest, self._member.index
-        opened: dict[int, SharePair] = dict(self._held)
-        unreadable = set()
-        for sender, ciphertext in self._ciphertexts.items():
-            pair = envelope.open_(self._receiving_keys[sender], session, sender, own, ciphertext)
-            if pair is None:
-                unreadable.add(sender)
-            else:
-                opened[sender] = pair
-        revealed = RevealedShares(
-            self_mask_shares={
-                index: pair.self_mask.expose()
-                for index, pair in opened.items()
-                if self._survivors[index]
-            },
-            mask_key_shares={
-                index: pair.mask_key.expose()
-                for index, pair in opened.items()
-                if not self._survivors[index]
-            },
-            unreadable=frozenset(unreadable),
+        survived, dropped, unreadable = [], [], []
+        for index in self._member.session.graph.holders(self._member.index).tolist():
+            pair = self._open(index)
+            unreadable.append(pair is None and index in self._ciphertexts)
+            if pair is not None and self._survivors[index]:
+                survived.append(pair.self_mask.expose())
+            elif pair is not None:
+                dropped.append(pair.mask_key.expose())
+        return Revealed(), RevealedShares(
+            self_mask_shares=b"".join(survived),
+            mask_key_shares=b"".join(dropped),
+            unreadable=bitmaps.pack(np.array(unreadable)),
         )
-        return Revealed(), revealed
+
+    def _open(self, dealer: int) -> SharePair | None:
+        """Returns a dealer's shares, or None where it dealt none or they are not readable."""
+        if dealer not in self._ciphertexts:
+            return self._held.get(dealer)
+        return envelope.open_(
+            self._receiving_keys[dealer],
+            self._member.session.digest,
+            dealer,
+            self._member.index,
+            self._ciphertexts[dealer],
+        )
 
     def _check(self, confirmations: Confirmations) -> None:
         member = self._member
         statement = statements.survivors(member.session.digest, self._bitmap)
-        holders = set(member.session.graph.holders(member.index).tolist())
-        for signer, signature in confirmations.signatures.items():
-            if signer not in holders or not self._survivors[signer]:
-                raise refused("WRONG_SIGNERS", "a signer is no surviving holder of this client")
-            if not signing.verify(member.peers[signer].signing_key, signature, *statement):
+        holders = member.session.graph.holders(member.index)
+        signers = holders[bitmaps.unpack(confirmations.signers, holders.size)]
+        if len(confirmations.signatures) != SIGNATURE_BYTES * signers.size:
+            raise refused("WRONG_SIGNERS", "the signatures are not those of the signers")
+        if not self._survivors[signers].all():
+            raise refused("WRONG_SIGNERS", "a signer is no surviving holder of this client")
+        signatures = items.split(confirmations.signatures, SIGNATURE_BYTES)
+        for signer, signature in zip(signers.tolist(), signatures, strict=True):
+            peer = member.peers[signer]
+            if not signing.verify(peer.signing_key, signature, *statement):
                 raise refused(
                     "SURVIVOR_SIGNATURE",
-                    f"{member.peers[signer].client} has not signed the survivors that this client "
-                    "was shown",
+                    f"{peer.client} has not signed the survivors that this client was shown",
                 )
-        member.require_holders(len(confirmations.signatures))
+        member.require_holders(signers.size)
 
 
 @dataclass(frozen=True)

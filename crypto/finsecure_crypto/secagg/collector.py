@@ -9,6 +9,7 @@ from finsecure_crypto.secagg.messages import ClientMessage
 from finsecure_crypto.secagg.phases import Phase
 
 Message = TypeVar("Message", bound=ClientMessage)
+Verified = TypeVar("Verified")
 History = dict[tuple[Phase, str], bytes]
 """Digest of each accepted message, of the open phase and those before."""
 
@@ -68,7 +69,7 @@ class Collector(ABC, Generic[Message]):
         self._history[self.phase, client] = message.digest()
 
 
-class AnswerCollector(Collector[Message]):
+class AnswerCollector(Collector[Message], Generic[Message, Verified]):
     """Collects answers of clients that are in the roster."""
 
     def check(self, client: str, message: ClientMessage) -> bool:
@@ -91,19 +92,20 @@ class AnswerCollector(Collector[Message]):
 
     def accept(self, client: str, message: ClientMessage) -> bool:
         """Verifies and accepts a message; raises and returns as `check`."""
-        if not self.check(client, message):
+        if not self._is_new(client, message):
             return False
-        self._keep(client, message)  # type: ignore[arg-type]  # phases.require saw to its type
+        verified = self._verify(client, message)  # type: ignore[arg-type]  # as above
+        self._keep(client, verified)
         self._record(client, message)  # type: ignore[arg-type]
         return True
 
     @abstractmethod
-    def _verify(self, client: str, message: Message) -> None:
-        """Raises ProtocolViolationError where the message is wrong."""
+    def _verify(self, client: str, message: Message) -> Verified:
+        """Returns what is to be kept; raises ProtocolViolationError where the message is wrong."""
 
     @abstractmethod
-    def _keep(self, client: str, message: Message) -> None:
-        """Keeps what later phases need of a verified message."""
+    def _keep(self, client: str, verified: Verified) -> None:
+        """Keeps what later phases need of a message."""
 
 
 def violation(code: str, client: str, reason: str) -> ProtocolViolationError:

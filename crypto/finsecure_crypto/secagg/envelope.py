@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from finsecure_crypto import aead, shamir
 from finsecure_crypto.errors import IntegrityError
 from finsecure_crypto.randomness import Randomness
-from finsecure_crypto.secagg import derivation
+from finsecure_crypto.secagg import derivation, items
 from finsecure_crypto.secret import SecretBytes
 
 _HEADER = struct.Struct(">II")
@@ -36,7 +36,7 @@ class SharePair:
     @classmethod
     def from_limbs(cls, limbs: NDArray[np.uint32]) -> "SharePair":
         """Takes the shares as `shamir.split` returns them, shape (2, 9): mask key, self mask."""
-        mask_key, self_mask = shamir.shares_to_bytes(limbs)
+        mask_key, self_mask = items.split(shamir.shares_to_bytes(limbs), shamir.SHARE_BYTES)
         return cls(SecretBytes(mask_key), SecretBytes(self_mask))
 
 
@@ -69,11 +69,11 @@ def open_(
         plaintext = aead.open_(key, ciphertext, associated).expose()
         if len(plaintext) != CIPHERTEXT_BYTES - aead.OVERHEAD_BYTES:
             return None
-        middle = _HEADER.size + shamir.SHARE_BYTES
-        shares = (plaintext[_HEADER.size : middle], plaintext[middle:])
+        shares = plaintext[_HEADER.size :]
         shamir.shares_from_bytes(shares)
     except IntegrityError:
         return None
     if _HEADER.unpack_from(plaintext) != (sender, receiver):
         return None
-    return SharePair(SecretBytes(shares[0]), SecretBytes(shares[1]))
+    mask_key, self_mask = items.split(shares, shamir.SHARE_BYTES)
+    return SharePair(SecretBytes(mask_key), SecretBytes(self_mask))

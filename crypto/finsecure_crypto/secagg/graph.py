@@ -6,6 +6,7 @@ whose key is a digest of the roster, so that each client works its own neighbour
 """
 
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,6 +19,27 @@ from finsecure_crypto.secret import SecretBytes
 
 Indices = NDArray[np.uint32]
 """Roster indices, ascending."""
+
+
+@dataclass(frozen=True, eq=False)
+class Adjacency:
+    """Who holds shares of whom, for a whole roster at once; holding is mutual.
+
+    Attributes:
+        holders: uint32, shape (n, h): the holders of each client, ascending.
+    """
+
+    holders: NDArray[np.uint32]
+    _places: NDArray[np.uint32] = field(repr=False)  # of the client among each of its holders'
+
+    def places_of(self, index: int) -> NDArray[np.intp]:
+        """Returns, for each holder of a client, where in the holder's row the client is.
+
+        The places are those in a flat array of shape (n·h,), such as `holders.reshape(-1)`.
+        """
+        rows = self.holders[index].astype(np.intp)
+        places: NDArray[np.intp] = rows * self.holders.shape[1] + self._places[index]
+        return places
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,6 +85,29 @@ class Graph:
         its neighbours. Holding is mutual.
         """
         return self._order if self.thresholds.complete else self.neighbours(index)
+
+    @cached_property
+    def adjacency(self) -> Adjacency:
+        """All holders of all clients, which a server needs; memory is that of n·k indices at most.
+
+        In the complete graph, where all rows are the same, it is that of n.
+        """
+        size = self.thresholds.roster_size
+        if self.thresholds.complete:
+            return Adjacency(
+                np.broadcast_to(self._order, (size, size)),
+                np.broadcast_to(self._order[:, None], (size, size)),
+            )
+        degree = self.thresholds.neighbours
+        reach = np.arange(1, degree // 2 + 1, dtype=np.uint32)
+        steps = np.concatenate([reach, np.uint32(size) - reach])
+        holders = self._order[(self._place[:, None] + steps) % np.uint32(size)]
+        holders.sort(axis=1)
+        # Sorted by holder and then by client, the edges are those of the holders' own rows.
+        edges = np.argsort(holders, axis=None, kind="stable")
+        places = np.empty(holders.size, np.uint32)
+        places[edges] = np.arange(holders.size) % degree
+        return Adjacency(holders, places.reshape(size, degree))
 
     def holder_counts(self, present: Members) -> NDArray[np.int64]:
         """Counts, for each client of the roster, its holders that are present."""

@@ -2,47 +2,21 @@
 
 A message that is made by its constructor is shaped, not trusted: `client` and `server` check what
 they receive. Fields with secrets, and long ones, stay out of the text form.
+
+What goes to or comes from many clients at once is one byte string of items of one size, in the
+order of the roster. Which clients they belong to follows from the roster's graph and the sets that
+both sides know, so no item carries an index.
 """
 
-import struct
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from types import MappingProxyType
 
 from finsecure_crypto import transcript
-from finsecure_crypto.errors import InvalidArgumentError
 
 
-def _frozen(mapping: Mapping[int, bytes]) -> Mapping[int, bytes]:
-    return MappingProxyType(dict(sorted(mapping.items())))
-
-
-def packed(mapping: Mapping[int, bytes]) -> tuple[bytes, bytes, bytes]:
-    """Packs a mapping into three transcript parts, injectively and without a part for each item.
-
-    Returns:
-        The indices in order and the lengths of their values, both big-endian uint32, and the
-        values in one piece.
-
-    Raises:
-        InvalidArgumentError: `TRANSCRIPT_PART` for an index that is no uint32; the caller's.
-    """
-    indices = sorted(mapping)
-    values = [mapping[index] for index in indices]
-    try:
-        return (
-            struct.pack(f">{len(indices)}I", *indices),
-            struct.pack(f">{len(values)}I", *map(len, values)),
-            b"".join(values),
-        )
-    except struct.error:
-        raise InvalidArgumentError("TRANSCRIPT_PART", "an index is not a uint32") from None
-
-
-def digest_of_shares(shares: Mapping[int, bytes]) -> bytes:
+def digest_of_shares(ciphertexts: bytes) -> bytes:
     """Returns the digest of encrypted shares that their dealer signs, 32 bytes."""
-    return transcript.digest("shares", *packed(shares))
+    return transcript.digest("shares", ciphertexts)
 
 
 @dataclass(frozen=True)
@@ -109,17 +83,14 @@ class KeyShares:
     """Encrypted shares of a client's two secrets (ShareKeys, client to server).
 
     Attributes:
-        shares: ciphertext for each neighbour, by roster index.
+        ciphertexts: 108 bytes for each neighbour (`envelope.CIPHERTEXT_BYTES`).
         self_mask_commitment: commitment to the seed of the self mask; 32 bytes.
         signature: Ed25519 signature over session, shares and commitment; 64 bytes.
     """
 
-    shares: Mapping[int, bytes] = field(repr=False)
+    ciphertexts: bytes = field(repr=False)
     self_mask_commitment: bytes
     signature: bytes
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "shares", _frozen(self.shares))
 
     def digest(self) -> bytes:
         """Returns a digest by which a repeated message is told from a different one."""
@@ -133,7 +104,7 @@ class KeyShares:
     @cached_property
     def shares_digest(self) -> bytes:
         """Digest of all shares, which the signature covers; made once, since they are many."""
-        return digest_of_shares(self.shares)
+        return digest_of_shares(self.ciphertexts)
 
 
 @dataclass(frozen=True)
@@ -142,14 +113,11 @@ class ShareDelivery:
 
     Attributes:
         sharers: the paper's U2 as a bitmap over the roster.
-        shares: ciphertexts by roster index of the sender.
+        ciphertexts: 108 bytes from each neighbour that has shared.
     """
 
     sharers: bytes
-    shares: Mapping[int, bytes] = field(repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "shares", _frozen(self.shares))
+    ciphertexts: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -193,13 +161,12 @@ class Confirmations:
     """The confirmations of a client's fellow holders (RevealShares, server to client).
 
     Attributes:
-        signatures: by roster index of the signer.
+        signers: who of the receiver's holders has confirmed, as a bitmap over these.
+        signatures: 64 bytes from each of them.
     """
 
-    signatures: Mapping[int, bytes] = field(repr=False)
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "signatures", _frozen(self.signatures))
+    signers: bytes
+    signatures: bytes = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -207,26 +174,24 @@ class RevealedShares:
     """The shares that a client reveals (RevealShares, client to server).
 
     Attributes:
-        self_mask_shares: shares of self-mask seeds, 36 bytes, by roster index of the survivor.
-        mask_key_shares: shares of mask-key seeds, 36 bytes, by roster index of the drop-out.
-        unreadable: roster indices of the clients whose encrypted share did not open.
+        self_mask_shares: shares of self-mask seeds, 36 bytes for each survivor whose share is
+            readable.
+        mask_key_shares: shares of mask-key seeds, 36 bytes for each drop-out whose share is
+            readable.
+        unreadable: whose encrypted share did not open, as a bitmap over the client's holders.
     """
 
-    self_mask_shares: Mapping[int, bytes] = field(repr=False)
-    mask_key_shares: Mapping[int, bytes] = field(repr=False)
-    unreadable: frozenset[int] = frozenset()
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "self_mask_shares", _frozen(self.self_mask_shares))
-        object.__setattr__(self, "mask_key_shares", _frozen(self.mask_key_shares))
+    self_mask_shares: bytes = field(repr=False)
+    mask_key_shares: bytes = field(repr=False)
+    unreadable: bytes
 
     def digest(self) -> bytes:
         """Returns a digest by which a repeated message is told from a different one."""
         return transcript.digest(
             "message/revealed-shares",
-            *packed(self.self_mask_shares),
-            *packed(self.mask_key_shares),
-            *sorted(self.unreadable),
+            self.self_mask_shares,
+            self.mask_key_shares,
+            self.unreadable,
         )
 
 

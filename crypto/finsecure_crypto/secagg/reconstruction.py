@@ -5,7 +5,7 @@ secret is checked against what its owner published, and that a failing check lea
 correction instead of the end of the round.
 """
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -13,10 +13,13 @@ from numpy.typing import NDArray
 
 from finsecure_crypto import shamir
 from finsecure_crypto.errors import IntegrityError, StateError
+from finsecure_crypto.secagg.bitmaps import Members
 from finsecure_crypto.secret import SecretBytes
 
 Verify = Callable[[int, SecretBytes], bool]
 """Tells whether a secret is the one that the owner, a roster index, published a check of."""
+
+_BATCH_SHARES = 2**22  # looked at together: 150 MB where a secret has so many holders
 
 
 class SecretMismatchError(IntegrityError):
@@ -38,18 +41,23 @@ class SecretMismatchError(IntegrityError):
 
 
 @dataclass(frozen=True, eq=False)
-class RevealedBy:
-    """What one holder revealed.
+class SharePool:
+    """All revealed shares, by owner.
 
     Attributes:
-        holder: its roster index.
-        owners: uint32, shape (m,), ascending: whose secrets.
-        shares: uint32, shape (m, 9): its shares of them.
+        holders: uint32, shape (n, h), ascending in each row: who holds shares of each owner.
+        revealed: bool, shape (n, h): which of them have revealed theirs.
+        shares: uint32, shape (n, h, 9): the shares; only revealed ones mean anything.
     """
 
-    holder: int
-    owners: NDArray[np.uint32]
+    holders: NDArray[np.uint32]
+    revealed: NDArray[np.bool_]
     shares: shamir.Shares = field(repr=False)
+
+    def of(self, owner: int) -> tuple[NDArray[np.uint32], shamir.Shares]:
+        """Returns the holders of an owner's revealed shares, and these."""
+        chosen = self.revealed[owner]
+        return self.holders[owner][chosen], self.shares[owner][chosen]
 
 
 @dataclass(frozen=True)
@@ -65,17 +73,16 @@ class Rebuilt:
     wrong: tuple[tuple[int, int], ...]
 
 
-def rebuild(
-    revealed: Sequence[RevealedBy], owners: Iterable[int], threshold: int, verify: Verify
-) -> Rebuilt:
+def rebuild(pool: SharePool, owners: NDArray[np.intp], threshold: int, verify: Verify) -> Rebuilt:
     """Rebuilds one secret of each owner.
 
-    Secrets held at the same points are rebuilt together. Where checks fail, one secret is decoded
-    with errors, which names holders of wrong shares; these are no longer relied on, and the rest
-    is tried again. So the work grows with the number of liars and not with their shares.
+    Secrets held at the same points are rebuilt together, and so are those that are held at
+    different ones. Where checks fail, one secret is decoded with errors, which names holders of
+    wrong shares; these are no longer relied on, and the rest is tried again. So the work grows
+    with the number of liars and not with their shares.
 
     Args:
-        revealed: all revealed shares, each holder once.
+        pool: all revealed shares.
         owners: roster indices of those whose secrets are needed.
         threshold: the papers' t.
         verify: the check that a secret has to pass.
@@ -86,35 +93,15 @@ def rebuild(
             tell which.
         SecretMismatchError: `SECRET_MISMATCH`; the owner's.
     """
-    return _Rebuilding(_Pool(revealed), threshold, verify).run(list(owners))
-
-
-class _Pool:
-    """All shares, ordered by owner and then by holder, so that an owner's are one slice."""
-
-    def __init__(self, revealed: Sequence[RevealedBy]) -> None:
-        ordered = sorted(revealed, key=lambda each: each.holder)
-        owners = np.concatenate([np.empty(0, np.uint32), *(each.owners for each in ordered)])
-        holders = [np.full(each.owners.size, each.holder, np.uint32) for each in ordered]
-        # Stable, so that an owner's shares stay in the order of their holders.
-        order = np.argsort(owners, kind="stable")
-        self._owners = owners[order]
-        self._holders = np.concatenate([np.empty(0, np.uint32), *holders])[order]
-        shares = [np.empty((0, shamir.LIMBS), np.uint32), *(each.shares for each in ordered)]
-        self._shares = np.concatenate(shares)[order]
-
-    def of(self, owner: int) -> tuple[NDArray[np.uint32], shamir.Shares]:
-        """Returns the holders of an owner's shares, and these."""
-        start, end = np.searchsorted(self._owners, [owner, owner + 1])
-        return self._holders[start:end], self._shares[start:end]
+    return _Rebuilding(pool, threshold, verify).run(owners.tolist())
 
 
 class _Rebuilding:
-    def __init__(self, pool: _Pool, threshold: int, verify: Verify) -> None:
+    def __init__(self, pool: SharePool, threshold: int, verify: Verify) -> None:
         self._pool, self._threshold, self._verify = pool, threshold, verify
         self._secrets: dict[int, SecretBytes] = {}
         self._wrong: list[tuple[int, int]] = []
-        self._distrusted = np.empty(0, np.uint32)
+        self._trusted = np.ones(len(pool.holders), np.bool_)
 
     def run(self, pending: list[int]) -> Rebuilt:
         while pending := self._try_all(pending):
@@ -123,22 +110,47 @@ class _Rebuilding:
 
     def _try_all(self, pending: list[int]) -> list[int]:
         """Rebuilds from the first t trusted shares each; returns the owners that this fails for."""
-        groups: dict[bytes, list[tuple[int, shamir.Shares]]] = {}
+        failed: list[int] = []
+        rows = max(1, _BATCH_SHARES // self._pool.holders.shape[1])
+        for start in range(0, len(pending), rows):
+            owners = np.array(pending[start : start + rows])
+            enough, places = self._first_trusted(owners)
+            failed += owners[~enough].tolist()
+            failed += self._try_these(owners[enough], places)
+        return failed
+
+    def _first_trusted(self, owners: NDArray[np.intp]) -> tuple[Members, NDArray[np.intp]]:
+        """Finds the first t trusted shares of each owner.
+
+        Returns:
+            Who of the owners has so many; and of these, shape (o, t), where in their rows.
+        """
+        revealed = self._pool.revealed[owners]
+        fewest = int(np.count_nonzero(revealed, axis=1).min())
+        if fewest < self._threshold:
+            raise _too_few(fewest, self._threshold)
+        trusted = revealed & self._trusted[self._pool.holders[owners]]
+        rank = np.cumsum(trusted, axis=1, dtype=np.uint32)
+        enough = rank[:, -1] >= self._threshold
+        first = trusted[enough] & (rank[enough] <= self._threshold)
+        return enough, np.nonzero(first)[1].reshape(-1, self._threshold)
+
+    def _try_these(self, owners: NDArray[np.intp], places: NDArray[np.intp]) -> list[int]:
+        """Rebuilds from shares at these places, shape (o, t); returns the owners that failed."""
+        holders = np.take_along_axis(self._pool.holders[owners], places, axis=1)
+        groups: dict[bytes, list[int]] = {}
+        for row, held_by in enumerate(holders):
+            groups.setdefault(held_by.tobytes(), []).append(row)
+        shared = [rows for rows in groups.values() if len(rows) > 1]
+        alone = [rows[0] for rows in groups.values() if len(rows) == 1]
         failed = []
-        for owner in pending:
-            holders, shares = self._pool.of(owner)
-            taken = np.flatnonzero(~np.isin(holders, self._distrusted))[: self._threshold]
-            if holders.size < self._threshold:
-                raise _too_few(holders.size, self._threshold)
-            if taken.size < self._threshold:
-                failed.append(owner)
-                continue
-            groups.setdefault(holders[taken].tobytes(), []).append((owner, shares[taken]))
-        for key, members in groups.items():
-            points = np.frombuffer(key, np.uint32) + np.uint32(1)
-            stacked = np.stack([shares for _, shares in members])
-            secrets = shamir.reconstruct_many(stacked, points, self._threshold)
-            for (owner, _), secret in zip(members, secrets, strict=True):
+        for rows in [*shared, alone]:
+            shares = self._pool.shares[owners[rows][:, None], places[rows]]
+            points = holders[rows] + np.uint32(1)
+            if rows is not alone:
+                points = points[0]
+            secrets = shamir.reconstruct_many(shares, points, self._threshold)
+            for owner, secret in zip(owners[rows].tolist(), secrets, strict=True):
                 if self._verify(owner, secret):
                     self._secrets[owner] = secret
                 else:
@@ -148,7 +160,7 @@ class _Rebuilding:
     def _decode(self, owner: int) -> None:
         """Rebuilds one secret although some of its shares are wrong, and learns which."""
         holders, shares = self._pool.of(owner)
-        trusted = ~np.isin(holders, self._distrusted)
+        trusted = self._trusted[holders]
         agree_on_another = False
         # All shares are the second try: a dealer of wrong shares can make its honest holders
         # distrusted, and leave too few without them.
@@ -164,7 +176,7 @@ class _Rebuilding:
                 self._secrets[owner] = decoded.secret
                 liars = tried[list(decoded.wrong)]
                 self._wrong += [(holder, owner) for holder in liars.tolist()]
-                self._distrusted = np.union1d(self._distrusted, liars)
+                self._trusted[liars] = False
                 return
             # Just t shares lie on a polynomial whatever they are, so they accuse nobody.
             agree_on_another |= tried.size > self._threshold

@@ -7,7 +7,14 @@ import numpy as np
 from finsecure_crypto import signing
 from finsecure_crypto.errors import StateError
 from finsecure_crypto.secagg import bitmaps, statements
-from finsecure_crypto.secagg.collector import AnswerCollector, History, Message, violation
+from finsecure_crypto.secagg.collector import (
+    AnswerCollector,
+    History,
+    Message,
+    Verified,
+    violation,
+)
+from finsecure_crypto.secagg.graph import Indices
 from finsecure_crypto.secagg.parameters import RoundParameters, required_inputs
 from finsecure_crypto.secagg.roster import Peer, SealedRoster
 
@@ -42,7 +49,7 @@ class ServerRound:
         require(code, fewest, self.roster.session.threshold)
 
 
-class RosterCollector(AnswerCollector[Message]):
+class RosterCollector(AnswerCollector[Message, Verified]):
     """A collector of a phase that has a roster."""
 
     def __init__(self, round_: ServerRound, expected: frozenset[str], history: History) -> None:
@@ -62,6 +69,10 @@ class RosterCollector(AnswerCollector[Message]):
 
     def _index(self, client: str) -> int:
         return self._round.roster.index_of(client)
+
+    def _holders(self, index: int) -> Indices:
+        holders: Indices = self._graph.adjacency.holders[index]
+        return holders
 
     def _closed(self, code: str, owners: bitmaps.Members | None = None) -> bitmaps.Members:
         """Returns those that answered, once they are enough.

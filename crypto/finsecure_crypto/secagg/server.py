@@ -10,15 +10,14 @@ The vectors themselves are summed by the caller, word by word modulo 2^64:
 `apply_masks(sum, unmasking.masks)` then leaves the sum of the inputs.
 """
 
-from bisect import bisect_left
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+import numpy as np
 
 from finsecure_crypto.agreement import KeyPair
 from finsecure_crypto.errors import FinSecureError, InvalidArgumentError, ProtocolViolationError
 from finsecure_crypto.secagg import bitmaps, statements
 from finsecure_crypto.secagg.collector import Collector, History, violation
 from finsecure_crypto.secagg.envelope import CIPHERTEXT_BYTES
+from finsecure_crypto.secagg.mailboxes import Mailboxes
 from finsecure_crypto.secagg.messages import (
     KeyAdvertisement,
     KeyShares,
@@ -35,8 +34,9 @@ from finsecure_crypto.secagg.roster_collector import (
     ServerRound,
     require,
 )
-from finsecure_crypto.secagg.unmasking import CollectReveals, Unmasking
+from finsecure_crypto.secagg.unmasking import CollectReveals, Signed, Unmasking
 from finsecure_crypto.secret import SecretBytes
+from finsecure_crypto.signing import SIGNATURE_BYTES
 
 __all__ = [
     "CollectAdvertisements",
@@ -142,30 +142,33 @@ class CollectAdvertisements(Collector[KeyAdvertisement]):
             raise
 
 
-class CollectShares(RosterCollector[KeyShares]):
+class CollectShares(RosterCollector[KeyShares, KeyShares]):
     """Phase 2, ShareKeys: collects encrypted shares (the paper's U2)."""
 
     phase = Phase.SHARE_KEYS
 
     def __init__(self, round_: ServerRound, history: History) -> None:
         super().__init__(round_, frozenset(round_.roster.clients), history)
-        self._dealt: dict[int, _Dealt] = {}
+        self._dealt = Mailboxes(self._graph.adjacency, CIPHERTEXT_BYTES)
+        self._commitments: dict[int, bytes] = {}
 
-    def _verify(self, client: str, message: KeyShares) -> None:
-        neighbours = self._graph.neighbours(self._index(client)).tolist()
-        if list(message.shares) != neighbours:
-            raise violation("WRONG_SHARE_SET", client, "it did not share with its neighbours")
-        if set(map(len, message.shares.values())) != {CIPHERTEXT_BYTES}:
+    def _verify(self, client: str, message: KeyShares) -> KeyShares:
+        shares, rest = divmod(len(message.ciphertexts), CIPHERTEXT_BYTES)
+        if rest:
             raise violation("SHARE_LENGTH", client, f"a share has not {CIPHERTEXT_BYTES} bytes")
+        if shares != self._graph.thresholds.neighbours:
+            raise violation("WRONG_SHARE_SET", client, "it did not share with its neighbours")
         statement = statements.share_keys(
             self._round.session, message.self_mask_commitment, message.shares_digest
         )
         self._require_signature(client, message.signature, statement)
+        return message
 
-    def _keep(self, client: str, message: KeyShares) -> None:
-        self._dealt[self._index(client)] = _Dealt(
-            list(message.shares), b"".join(message.shares.values()), message.self_mask_commitment
-        )
+    def _keep(self, client: str, verified: KeyShares) -> None:
+        index = self._index(client)
+        # In the complete graph a client holds a share of its own secrets, which it never sends.
+        self._dealt.send(index, self._holders(index) != index, verified.ciphertexts)
+        self._commitments[index] = verified.self_mask_commitment
 
     def close(self) -> "CollectInputs":
         """Fixes who has shared.
@@ -174,23 +177,12 @@ class CollectShares(RosterCollector[KeyShares]):
             StateError: `TOO_FEW_SHARERS`; wait for more, or abort.
         """
         sharers = self._closed("TOO_FEW_SHARERS")
-        return CollectInputs(self._round, self._history, sharers, dict(self._dealt))
+        return CollectInputs(
+            self._round, self._history, sharers, self._dealt, dict(self._commitments)
+        )
 
 
-@dataclass(frozen=True)
-class _Dealt:
-    """One client's encrypted shares, in one piece: a roster has a great many of them."""
-
-    receivers: Sequence[int] = field(repr=False)
-    ciphertexts: bytes = field(repr=False)
-    commitment: bytes
-
-    def to(self, receiver: int) -> bytes:
-        start = CIPHERTEXT_BYTES * bisect_left(self.receivers, receiver)
-        return self.ciphertexts[start : start + CIPHERTEXT_BYTES]
-
-
-class CollectInputs(RosterCollector[MaskedInputHeader]):
+class CollectInputs(RosterCollector[MaskedInputHeader, None]):
     """Phase 3, SubmitMaskedInput: collects what says that a vector is whole (the paper's U3).
 
     `check` verifies a header before its vector is received; `accept` means that the vector is
@@ -204,21 +196,19 @@ class CollectInputs(RosterCollector[MaskedInputHeader]):
         round_: ServerRound,
         history: History,
         sharers: bitmaps.Members,
-        dealt: dict[int, _Dealt],
+        dealt: Mailboxes,
+        commitments: dict[int, bytes],
     ) -> None:
         super().__init__(round_, round_.ids(sharers), history)
         self._sharers = sharers
         self._dealt = dealt
+        self._commitments = commitments
 
     def delivery(self, client: str) -> ShareDelivery:
         """Returns what a client that has shared is sent: who shared, and their shares for it."""
         index = self._index(client)
-        neighbours = self._graph.neighbours(index)
-        senders = neighbours[self._sharers[neighbours]].tolist()
-        return ShareDelivery(
-            bitmaps.pack(self._sharers),
-            {sender: self._dealt[sender].to(index) for sender in senders},
-        )
+        senders = self._sharers[self._holders(index)]
+        return ShareDelivery(bitmaps.pack(self._sharers), self._dealt.read(index, senders))
 
     def _verify(self, client: str, message: MaskedInputHeader) -> None:
         if message.size_bytes != self.parameters.input_bytes:
@@ -231,7 +221,7 @@ class CollectInputs(RosterCollector[MaskedInputHeader]):
         statement = statements.masked_input(self._round.session, message.size_bytes, message.sha256)
         self._require_signature(client, message.signature, statement)
 
-    def _keep(self, client: str, message: MaskedInputHeader) -> None:
+    def _keep(self, client: str, verified: None) -> None:
         """Keeps nothing: the vector is the caller's."""
 
     def close(self) -> "CollectConfirmations":
@@ -241,12 +231,11 @@ class CollectInputs(RosterCollector[MaskedInputHeader]):
             StateError: `TOO_FEW_INPUTS`; wait for more, or abort.
         """
         survivors = self._closed("TOO_FEW_INPUTS", self._sharers)
-        commitments = {index: dealt.commitment for index, dealt in self._dealt.items()}
-        masked = Masked(self._sharers, survivors, commitments)
+        masked = Masked(self._sharers, survivors, self._commitments)
         return CollectConfirmations(self._round, self._history, masked)
 
 
-class CollectConfirmations(RosterCollector[SurvivorConfirmation]):
+class CollectConfirmations(RosterCollector[SurvivorConfirmation, bytes]):
     """Phase 4, ConfirmSurvivors: collects signatures over the survivors (the paper's U4).
 
     Attributes:
@@ -259,14 +248,15 @@ class CollectConfirmations(RosterCollector[SurvivorConfirmation]):
         super().__init__(round_, round_.ids(masked.survivors), history)
         self.survivors = bitmaps.pack(masked.survivors)
         self._masked = masked
-        self._signatures: dict[int, bytes] = {}
+        self._signatures = np.empty(len(round_.peers), f"V{SIGNATURE_BYTES}")
 
-    def _verify(self, client: str, message: SurvivorConfirmation) -> None:
+    def _verify(self, client: str, message: SurvivorConfirmation) -> bytes:
         statement = statements.survivors(self._round.session, self.survivors)
         self._require_signature(client, message.signature, statement)
+        return message.signature
 
-    def _keep(self, client: str, message: SurvivorConfirmation) -> None:
-        self._signatures[self._index(client)] = message.signature
+    def _keep(self, client: str, verified: bytes) -> None:
+        self._signatures[self._index(client)] = verified
 
     def close(self) -> "CollectReveals":
         """Fixes who is asked for shares.
@@ -276,4 +266,5 @@ class CollectConfirmations(RosterCollector[SurvivorConfirmation]):
         """
         confirmed = self._round.members(self.accepted)
         self._round.require_holders("TOO_FEW_CONFIRMATIONS", self._masked.sharers, confirmed)
-        return CollectReveals(self._round, self._history, self._masked, dict(self._signatures))
+        signed = Signed(confirmed, self._signatures)
+        return CollectReveals(self._round, self._history, self._masked, signed)

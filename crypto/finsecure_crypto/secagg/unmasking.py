@@ -7,46 +7,65 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
+from numpy.typing import NDArray
 
 from finsecure_crypto import shamir
 from finsecure_crypto.agreement import KeyPair
-from finsecure_crypto.errors import IntegrityError
+from finsecure_crypto.errors import IntegrityError, ProtocolViolationError
 from finsecure_crypto.masking import MaskKey
-from finsecure_crypto.secagg import derivation
+from finsecure_crypto.secagg import bitmaps, derivation
 from finsecure_crypto.secagg.blame import Blame
 from finsecure_crypto.secagg.collector import History, violation
+from finsecure_crypto.secagg.mailboxes import Mailboxes
 from finsecure_crypto.secagg.messages import Confirmations, RevealedShares
 from finsecure_crypto.secagg.phases import Phase
-from finsecure_crypto.secagg.reconstruction import RevealedBy, SecretMismatchError, rebuild
+from finsecure_crypto.secagg.reconstruction import SecretMismatchError, SharePool, rebuild
 from finsecure_crypto.secagg.roster_collector import Masked, RosterCollector, ServerRound
 from finsecure_crypto.secret import SecretBytes
 
 
-class CollectReveals(RosterCollector[RevealedShares]):
+@dataclass(frozen=True, eq=False)
+class Signed:
+    """Who has confirmed the survivors (the paper's U4), and how.
+
+    Attributes:
+        members: who, over the roster.
+        signatures: opaque items of 64 bytes, shape (n,); only members' mean anything.
+    """
+
+    members: bitmaps.Members
+    signatures: NDArray[np.void] = field(repr=False)
+
+
+@dataclass(frozen=True, eq=False)
+class _Revealed:
+    """What one holder revealed: items of 36 bytes, and for which of its holders each kind is."""
+
+    self_masks: bitmaps.Members
+    mask_keys: bitmaps.Members
+    message: RevealedShares
+
+
+class CollectReveals(RosterCollector[RevealedShares, _Revealed]):
     """Phase 5, RevealShares: collects shares and rebuilds the secrets (the paper's U5)."""
 
     phase = Phase.REVEAL_SHARES
 
     def __init__(
-        self,
-        round_: ServerRound,
-        history: History,
-        masked: Masked,
-        signatures: dict[int, bytes],
+        self, round_: ServerRound, history: History, masked: Masked, signed: Signed
     ) -> None:
-        expected = frozenset(round_.roster.clients[index] for index in signatures)
-        super().__init__(round_, expected, history)
+        super().__init__(round_, round_.ids(signed.members), history)
         self._masked = masked
-        self._signatures = signatures
-        self._revealed: list[RevealedBy] = []
+        self._signed = signed
+        self._shares = Mailboxes(self._graph.adjacency, shamir.SHARE_BYTES)
         self._counts = np.zeros(len(round_.peers), np.int64)
 
     def confirmations(self, client: str) -> Confirmations:
         """Returns what a client that has confirmed is sent: its fellow holders' signatures."""
-        holders = self._graph.holders(self._index(client)).tolist()
-        return Confirmations(
-            {index: self._signatures[index] for index in holders if index in self._signatures}
-        )
+        holders = self._holders(self._index(client))
+        signers = self._signed.members[holders]
+        signatures = self._signed.signatures[holders[signers]]
+        return Confirmations(bitmaps.pack(signers), signatures.tobytes())
 
     @property
     def ready(self) -> bool:
@@ -55,33 +74,35 @@ class CollectReveals(RosterCollector[RevealedShares]):
             self._counts[self._masked.sharers].min() >= self._round.roster.session.threshold
         )
 
-    def _verify(self, client: str, message: RevealedShares) -> None:
+    def _verify(self, client: str, message: RevealedShares) -> _Revealed:
         index = self._index(client)
-        holders = self._graph.holders(index)
-        dealers = holders[self._masked.sharers[holders]]
-        survived = self._masked.survivors[dealers]
-        unreadable = message.unreadable
-        readable = np.isin(dealers, list(unreadable), invert=True)
-        if (
-            not unreadable <= {*dealers.tolist()} - {index}
-            or list(message.self_mask_shares) != dealers[survived & readable].tolist()
-            or list(message.mask_key_shares) != dealers[~survived & readable].tolist()
-        ):
-            raise violation("WRONG_SHARE_SET", client, "it revealed other shares than it holds")
+        owners = self._holders(index)
         try:
-            shamir.shares_from_bytes(
-                [*message.self_mask_shares.values(), *message.mask_key_shares.values()]
-            )
-        except IntegrityError as error:
-            raise violation("SHARE_MALFORMED", client, error.message) from None
+            unreadable = bitmaps.unpack(message.unreadable, owners.size)
+        except ProtocolViolationError as error:
+            raise violation(error.code, client, error.message) from None
+        shared = self._masked.sharers[owners]
+        if np.any(unreadable & (~shared | (owners == index))):
+            raise violation("WRONG_SHARE_SET", client, "it could not have read the shares it names")
+        readable, survived = shared & ~unreadable, self._masked.survivors[owners]
+        revealed = _Revealed(readable & survived, readable & ~survived, message)
+        for items, chosen in (
+            (message.self_mask_shares, revealed.self_masks),
+            (message.mask_key_shares, revealed.mask_keys),
+        ):
+            try:
+                shares = shamir.shares_from_bytes(items)
+            except IntegrityError as error:
+                raise violation("SHARE_MALFORMED", client, error.message) from None
+            if len(shares) != np.count_nonzero(chosen):
+                raise violation("WRONG_SHARE_SET", client, "it revealed other shares than it holds")
+        return revealed
 
-    def _keep(self, client: str, message: RevealedShares) -> None:
-        revealed = {**message.self_mask_shares, **message.mask_key_shares}
-        owners = np.fromiter(revealed, np.uint32, len(revealed))
-        order = np.argsort(owners)
-        owners, shares = owners[order], shamir.shares_from_bytes([*revealed.values()])[order]
-        self._revealed.append(RevealedBy(self._index(client), owners, shares))
-        self._counts[owners] += 1
+    def _keep(self, client: str, verified: _Revealed) -> None:
+        index, message = self._index(client), verified.message
+        self._shares.send(index, verified.self_masks, message.self_mask_shares)
+        self._shares.send(index, verified.mask_keys, message.mask_key_shares)
+        self._counts[self._holders(index)] += verified.self_masks | verified.mask_keys
 
     def close(self) -> "Unmasking":
         """Rebuilds the secrets and lists the masks that are left in the sum.
@@ -93,10 +114,10 @@ class CollectReveals(RosterCollector[RevealedShares]):
                 committed to; `culprit` names it; abort.
         """
         masked = self._masked
-        owners = np.flatnonzero(masked.sharers).tolist()
+        owners = np.flatnonzero(masked.sharers)
         threshold = self._round.roster.session.threshold
         try:
-            rebuilt = rebuild(self._revealed, owners, threshold, self._is_secret_of)
+            rebuilt = rebuild(self._pool(), owners, threshold, self._is_secret_of)
         except SecretMismatchError as error:
             error.culprit = self._round.roster.clients[error.owner]
             raise
@@ -112,6 +133,9 @@ class CollectReveals(RosterCollector[RevealedShares]):
             ),
         )
 
+    def _pool(self) -> SharePool:
+        return SharePool(self._graph.adjacency.holders, self._shares.filled, self._shares.limbs())
+
     def _is_secret_of(self, owner: int, secret: SecretBytes) -> bool:
         if self._masked.survivors[owner]:
             commitment = derivation.self_mask_commitment(secret, self._round.session, owner)
@@ -126,7 +150,7 @@ class CollectReveals(RosterCollector[RevealedShares]):
                 masks.append((derivation.self_mask_key(secret, session, owner), -1))
                 continue
             pair = KeyPair.from_seed(secret)
-            neighbours = self._graph.neighbours(owner)
+            neighbours = self._holders(owner)  # itself among them, but it has not survived
             for peer in neighbours[survivors[neighbours]].tolist():
                 shared = pair.exchange(self._round.peers[peer].mask_key)
                 key = derivation.pairwise_mask_key(shared, session, owner, peer)

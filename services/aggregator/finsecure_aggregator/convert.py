@@ -1,11 +1,10 @@
 """Between the wire's messages and the aggregator's own types; wire bounds are checked here."""
 
 import re
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from finsecure.aggregation.v1 import models_pb2, participation_pb2, tasks_pb2
-from finsecure_crypto.errors import InvalidArgumentError, ProtocolViolationError
+from finsecure_crypto.errors import InvalidArgumentError
 from finsecure_crypto.federation import RoundKind, Tensor, Terms
 from finsecure_crypto.secagg import messages
 from finsecure_crypto.secagg.parameters import Profile, SparseGraph
@@ -298,15 +297,12 @@ def instruction(item: Instruction) -> participation_pb2.WatchResponse:
                 )
         case messages.ShareDelivery() as delivery:
             proto.submit_input.sharers = delivery.sharers
-            for peer, ciphertext in delivery.shares.items():
-                proto.submit_input.shares.add(peer=peer, ciphertext=ciphertext)
-            proto.submit_input.SetInParent()
+            proto.submit_input.ciphertexts = delivery.ciphertexts
         case bytes() as survivors:
             proto.confirm_survivors.survivors = survivors
         case messages.Confirmations() as confirmations:
-            for client, signature in confirmations.signatures.items():
-                proto.reveal_shares.signatures.add(client=client, signature=signature)
-            proto.reveal_shares.SetInParent()
+            proto.reveal_shares.signers = confirmations.signers
+            proto.reveal_shares.signatures = confirmations.signatures
         case Outcome() as outcome:
             proto.outcome.state = round_state(outcome.state)
             proto.outcome.reason = outcome.reason
@@ -340,27 +336,13 @@ def _advertisement(item: messages.KeyAdvertisement) -> participation_pb2.KeyAdve
     )
 
 
-def _unique(pairs: Iterable[tuple[int, bytes]], what: str, client: str) -> Mapping[int, bytes]:
-    listed = list(pairs)
-    mapping = dict(listed)
-    if len(mapping) != len(listed):
-        raise ProtocolViolationError(
-            "DUPLICATE_INDEX", f"{what} name a client twice", culprit=client
-        )
-    return mapping
-
-
-def client_message(phase: RoundState, client: str, payload: bytes) -> messages.ClientMessage:
+def client_message(phase: RoundState, payload: bytes) -> messages.ClientMessage:
     """Read a client's serialised request, from the wire or from the log.
 
     Args:
         phase: that the request belongs to.
-        client: the sender.
         payload: AdvertiseKeysRequest, ShareKeysRequest, MaskedInputHeader,
             ConfirmSurvivorsRequest or RevealSharesRequest.
-
-    Raises:
-        ProtocolViolationError: DUPLICATE_INDEX, the sender's fault.
     """
     match phase:
         case RoundState.ADVERTISE_KEYS:
@@ -371,9 +353,7 @@ def client_message(phase: RoundState, client: str, payload: bytes) -> messages.C
         case RoundState.SHARE_KEYS:
             sharing = participation_pb2.ShareKeysRequest.FromString(payload)
             return messages.KeyShares(
-                _unique(((s.peer, s.ciphertext) for s in sharing.shares), "the shares", client),
-                sharing.self_mask_commitment,
-                sharing.signature,
+                sharing.ciphertexts, sharing.self_mask_commitment, sharing.signature
             )
         case RoundState.SUBMIT_INPUT:
             header = participation_pb2.MaskedInputHeader.FromString(payload)
@@ -384,17 +364,7 @@ def client_message(phase: RoundState, client: str, payload: bytes) -> messages.C
         case RoundState.REVEAL_SHARES:
             revealed = participation_pb2.RevealSharesRequest.FromString(payload)
             return messages.RevealedShares(
-                _unique(
-                    ((s.client, s.share) for s in revealed.self_mask_shares),
-                    "the self-mask shares",
-                    client,
-                ),
-                _unique(
-                    ((s.client, s.share) for s in revealed.mask_key_shares),
-                    "the mask-key shares",
-                    client,
-                ),
-                frozenset(revealed.unreadable),
+                revealed.self_mask_shares, revealed.mask_key_shares, revealed.unreadable
             )
         case _:
             raise ValueError(f"clients say nothing in {phase}")

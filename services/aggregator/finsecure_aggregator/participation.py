@@ -100,8 +100,7 @@ class Participation:
         said = await self._store.message(key, RoundState.SUBMIT_INPUT, client)
         if said is not None and (
             header is None
-            or convert.client_message(RoundState.SUBMIT_INPUT, client, header).digest()
-            == said.digest
+            or convert.client_message(RoundState.SUBMIT_INPUT, header).digest() == said.digest
         ):
             return UploadStatus(said.size_bytes, accepted=True)
         raise await self._no_driver(key, client)
@@ -110,7 +109,7 @@ class Participation:
         self, key: RoundKey, phase: RoundState, client: str, payload: bytes
     ) -> bool:
         said = await self._store.message(key, phase, client)
-        message = convert.client_message(phase, client, payload)
+        message = convert.client_message(phase, payload)
         return said is not None and said.digest == message.digest()
 
     async def _no_driver(self, key: RoundKey, client: str) -> Exception:

@@ -192,7 +192,7 @@ class RoundDriver:
             for phase in self.record.phases:
                 for message in messages:
                     if message.phase is phase.phase:
-                        said = convert.client_message(phase.phase, message.client, message.payload)
+                        said = convert.client_message(phase.phase, message.payload)
                         self._core_accept(message.client, said)
                         self._accepted[message.phase].add(message.client)
                 if phase.close_ns is not None:
@@ -291,7 +291,7 @@ class RoundDriver:
         phase, client = said.phase, said.client
         try:
             self._require_awaited(phase, client)
-            message = convert.client_message(phase, client, said.payload)
+            message = convert.client_message(phase, said.payload)
             if said.size_bytes is None:
                 return None, self._core_check(client, message)
             if not self._core_accept(client, message):
@@ -508,9 +508,9 @@ class RoundDriver:
         return await asyncio.shield(task)
 
 
-def header_of(client: str, payload: bytes) -> MaskedInputHeader:
+def header_of(payload: bytes) -> MaskedInputHeader:
     """Read the header of an upload from its serialised form."""
-    header = convert.client_message(RoundState.SUBMIT_INPUT, client, payload)
+    header = convert.client_message(RoundState.SUBMIT_INPUT, payload)
     assert isinstance(header, MaskedInputHeader)  # noqa: S101  # for the type checker
     return header
 

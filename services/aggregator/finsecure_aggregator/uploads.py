@@ -79,7 +79,7 @@ class Uploads:
         """
         if not await driver.check(RoundState.SUBMIT_INPUT, client, header):
             return UploadStatus(driver.input_bytes(), accepted=True)
-        said = header_of(client, header)
+        said = header_of(header)
         slot = self._slots.setdefault((driver.key, client), _Slot())
         stream = slot.stream = object()
         try:

@@ -4,7 +4,6 @@ The contract's own constraints are checked with protovalidate, what spans severa
 """
 
 import math
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from finsecure.aggregation.v1 import models_pb2, participation_pb2, tasks_pb2
@@ -187,13 +186,12 @@ def instruction(message: participation_pb2.WatchResponse) -> Instruction:
             body = _roster(message.share_keys)
         case "submit_input":
             delivery = message.submit_input
-            body = messages.ShareDelivery(delivery.sharers, _shares(delivery.shares))
+            body = messages.ShareDelivery(delivery.sharers, delivery.ciphertexts)
         case "confirm_survivors":
             body = Survivors(message.confirm_survivors.survivors)
         case "reveal_shares":
-            signatures = message.reveal_shares.signatures
-            body = messages.Confirmations({one.client: one.signature for one in signatures})
-            _unique(len(body.signatures), len(signatures))
+            confirmations = message.reveal_shares
+            body = messages.Confirmations(confirmations.signers, confirmations.signatures)
         case "outcome":
             outcome = message.outcome
             body = Outcome(
@@ -260,17 +258,6 @@ def _roster(message: participation_pb2.Roster) -> messages.Roster:
     )
 
 
-def _shares(shares: Sequence[participation_pb2.EncryptedShare]) -> dict[int, bytes]:
-    found = {share.peer: share.ciphertext for share in shares}
-    _unique(len(found), len(shares))
-    return found
-
-
-def _unique(distinct: int, total: int) -> None:
-    if distinct != total:
-        raise _violation("two entries for one client")
-
-
 def key_advertisement(
     round_name: str, message: messages.KeyAdvertisement
 ) -> participation_pb2.AdvertiseKeysRequest:
@@ -291,10 +278,7 @@ def key_shares(round_name: str, message: messages.KeyShares) -> participation_pb
     """Make the message of phase 2."""
     return participation_pb2.ShareKeysRequest(
         round=round_name,
-        shares=[
-            participation_pb2.EncryptedShare(peer=peer, ciphertext=ciphertext)
-            for peer, ciphertext in message.shares.items()
-        ],
+        ciphertexts=message.ciphertexts,
         self_mask_commitment=message.self_mask_commitment,
         signature=message.signature,
     )
@@ -327,13 +311,7 @@ def revealed_shares(
     """Make the message of phase 5."""
     return participation_pb2.RevealSharesRequest(
         round=round_name,
-        self_mask_shares=[
-            participation_pb2.RevealedShare(client=client, share=share)
-            for client, share in message.self_mask_shares.items()
-        ],
-        mask_key_shares=[
-            participation_pb2.RevealedShare(client=client, share=share)
-            for client, share in message.mask_key_shares.items()
-        ],
-        unreadable=sorted(message.unreadable),
+        self_mask_shares=message.self_mask_shares,
+        mask_key_shares=message.mask_key_shares,
+        unreadable=message.unreadable,
     )

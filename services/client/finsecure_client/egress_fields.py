@@ -22,12 +22,9 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "finsecure.aggregation.v1.ShareKeysRequest": {
         "round": "round name",
+        "ciphertexts": "encrypted key shares",
         "self_mask_commitment": "commitment",
         "signature": "signature",
-    },
-    "finsecure.aggregation.v1.EncryptedShare": {
-        "peer": "roster index",
-        "ciphertext": "encrypted key share",
     },
     "finsecure.aggregation.v1.MaskedInputHeader": {
         "round": "round name",
@@ -47,11 +44,9 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "finsecure.aggregation.v1.RevealSharesRequest": {
         "round": "round name",
-        "unreadable": "roster index",
-    },
-    "finsecure.aggregation.v1.RevealedShare": {
-        "client": "roster index",
-        "share": "share of another client's secret",
+        "self_mask_shares": "shares of other clients' secrets",
+        "mask_key_shares": "shares of other clients' secrets",
+        "unreadable": "whose shares were unreadable",
     },
     "finsecure.aggregation.v1.DeclineRoundRequest": {
         "round": "round name",

@@ -16,6 +16,7 @@ from tests.support.federation import (
     terms_of,
 )
 from tests.support.rounds import check_average_round
+from tests.support.secagg import pieces
 
 
 async def test_a_round_equals_the_plain_computation(tmp_path):
@@ -48,9 +49,11 @@ async def test_a_client_that_reveals_wrong_shares_is_blamed_and_corrected(tmp_pa
     async def lie(client, kind, item):
         if kind == REVEAL:
             said = client._reveal_shares(item)
-            for revealed in said.self_mask_shares:
-                first = int.from_bytes(revealed.share[:4], "little")
-                revealed.share = ((first + 1) % 2**30).to_bytes(4, "little") + revealed.share[4:]
+            said.self_mask_shares = b"".join(
+                ((int.from_bytes(share[:4], "little") + 1) % 2**30).to_bytes(4, "little")
+                + share[4:]
+                for share in pieces(said.self_mask_shares, 36)
+            )
             client._answers[item.round, REVEAL] = said
 
     # Five shares of which three rebuild a secret: one may be wrong.

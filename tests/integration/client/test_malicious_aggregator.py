@@ -223,8 +223,9 @@ async def test_split_view_of_the_survivors(federation):
 
 async def test_forged_confirmations(federation):
     def change(instruction):
-        for one in instruction.reveal_shares.signatures:
-            one.signature = SigningKey.generate().sign("survivors", b"")
+        signers = len(instruction.reveal_shares.signatures) // 64
+        forged = [SigningKey.generate().sign("survivors", b"") for _ in range(signers)]
+        instruction.reveal_shares.signatures = b"".join(forged)
 
     await lie(federation, change, "reveal_shares")
     assert "RevealShares" not in methods(federation)
@@ -233,11 +234,42 @@ async def test_forged_confirmations(federation):
 
 async def test_confirmation_counted_twice(federation):
     def change(instruction):
-        instruction.reveal_shares.signatures.append(instruction.reveal_shares.signatures[0])
+        signatures = instruction.reveal_shares.signatures
+        instruction.reveal_shares.signatures = signatures[:64] + signatures[:-64]
 
     await lie(federation, change, "reveal_shares")
     assert "RevealShares" not in methods(federation)
-    assert declined(federation) == "MESSAGE_INVALID"
+    assert declined(federation) == "SURVIVOR_SIGNATURE"
+
+
+@pytest.mark.parametrize(
+    ("field", "change", "code"),
+    [
+        ("signatures", lambda right: right[:-64], "WRONG_SIGNERS"),
+        ("signatures", lambda right: right + right[:64], "WRONG_SIGNERS"),
+        ("signatures", lambda right: right + b"\x00", "WRONG_SIGNERS"),
+        ("signers", lambda right: right + b"\x00", "BITMAP_MALFORMED"),
+        ("signers", lambda right: b"", "BITMAP_MALFORMED"),
+    ],
+)
+async def test_malformed_confirmations(federation, field, change, code):
+    def bend(instruction):
+        right = getattr(instruction.reveal_shares, field)
+        setattr(instruction.reveal_shares, field, change(right))
+
+    await lie(federation, bend, "reveal_shares")
+    assert "RevealShares" not in methods(federation)
+    assert declined(federation) == code
+
+
+@pytest.mark.parametrize("change", [lambda right: right[:-1], lambda right: right + bytes(108)])
+async def test_malformed_delivery(federation, change):
+    def bend(instruction):
+        instruction.submit_input.ciphertexts = change(instruction.submit_input.ciphertexts)
+
+    await lie(federation, bend, "submit_input")
+    assert "SubmitMaskedInput" not in methods(federation)
+    assert declined(federation) == "WRONG_SHARE_SET"
 
 
 @pytest.mark.parametrize("again", ["survivors", "sharers", "roster", "nonce"])

@@ -28,8 +28,6 @@ def instructions() -> Iterator[participation_pb2.WatchResponse]:
         certificate=b"x",
     )
     entry = participation_pb2.RosterEntry(index=1, advertisement=advertisement)
-    share = participation_pb2.EncryptedShare(peer=1, ciphertext=bytes(100))
-    signature = participation_pb2.SurvivorSignature(client=1, signature=bytes(64))
     for body in (
         {
             "advertise_keys": participation_pb2.RoundInvitation(
@@ -43,9 +41,9 @@ def instructions() -> Iterator[participation_pb2.WatchResponse]:
             )
         },
         {"share_keys": participation_pb2.Roster(size=3, root=bytes(32), entries=[entry])},
-        {"submit_input": participation_pb2.ShareDelivery(sharers=b"\x07", shares=[share])},
+        {"submit_input": participation_pb2.ShareDelivery(sharers=b"\x07", ciphertexts=bytes(216))},
         {"confirm_survivors": participation_pb2.Survivors(survivors=b"\x07")},
-        {"reveal_shares": participation_pb2.Confirmations(signatures=[signature])},
+        {"reveal_shares": participation_pb2.Confirmations(signers=b"\x02", signatures=bytes(64))},
     ):
         made = participation_pb2.WatchResponse(round=f"{TASK}/rounds/1-1", **body)
         made.deadline.seconds = 1_800_000_000

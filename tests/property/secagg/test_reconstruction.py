@@ -6,7 +6,7 @@ from finsecure_crypto import field, shamir
 from finsecure_crypto.errors import IntegrityError, StateError
 from finsecure_crypto.secagg.graph import Graph
 from finsecure_crypto.secagg.parameters import Thresholds
-from finsecure_crypto.secagg.reconstruction import RevealedBy, SecretMismatchError, rebuild
+from finsecure_crypto.secagg.reconstruction import SecretMismatchError, SharePool, rebuild
 from finsecure_crypto.secret import SecretBytes
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -28,24 +28,20 @@ def deal(graph, threshold, seed):
     return secrets, held
 
 
-def reveal(held, present, spoil=()):
-    """Packs the shares of those present; `spoil` holds (holder, owner) pairs that are wrong."""
-    return [
-        RevealedBy(
-            holder,
-            np.array(list(held[holder]), np.uint32),
-            np.array(
-                [
-                    (share + np.uint32(1)) % np.uint32(field.P)
-                    if (holder, owner) in spoil
-                    else share
-                    for owner, share in held[holder].items()
-                ],
-                np.uint32,
-            ),
-        )
-        for holder in present
-    ]
+def reveal(graph, held, present, spoil=()):
+    """Lays out the shares of those present; `spoil` holds (holder, owner) pairs that are wrong."""
+    holders = np.stack([graph.holders(owner) for owner in range(len(held))])
+    revealed = np.isin(holders, list(present))
+    shares = np.full((*holders.shape, shamir.LIMBS), 2**32 - 1, np.uint32)  # no element
+    for owner, place in np.argwhere(revealed).tolist():
+        holder = int(holders[owner, place])
+        wrong = np.uint32((holder, owner) in spoil)
+        shares[owner, place] = (held[holder][owner] + wrong) % np.uint32(field.P)
+    return SharePool(holders, revealed, shares)
+
+
+def owners(size):
+    return np.arange(size)
 
 
 def check_of(secrets):
@@ -64,9 +60,9 @@ def test_any_enough_holders_rebuild_all(data, complete):
     counts = [len(set(graph.holders(owner).tolist()) - gone) for owner in range(size)]
     if min(counts) < threshold:
         with pytest.raises(StateError):
-            rebuild(reveal(held, present), range(size), threshold, check_of(secrets))
+            rebuild(reveal(graph, held, present), owners(size), threshold, check_of(secrets))
         return
-    rebuilt = rebuild(reveal(held, present), range(size), threshold, check_of(secrets))
+    rebuilt = rebuild(reveal(graph, held, present), owners(size), threshold, check_of(secrets))
     assert rebuilt.wrong == ()
     assert all(rebuilt.secrets[owner] == secrets[owner] for owner in range(size))
 
@@ -80,7 +76,9 @@ def test_any_few_wrong_shares_are_found(data):
     liars = data.draw(st.sets(st.integers(0, size - 1), max_size=(size - threshold) // 2))
     pairs = [(liar, owner) for liar in liars for owner in range(size)]
     spoil = data.draw(st.sets(st.sampled_from(pairs))) if pairs else set()
-    rebuilt = rebuild(reveal(held, range(size), spoil), range(size), threshold, check_of(secrets))
+    rebuilt = rebuild(
+        reveal(graph, held, range(size), spoil), owners(size), threshold, check_of(secrets)
+    )
     assert all(rebuilt.secrets[owner] == secrets[owner] for owner in range(size))
     assert set(rebuilt.wrong) <= spoil
 
@@ -92,7 +90,9 @@ def test_framed_holders_are_needed_and_used():
     secrets, held = deal(graph, threshold, "framed")
     # Three dealers, each with a wrong share for another of the first holders.
     spoil = {(0, 6), (1, 5), (2, 4)}
-    rebuilt = rebuild(reveal(held, range(size), spoil), range(size), threshold, check_of(secrets))
+    rebuilt = rebuild(
+        reveal(graph, held, range(size), spoil), owners(size), threshold, check_of(secrets)
+    )
     assert set(rebuilt.wrong) == spoil
     assert all(rebuilt.secrets[owner] == secrets[owner] for owner in range(size))
 
@@ -102,7 +102,7 @@ def test_an_owner_of_another_secret_is_named():
     secrets, held = deal(graph, 4, "another")
     secrets[2] = SecretBytes(b"x" * 32)
     with pytest.raises(SecretMismatchError) as caught:
-        rebuild(reveal(held, range(6)), range(6), 4, check_of(secrets))
+        rebuild(reveal(graph, held, range(6)), owners(6), 4, check_of(secrets))
     assert (caught.value.code, caught.value.owner) == ("SECRET_MISMATCH", 2)
 
 
@@ -110,5 +110,5 @@ def test_threshold_shares_accuse_nobody():
     graph = Graph.build(Thresholds(6, 5, 4), b"roster")
     secrets, held = deal(graph, 4, "bare")
     with pytest.raises(IntegrityError) as caught:
-        rebuild(reveal(held, range(4), {(0, 0)}), range(6), 4, check_of(secrets))
+        rebuild(reveal(graph, held, range(4), {(0, 0)}), owners(6), 4, check_of(secrets))
     assert caught.value.code == "SHARES_NOT_DECODABLE"

@@ -112,21 +112,11 @@ def test_instructions_are_read() -> None:
         participation_pb2.WatchResponse(round="r"),
         participation_pb2.WatchResponse(round="r", confirm_survivors=participation_pb2.Survivors()),
         response(advertise_keys=participation_pb2.RoundInvitation(task=task_message())),
-        response(
-            submit_input=participation_pb2.ShareDelivery(
-                shares=[participation_pb2.EncryptedShare(peer=1, ciphertext=b"x")] * 2
-            )
-        ),
-        response(
-            submit_input=participation_pb2.ShareDelivery(
-                shares=[participation_pb2.EncryptedShare(peer=1, ciphertext=bytes(257))]
-            )
-        ),
-        response(
-            reveal_shares=participation_pb2.Confirmations(
-                signatures=[participation_pb2.SurvivorSignature(client=1)] * 2
-            )
-        ),
+        response(submit_input=participation_pb2.ShareDelivery(sharers=bytes(12_501))),
+        response(submit_input=participation_pb2.ShareDelivery(ciphertexts=bytes(10_800_001))),
+        response(confirm_survivors=participation_pb2.Survivors(survivors=bytes(12_501))),
+        response(reveal_shares=participation_pb2.Confirmations(signers=bytes(12_501))),
+        response(reveal_shares=participation_pb2.Confirmations(signatures=bytes(6_400_001))),
         response(
             share_keys=participation_pb2.Roster(
                 entries=[

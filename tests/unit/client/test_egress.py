@@ -54,28 +54,30 @@ def test_nothing_else_is_described() -> None:
 def reveal() -> participation_pb2.RevealSharesRequest:
     return participation_pb2.RevealSharesRequest(
         round=ROUND,
-        self_mask_shares=[
-            participation_pb2.RevealedShare(client=0, share=bytes(36)),
-            participation_pb2.RevealedShare(client=3, share=b"s" * 36),
-        ],
-        unreadable=[7],
+        self_mask_shares=b"s" * 72,
+        unreadable=b"\x80",
     )
 
 
 def test_fields_are_walked_with_path_length_and_digest() -> None:
     found = {field.path: field for field in egress_fields.fields(reveal())}
-    # Zero does not travel: protobuf leaves it out.
-    assert sorted(found) == [
-        "round",
-        "self_mask_shares[0].share",
-        "self_mask_shares[1].client",
-        "self_mask_shares[1].share",
-        "unreadable[0]",
-    ]
-    share = found["self_mask_shares[1].share"]
-    assert share.kind == "share of another client's secret"
-    assert (share.length, share.sha256) == (36, hashlib.sha256(b"s" * 36).hexdigest())
-    assert found["unreadable[0]"].sha256 == hashlib.sha256(b"7").hexdigest()
+    # What is empty does not travel: protobuf leaves it out.
+    assert sorted(found) == ["round", "self_mask_shares", "unreadable"]
+    shares = found["self_mask_shares"]
+    assert shares.kind == "shares of other clients' secrets"
+    assert (shares.length, shares.sha256) == (72, hashlib.sha256(b"s" * 72).hexdigest())
+    assert found["unreadable"].sha256 == hashlib.sha256(b"\x80").hexdigest()
+
+
+def test_lists_nested_messages_and_numbers_are_walked() -> None:
+    request = participation_pb2.WatchRequest(tasks=["t/1", "t/2"])
+    assert [field.path for field in egress_fields.fields(request)] == ["tasks[0]", "tasks[1]"]
+    chunk = participation_pb2.SubmitMaskedInputRequest(
+        chunk=models_pb2.Chunk(offset=7, content=b"c", crc32=0)
+    )
+    found = {field.path: field for field in egress_fields.fields(chunk)}
+    assert sorted(found) == ["chunk.content", "chunk.offset"]
+    assert found["chunk.offset"].sha256 == hashlib.sha256(b"7").hexdigest()
 
 
 def test_what_is_not_described_is_not_sent(tmp_path: Path) -> None:
@@ -181,12 +183,12 @@ def test_report_sums_by_kind_and_round(tmp_path: Path) -> None:
         totals = {total.kind: (total.fields, total.bytes) for total in report.totals}
         assert totals == {
             "round name": (1, len(ROUND)),
-            "share of another client's secret": (2, 72),
-            "roster index": (2, 2),
+            "shares of other clients' secrets": (1, 72),
+            "whose shares were unreadable": (1, 1),
         }
     assert Report.of(entries, "-1").totals == ()
     whole = Report.of(entries).as_dict()
-    assert whole["fields"] == 7
+    assert whole["fields"] == 5
     assert Report.of(entries).table().row_count == len(Report.of(entries).totals) + 1
 
 

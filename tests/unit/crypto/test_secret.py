@@ -77,7 +77,7 @@ def test_what_holds_a_secret_is_redacted_too(holder):
         lambda s: shamir.split([s], 9, POINTS),
         lambda s: shamir.split([SecretBytes(s.expose() * 2)], 2, POINTS),
         lambda s: shamir.split([s], 2, POINTS, replay(b"")),
-        lambda s: shamir.shares_from_bytes([s.expose() + b"\xff" * 4]),
+        lambda s: shamir.shares_from_bytes(s.expose() + b"\xff" * 4),
     ],
 )
 def test_errors_do_not_tell_secrets(refused):

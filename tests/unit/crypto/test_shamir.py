@@ -16,7 +16,7 @@ POINTS = np.arange(1, 6, dtype=np.uint32)
 
 
 def read(shares):
-    return shamir.shares_from_bytes([bytes.fromhex(share) for share in shares])
+    return shamir.shares_from_bytes(bytes.fromhex("".join(shares)))
 
 
 @pytest.mark.parametrize("case", VECTORS["valid"], ids=lambda case: case["name"])
@@ -25,8 +25,8 @@ def test_vectors(case):
     points = np.array(case["points"], np.uint32)
     random = replay(bytes.fromhex(case["random"]))
     shares = shamir.split(secrets, case["threshold"], points, random)
-    written = [[share.hex() for share in shamir.shares_to_bytes(held)] for held in shares]
-    assert written == case["shares"]
+    written = [shamir.shares_to_bytes(held).hex() for held in shares]
+    assert written == ["".join(held) for held in case["shares"]]
     stacked = np.stack([read(held) for held in case["shares"]])
     assert shamir.reconstruct_many(stacked, points, case["threshold"]) == secrets
 
@@ -51,9 +51,9 @@ def test_decoding_beyond_its_radius(case):
 def test_malformed_shares(case):
     good = shamir.split([SECRET], 2, POINTS)[0]
     with pytest.raises(IntegrityError) as caught:
-        shamir.shares_from_bytes([*shamir.shares_to_bytes(good), bytes.fromhex(case["share"])])
+        shamir.shares_from_bytes(shamir.shares_to_bytes(good) + bytes.fromhex(case["share"]))
     assert caught.value.code == "SHARE_MALFORMED"
-    assert "share 5" in caught.value.message
+    assert f"share {case['index']}" in caught.value.message
 
 
 def test_vectors_are_what_the_generator_writes():
@@ -143,7 +143,7 @@ def test_secrets_of_another_length_are_refused(length):
 def test_nothing_to_split_or_rebuild():
     assert shamir.split([], 2, POINTS).shape == (0, 5, 9)
     assert shamir.reconstruct_many(np.zeros((0, 5, 9), np.uint32), POINTS, 2) == []
-    assert shamir.shares_from_bytes([]).shape == (0, 9)
+    assert shamir.shares_from_bytes(b"").shape == (0, 9)
 
 
 def test_a_thousand_holders():

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import pytest
 from finsecure_crypto.masking import apply_masks
-from finsecure_crypto.secagg import client, server
+from finsecure_crypto.secagg import client, envelope, server
 from finsecure_crypto.secagg.parameters import ClientPolicy, RoundParameters
 
 from tests.support.secagg import (
@@ -29,6 +29,7 @@ class Stage:
     said: dict = field(default_factory=dict)
     vectors: dict = field(default_factory=dict)
     collector: object = None
+    waiting: dict = field(default_factory=dict)
 
     def __post_init__(self):
         self.names = list(self.federation.identities)
@@ -79,6 +80,7 @@ class Stage:
             )
             self.said[name] = submitted.header
             self.vectors[name] = submitted.words
+        self.waiting = dict(self.states)
         return self
 
     def survive(self, *dropped):
@@ -114,6 +116,17 @@ class Stage:
             total += self.vectors[name]
         apply_masks(total, unmasking.masks)
         return total
+
+    def shares_of(self, dealer, holder):
+        """The two shares that a dealer gave a holder, of mask key and self mask, as bytes."""
+        state = self.waiting[self.names[holder]]
+        if dealer == holder:
+            pair = state._held[holder]
+        else:
+            key, ciphertext = state._receiving_keys[dealer], state._ciphertexts[dealer]
+            session = self.collector.roster.session.digest
+            pair = envelope.open_(key, session, dealer, holder, ciphertext)
+        return pair.mask_key.expose(), pair.self_mask.expose()
 
     def _accept(self, dropped=()):
         for name in self.names:

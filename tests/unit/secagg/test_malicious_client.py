@@ -22,12 +22,14 @@ from finsecure_crypto.secagg.messages import (
 )
 from finsecure_crypto.secagg.parameters import Profile, SparseGraph
 from finsecure_crypto.secret import SecretBytes
+from finsecure_crypto.shamir import SHARE_BYTES
 
 from tests.support.secagg import (
     PERMISSIVE,
     Federation,
     make_identity,
     make_parameters,
+    pieces,
     plain_sum,
     swap,
 )
@@ -122,31 +124,35 @@ def test_repeated_and_different_shares(stage):
     blamed("DUPLICATE_MESSAGE", stage.collector.accept, LIAR, other)
 
 
-@pytest.mark.parametrize("change", ["missing", "self", "beyond"])
+@pytest.mark.parametrize("change", ["none", "missing", "one for itself"])
 def test_shares_for_others_than_the_neighbours_are_refused(stage, change):
     stage.share()
-    shares = dict(stage.said[LIAR].shares)
-    shares.pop(4)
-    if change != "missing":
-        shares[{"self": 1, "beyond": 5}[change]] = b"\x00" * CIPHERTEXT_BYTES
-    said = dataclasses.replace(stage.said[LIAR], shares=shares)
+    right = stage.said[LIAR].ciphertexts
+    wrong = {
+        "none": b"",
+        "missing": right[:-CIPHERTEXT_BYTES],
+        "one for itself": right + b"\x00" * CIPHERTEXT_BYTES,
+    }[change]
+    said = dataclasses.replace(stage.said[LIAR], ciphertexts=wrong)
     blamed("WRONG_SHARE_SET", stage.collector.accept, LIAR, said)
 
 
-@pytest.mark.parametrize("length", [0, CIPHERTEXT_BYTES - 1, CIPHERTEXT_BYTES + 1])
-def test_shares_of_another_length_are_refused(stage, length):
+@pytest.mark.parametrize("missing", [1, CIPHERTEXT_BYTES - 1, -1, 1 - CIPHERTEXT_BYTES])
+def test_shares_of_another_length_are_refused(stage, missing):
+    """Truncated, or with something behind the last one."""
     stage.share()
-    shares = {**stage.said[LIAR].shares, 3: b"\x00" * length}
-    said = dataclasses.replace(stage.said[LIAR], shares=shares)
+    right = stage.said[LIAR].ciphertexts
+    cut = right[:-missing] if missing > 0 else right + b"\x00" * -missing
+    said = dataclasses.replace(stage.said[LIAR], ciphertexts=cut)
     blamed("SHARE_LENGTH", stage.collector.accept, LIAR, said)
 
 
-@pytest.mark.parametrize("field", ["shares", "self_mask_commitment", "signature"])
+@pytest.mark.parametrize("field", ["ciphertexts", "self_mask_commitment", "signature"])
 def test_shares_that_are_not_what_was_signed_are_refused(stage, field):
     stage.share()
     said = stage.said[LIAR]
     change = {
-        "shares": {**said.shares, 0: said.shares[2], 2: said.shares[0]},
+        "ciphertexts": b"".join(reversed(pieces(said.ciphertexts, CIPHERTEXT_BYTES))),
         "self_mask_commitment": b"\x00" * 32,
         "signature": stage.said["bank-00000"].signature,
     }
@@ -270,21 +276,28 @@ def reveal_all(stage, replaced):
 
 
 def bad(shares):
-    return {index: bytes([share[0] ^ 1]) + share[1:] for index, share in shares.items()}
+    return b"".join(bytes([share[0] ^ 1]) + share[1:] for share in pieces(shares, SHARE_BYTES))
+
+
+def lying(revealed):
+    """Wrong shares of all self masks."""
+    return dataclasses.replace(revealed, self_mask_shares=bad(revealed.self_mask_shares))
 
 
 @pytest.mark.parametrize("which", ["all", "self masks", "mask keys", "one"])
 def test_bad_shares_name_the_liar_and_the_sum_is_still_right(make_stage, which):
     stage = make_stage(12, profile=Profile.SEMI_HONEST).reveal("bank-00011")
     honest = stage.said[LIAR]
-    one = {**honest.self_mask_shares, **bad({5: honest.self_mask_shares[5]})}
+    own, keys = honest.self_mask_shares, honest.mask_key_shares
+    first, sixth, end = 0, 5 * SHARE_BYTES, 6 * SHARE_BYTES
+    one = own[first:sixth] + bad(own[sixth:end]) + own[end:]
     lie = {
-        "all": RevealedShares(bad(honest.self_mask_shares), bad(honest.mask_key_shares)),
-        "self masks": RevealedShares(bad(honest.self_mask_shares), honest.mask_key_shares),
-        "mask keys": RevealedShares(honest.self_mask_shares, bad(honest.mask_key_shares)),
-        "one": RevealedShares(one, honest.mask_key_shares),
+        "all": (bad(own), bad(keys)),
+        "self masks": (bad(own), keys),
+        "mask keys": (own, bad(keys)),
+        "one": (one, keys),
     }[which]
-    reveal_all(stage, {LIAR: lie})
+    reveal_all(stage, {LIAR: RevealedShares(*lie, honest.unreadable)})
     unmasking = stage.collector.close()
     assert {blame.client for blame in unmasking.blamed} == {LIAR}
     assert {blame.reason for blame in unmasking.blamed} == {"SHARE_WRONG"}
@@ -293,10 +306,7 @@ def test_bad_shares_name_the_liar_and_the_sum_is_still_right(make_stage, which):
 
 def test_two_liars_are_named(make_stage):
     stage = make_stage(12, profile=Profile.SEMI_HONEST).reveal()
-    liars = {
-        name: RevealedShares(bad(stage.said[name].self_mask_shares), {})
-        for name in ("bank-00000", "bank-00003")
-    }
+    liars = {name: lying(stage.said[name]) for name in ("bank-00000", "bank-00003")}
     reveal_all(stage, liars)
     unmasking = stage.collector.close()
     assert {blame.client for blame in unmasking.blamed} == set(liars)
@@ -305,9 +315,7 @@ def test_two_liars_are_named(make_stage):
 
 def test_too_many_liars_stop_the_round_and_nobody_is_accused(make_stage):
     stage = make_stage(9).reveal()
-    liars = {
-        name: RevealedShares(bad(stage.said[name].self_mask_shares), {}) for name in stage.names[:2]
-    }
+    liars = {name: lying(stage.said[name]) for name in stage.names[:2]}
     reveal_all(stage, liars)
     with pytest.raises(IntegrityError) as caught:
         stage.collector.close()
@@ -317,7 +325,7 @@ def test_too_many_liars_stop_the_round_and_nobody_is_accused(make_stage):
 
 def test_closing_can_be_tried_again_after_more_shares(make_stage):
     stage = make_stage(9).reveal()
-    lie = RevealedShares(bad(stage.said[LIAR].self_mask_shares), {})
+    lie = lying(stage.said[LIAR])
     for name in stage.names[:7]:
         assert not stage.collector.ready
         stage.collector.accept(name, lie if name == LIAR else stage.said[name])
@@ -336,32 +344,65 @@ def test_closing_can_be_tried_again_after_more_shares(make_stage):
 
 
 @pytest.mark.parametrize(
-    "change", ["missing", "more", "both kinds", "unreadable and revealed", "unreadable self"]
+    "change",
+    [
+        "missing",
+        "more",
+        "both kinds",
+        "the other kind",
+        "unreadable and revealed",
+        "unreadable self",
+        "unreadable and no dealer",
+    ],
 )
-def test_other_shares_than_the_client_holds_are_refused(stage, change):
+def test_other_shares_than_the_client_holds_are_refused(stage, make_stage, change):
     stage.reveal("bank-00004")
-    own, keys = dict(stage.said[LIAR].self_mask_shares), dict(stage.said[LIAR].mask_key_shares)
-    unreadable = set()
-    if change == "missing":
-        own.pop(0)
-    elif change == "more":
-        own[7] = own[0]
-    elif change == "both kinds":
-        keys[0] = own[0]
-    elif change == "unreadable and revealed":
-        unreadable.add(0)
-    else:
-        own.pop(1)
-        unreadable.add(1)
-    said = RevealedShares(own, keys, frozenset(unreadable))
-    blamed("WRONG_SHARE_SET", stage.collector.accept, LIAR, said)
+    own, keys = stage.said[LIAR].self_mask_shares, stage.said[LIAR].mask_key_shares
+    assert (len(own), len(keys)) == (4 * SHARE_BYTES, SHARE_BYTES)
+    lie = {
+        "missing": (own[SHARE_BYTES:], keys, b"\x00"),
+        "more": (own + own[:SHARE_BYTES], keys, b"\x00"),
+        "both kinds": (own, keys + own[:SHARE_BYTES], b"\x00"),
+        "the other kind": (keys, own, b"\x00"),
+        "unreadable and revealed": (own, keys, b"\x01"),
+        "unreadable self": (own[SHARE_BYTES:], keys, b"\x02"),
+        "unreadable and no dealer": (own, b"", b"\x10"),
+    }[change]
+    if change == "unreadable and no dealer":
+        stage = without_the_last(make_stage)
+    blamed("WRONG_SHARE_SET", stage.collector.accept, LIAR, RevealedShares(*lie))
 
 
-@pytest.mark.parametrize("share", [b"", b"\x00" * 35, b"\xff" * 36])
-def test_shares_that_are_no_field_elements_are_refused(stage, share):
+def without_the_last(make_stage):
+    """A round of five of which the last has not even shared, up to the reveal."""
+    stage = make_stage(5).share()
+    stage.names.pop()
+    for name in stage.names:
+        stage.collector.accept(name, stage.said[name])
+    stage.collector = stage.collector.close()
+    finish_masking(stage, reveal=False)
+    return stage
+
+
+@pytest.mark.parametrize("kind", ["self_mask_shares", "mask_key_shares"])
+@pytest.mark.parametrize("change", ["truncated", "trailing", "no element"])
+def test_shares_that_are_no_field_elements_are_refused(stage, kind, change):
+    stage.reveal("bank-00004")
+    right = getattr(stage.said[LIAR], kind)
+    wrong = {
+        "truncated": right[:-1],
+        "trailing": right + b"\x00",
+        "no element": b"\xff" * SHARE_BYTES + right[SHARE_BYTES:],
+    }[change]
+    lie = dataclasses.replace(stage.said[LIAR], **{kind: wrong})
+    blamed("SHARE_MALFORMED", stage.collector.accept, LIAR, lie)
+
+
+@pytest.mark.parametrize("bitmap", [b"", b"\x00\x00", b"\x20", b"\xff"])
+def test_malformed_sets_of_unreadable_shares_are_refused(stage, bitmap):
     stage.reveal()
-    own = {**stage.said[LIAR].self_mask_shares, 0: share}
-    blamed("SHARE_MALFORMED", stage.collector.accept, LIAR, RevealedShares(own, {}))
+    lie = dataclasses.replace(stage.said[LIAR], unreadable=bitmap)
+    blamed("BITMAP_MALFORMED", stage.collector.accept, LIAR, lie)
 
 
 def test_a_client_that_shared_another_secret_is_named(make_stage, monkeypatch):
@@ -409,7 +450,7 @@ def test_one_wrong_share_of_a_dealer_does_not_stop_the_round(make_stage, monkeyp
     assert np.array_equal(stage.total(unmasking), plain_sum(stage.inputs, unmasking.survivors))
 
 
-def finish_masking(stage):
+def finish_masking(stage, *, reveal=True):
     for name in stage.names:
         stage.states[name], submitted = stage.states[name].mask_input(
             stage.collector.delivery(name), stage.inputs[name].copy()
@@ -421,7 +462,7 @@ def finish_masking(stage):
         stage.states[name], said = stage.states[name].confirm_survivors(stage.collector.survivors)
         stage.collector.accept(name, said)
     stage.collector = stage.collector.close()
-    for name in stage.names:
+    for name in stage.names if reveal else ():
         _, said = stage.states[name].reveal_shares(stage.collector.confirmations(name))
         stage.collector.accept(name, said)
 
@@ -464,7 +505,7 @@ def test_the_last_phases_abort_below_the_threshold(stage, reach, code):
 
 def test_errors_about_a_client_say_whose_fault_it_is(stage):
     stage.share()
-    said = KeyShares(stage.said[LIAR].shares, b"\x00" * 32, b"\x00" * 64)
+    said = KeyShares(stage.said[LIAR].ciphertexts, b"\x00" * 32, b"\x00" * 64)
     error = blamed("MESSAGE_SIGNATURE", stage.collector.accept, LIAR, said)
     assert isinstance(error, ProtocolViolationError)
 

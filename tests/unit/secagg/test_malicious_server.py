@@ -9,12 +9,39 @@ from finsecure_crypto.errors import FinSecureError, PolicyError, ProtocolViolati
 from finsecure_crypto.masking import apply_masks
 from finsecure_crypto.merkle import MerkleTree
 from finsecure_crypto.secagg import bitmaps, client
+from finsecure_crypto.secagg.envelope import CIPHERTEXT_BYTES
 from finsecure_crypto.secagg.messages import Confirmations, Roster, RosterEntry, ShareDelivery
 from finsecure_crypto.secagg.parameters import ClientPolicy, Profile
 
-from tests.support.secagg import PERMISSIVE, Federation, make_parameters, plain_sum, swap
+from tests.support.secagg import (
+    PERMISSIVE,
+    Federation,
+    make_parameters,
+    pieces,
+    plain_sum,
+    swap,
+)
 
 ME = "bank-00001"
+OTHERS = (0, 2, 3, 4)  # whose shares a round of five has for it
+
+
+def ciphertexts(delivery):
+    return pieces(delivery.ciphertexts, CIPHERTEXT_BYTES)
+
+
+def confirmations_of(signatures, size=5):
+    """What a server sends in the complete graph, from signatures by index."""
+    signers = np.isin(np.arange(size), list(signatures))
+    ordered = [signatures[index] for index in sorted(signatures)]
+    return Confirmations(bitmaps.pack(signers), b"".join(ordered))
+
+
+def signatures_of(stage):
+    """The signatures by index that the server has for this client, in the complete graph."""
+    sent = stage.collector.confirmations(ME)
+    signers = np.flatnonzero(bitmaps.unpack(sent.signers, 5)).tolist()
+    return dict(zip(signers, pieces(sent.signatures, 64), strict=True))
 
 
 def refused(code, function, *arguments):
@@ -70,7 +97,11 @@ def test_no_message_can_name_a_threshold():
         for kind in (Roster, ShareDelivery, Confirmations)
         for field in dataclasses.fields(kind)
     }
-    assert named == {"size", "root", "index", "entries", "sharers", "shares", "signatures"}
+    assert named == {
+        *("size", "root", "index", "entries"),
+        *("sharers", "ciphertexts"),
+        *("signers", "signatures"),
+    }
 
 
 # ---- the roster
@@ -320,8 +351,12 @@ def words_of(stage):
 def test_a_wrong_set_of_sharers_is_refused(stage, left_out, code):
     stage.deliver()
     delivery = stage.collector.delivery(ME)
-    kept = {index: share for index, share in delivery.shares.items() if index not in left_out}
-    changed = ShareDelivery(members(5, *left_out), kept)
+    kept = [
+        share
+        for index, share in zip(OTHERS, ciphertexts(delivery), strict=True)
+        if index not in left_out
+    ]
+    changed = ShareDelivery(members(5, *left_out), b"".join(kept))
     refused(code, stage.states[ME].mask_input, changed, words_of(stage))
 
 
@@ -332,25 +367,48 @@ def test_a_malformed_set_of_sharers_is_refused(stage, bitmap):
     refused("BITMAP_MALFORMED", stage.states[ME].mask_input, delivery, words_of(stage))
 
 
-def test_shares_that_do_not_match_the_sharers_are_refused(stage):
+@pytest.mark.parametrize("change", ["none", "missing", "one more", "truncated", "trailing"])
+def test_shares_that_do_not_match_the_sharers_are_refused(stage, change):
     stage.deliver()
-    shares = dict(stage.collector.delivery(ME).shares)
-    shares.pop(4)
+    right = stage.collector.delivery(ME).ciphertexts
+    wrong = {
+        "none": b"",
+        "missing": right[:-CIPHERTEXT_BYTES],
+        "one more": right + right[:CIPHERTEXT_BYTES],
+        "truncated": right[:-1],
+        "trailing": right + b"\x00",
+    }[change]
     refused(
         "WRONG_SHARE_SET",
         stage.states[ME].mask_input,
-        delivery_for(stage, shares=shares),
+        delivery_for(stage, ciphertexts=wrong),
         words_of(stage),
     )
+    # Nothing was said, so the right delivery is still answered.
+    stage.states[ME].mask_input(stage.collector.delivery(ME), words_of(stage))
+
+
+def test_a_sharer_without_a_share_is_refused(stage):
+    """A set that is larger than what was dealt, and a share too many for a smaller one."""
+    stage.share()
+    for name in stage.names[:4]:
+        stage.collector.accept(name, stage.said[name])
+    collecting = stage.collector.close()
+    delivery = collecting.delivery(ME)
+    grown = dataclasses.replace(delivery, sharers=members(5))
+    refused("WRONG_SHARE_SET", stage.states[ME].mask_input, grown, words_of(stage))
+    more = delivery.ciphertexts + bytes(CIPHERTEXT_BYTES)
+    padded = dataclasses.replace(delivery, ciphertexts=more)
+    refused("WRONG_SHARE_SET", stage.states[ME].mask_input, padded, words_of(stage))
 
 
 def test_too_few_holders_are_refused_in_the_sparse_graph(sparse_stage):
     stage = sparse_stage.deliver()
     delivery = stage.collector.delivery(ME)
     threshold = stage.collector.roster.session.threshold
-    kept = dict(list(delivery.shares.items())[: threshold - 1])
-    gone = [index for index in delivery.shares if index not in kept]
-    changed = ShareDelivery(members(40, *gone), kept)
+    neighbours = stage.collector.roster.session.graph.neighbours(1).tolist()
+    kept = ciphertexts(delivery)[: threshold - 1]
+    changed = ShareDelivery(members(40, *neighbours[threshold - 1 :]), b"".join(kept))
     refused("TOO_FEW_HOLDERS", stage.states[ME].mask_input, changed, words_of(stage))
 
 
@@ -365,8 +423,8 @@ def test_a_second_vector_is_not_masked(stage):
 
 def spoilt(ciphertext, kind, other):
     return {
-        "truncated": ciphertext[:-1],
-        "empty": b"",
+        "truncated": ciphertext[:-1] + b"\x00",
+        "empty": bytes(CIPHERTEXT_BYTES),
         "flipped": bytes([ciphertext[0] ^ 1]) + ciphertext[1:],
         "reordered": other,
     }[kind]
@@ -376,11 +434,13 @@ def spoilt(ciphertext, kind, other):
 def test_spoilt_ciphertexts_are_reported_and_do_not_stop_the_round(stage, kind):
     stage.deliver()
     delivery = stage.collector.delivery(ME)
-    shares = {**delivery.shares, 3: spoilt(delivery.shares[3], kind, delivery.shares[4])}
+    shares = dict(zip(OTHERS, ciphertexts(delivery), strict=True))
+    shares[3] = spoilt(shares[3], kind, shares[4])
+    spoilt_delivery = dataclasses.replace(delivery, ciphertexts=b"".join(shares.values()))
     total = np.zeros(5, np.uint64)
     waiting = {}
     for name in stage.names:
-        given = dataclasses.replace(delivery, shares=shares) if name == ME else None
+        given = spoilt_delivery if name == ME else None
         waiting[name], submitted = stage.states[name].mask_input(
             given or stage.collector.delivery(name), stage.inputs[name].copy()
         )
@@ -393,7 +453,8 @@ def test_spoilt_ciphertexts_are_reported_and_do_not_stop_the_round(stage, kind):
     revealing = confirming.close()
     for name in stage.names:
         _, revealed = waiting[name].reveal_shares(revealing.confirmations(name))
-        assert revealed.unreadable == (frozenset({3}) if name == ME else frozenset())
+        assert revealed.unreadable == (b"\x08" if name == ME else b"\x00")
+        assert len(revealed.self_mask_shares) == 36 * (4 if name == ME else 5)
         revealing.accept(name, revealed)
     apply_masks(total, revealing.close().masks)
     assert np.array_equal(total, plain_sum(stage.inputs, tuple(stage.names)))
@@ -442,7 +503,7 @@ def test_split_survivor_views_get_no_shares(stage):
     signed = {}
     for name in stage.names:
         stage.states[name], signed[name] = stage.states[name].confirm_survivors(views[name])
-    everything = Confirmations({i: signed[name].signature for i, name in enumerate(stage.names)})
+    everything = confirmations_of({i: signed[n].signature for i, n in enumerate(stage.names)})
     for name in stage.names[:4]:
         mine = {
             i: signed[other].signature
@@ -452,7 +513,7 @@ def test_split_survivor_views_get_no_shares(stage):
         with pytest.raises(ProtocolViolationError):
             stage.states[name].reveal_shares(everything)
         with pytest.raises(ProtocolViolationError):
-            stage.states[name].reveal_shares(Confirmations(mine))
+            stage.states[name].reveal_shares(confirmations_of(mine))
 
 
 # ---- the confirmations
@@ -460,11 +521,12 @@ def test_split_survivor_views_get_no_shares(stage):
 
 def test_signatures_of_another_set_are_refused(stage):
     stage.sign()
-    signatures = dict(stage.collector.confirmations(ME).signatures)
+    signatures = signatures_of(stage)
     signing_key = stage.federation.identities["bank-00003"].signing_key
     session = stage.collector.roster.session.digest
     signatures[3] = signing_key.sign("survivors", session, members(5, 4))
-    refused("SURVIVOR_SIGNATURE", stage.states[ME].reveal_shares, Confirmations(signatures))
+    lie = confirmations_of(signatures)
+    refused("SURVIVOR_SIGNATURE", stage.states[ME].reveal_shares, lie)
 
 
 def test_replayed_signatures_of_an_earlier_attempt_are_refused(make_stage):
@@ -476,34 +538,77 @@ def test_replayed_signatures_of_an_earlier_attempt_are_refused(make_stage):
 
 def test_one_signature_under_several_names_is_refused(stage):
     stage.sign()
-    one = stage.collector.confirmations(ME).signatures[0]
+    one = signatures_of(stage)[0]
     refused(
         "SURVIVOR_SIGNATURE",
         stage.states[ME].reveal_shares,
-        Confirmations(dict.fromkeys(range(5), one)),
+        confirmations_of(dict.fromkeys(range(5), one)),
     )
 
 
 def test_fewer_than_threshold_signatures_are_refused(stage):
     stage.sign()
-    signatures = dict(stage.collector.confirmations(ME).signatures)
-    few = dict(list(signatures.items())[:3])
-    refused("TOO_FEW_HOLDERS", stage.states[ME].reveal_shares, Confirmations(few))
-    refused("TOO_FEW_HOLDERS", stage.states[ME].reveal_shares, Confirmations({}))
+    few = dict(list(signatures_of(stage).items())[:3])
+    refused("TOO_FEW_HOLDERS", stage.states[ME].reveal_shares, confirmations_of(few))
+    refused("TOO_FEW_HOLDERS", stage.states[ME].reveal_shares, confirmations_of({}))
 
 
 def test_a_signer_outside_the_survivors_is_refused(stage):
     stage.sign("bank-00004")
-    signatures = {**stage.collector.confirmations(ME).signatures, 4: b"\x00" * 64}
-    refused("WRONG_SIGNERS", stage.states[ME].reveal_shares, Confirmations(signatures))
+    lie = confirmations_of({**signatures_of(stage), 4: b"\x00" * 64})
+    refused("WRONG_SIGNERS", stage.states[ME].reveal_shares, lie)
 
 
-def test_a_signer_that_is_no_neighbour_is_refused(sparse_stage):
+def test_a_signer_that_is_no_neighbour_cannot_be_named(sparse_stage):
+    """Signers are named within the holders: one more has no bit, and others' signatures fail."""
     stage = sparse_stage.sign()
-    mine = dict(stage.collector.confirmations(ME).signatures)
-    outsider = next(i for i in range(40) if i not in mine and i != 1)
-    signatures = {**mine, outsider: b"\x00" * 64}
-    refused("WRONG_SIGNERS", stage.states[ME].reveal_shares, Confirmations(signatures))
+    state, right = stage.states[ME], stage.collector.confirmations(ME)
+    neighbours = stage.collector.roster.session.graph.neighbours(1)
+    assert len(right.signatures) == 64 * neighbours.size
+    whole_roster = Confirmations(members(40), right.signatures)
+    refused("BITMAP_MALFORMED", state.reveal_shares, whole_roster)
+    outsider = next(i for i in range(40) if i not in {1, *neighbours.tolist()})
+    theirs = stage.said[stage.names[outsider]].signature
+    lie = dataclasses.replace(right, signatures=right.signatures[:-64] + theirs)
+    refused("SURVIVOR_SIGNATURE", state.reveal_shares, lie)
+
+
+@pytest.mark.parametrize(
+    ("signers", "code"),
+    [
+        (b"", "BITMAP_MALFORMED"),
+        (b"\x1f\x00", "BITMAP_MALFORMED"),
+        (b"\x3f", "BITMAP_MALFORMED"),
+        (b"\x0f", "WRONG_SIGNERS"),  # one signature more than signers
+    ],
+)
+def test_malformed_sets_of_signers_are_refused(stage, signers, code):
+    stage.sign()
+    lie = dataclasses.replace(stage.collector.confirmations(ME), signers=signers)
+    refused(code, stage.states[ME].reveal_shares, lie)
+
+
+@pytest.mark.parametrize("change", ["missing", "one more", "truncated", "trailing"])
+def test_signatures_that_do_not_match_the_signers_are_refused(stage, change):
+    stage.sign()
+    right = stage.collector.confirmations(ME)
+    wrong = {
+        "missing": right.signatures[:-64],
+        "one more": right.signatures + right.signatures[:64],
+        "truncated": right.signatures[:-1],
+        "trailing": right.signatures + b"\x00",
+    }[change]
+    lie = dataclasses.replace(right, signatures=wrong)
+    refused("WRONG_SIGNERS", stage.states[ME].reveal_shares, lie)
+    stage.states[ME].reveal_shares(right)
+
+
+def test_signatures_in_another_order_are_refused(stage):
+    stage.sign()
+    right = stage.collector.confirmations(ME)
+    swapped = right.signatures[64:128] + right.signatures[:64] + right.signatures[128:]
+    lie = dataclasses.replace(right, signatures=swapped)
+    refused("SURVIVOR_SIGNATURE", stage.states[ME].reveal_shares, lie)
 
 
 # ---- the shares of both kinds
@@ -512,9 +617,11 @@ def test_a_signer_that_is_no_neighbour_is_refused(sparse_stage):
 def test_never_both_kinds_of_share_for_one_peer(stage):
     stage.reveal("bank-00004")
     for name in stage.names[:4]:
+        own = stage.names.index(name)
         revealed = stage.said[name]
-        assert set(revealed.self_mask_shares) == {0, 1, 2, 3}
-        assert set(revealed.mask_key_shares) == {4}
+        pairs = [stage.shares_of(dealer, own) for dealer in range(5)]
+        assert pieces(revealed.self_mask_shares, 36) == [pair[1] for pair in pairs[:4]]
+        assert pieces(revealed.mask_key_shares, 36) == [pairs[4][0]]
 
 
 def test_shares_are_revealed_once(stage):
@@ -527,9 +634,9 @@ def test_shares_are_revealed_once(stage):
 def test_a_refused_message_does_not_end_the_round(stage):
     stage.sign()
     state = stage.states[ME]
-    refused("TOO_FEW_HOLDERS", state.reveal_shares, Confirmations({}))
+    refused("TOO_FEW_HOLDERS", state.reveal_shares, confirmations_of({}))
     _, revealed = state.reveal_shares(stage.collector.confirmations(ME))
-    assert len(revealed.self_mask_shares) == 5
+    assert len(revealed.self_mask_shares) == 5 * 36
 
 
 # ---- views that differ

@@ -9,10 +9,10 @@ from finsecure_crypto.secagg.phases import STEPS, Phase
 DOCUMENT = Path(__file__).parents[3] / "docs" / "protocols" / "secure-aggregation.md"
 SAMPLES = {
     messages.KeyAdvertisement: messages.KeyAdvertisement("bank-1", b"", b"", b"", b""),
-    messages.KeyShares: messages.KeyShares({}, b"", b""),
+    messages.KeyShares: messages.KeyShares(b"", b"", b""),
     messages.MaskedInputHeader: messages.MaskedInputHeader(0, b"", b""),
     messages.SurvivorConfirmation: messages.SurvivorConfirmation(b""),
-    messages.RevealedShares: messages.RevealedShares({}, {}),
+    messages.RevealedShares: messages.RevealedShares(b"", b"", b""),
 }
 
 

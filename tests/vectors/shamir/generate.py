@@ -48,11 +48,11 @@ def content():
         {"why": "another threshold's shares", "shares": steeper()},
     ]
     malformed = [
-        {"why": "empty", "share": ""},
-        {"why": "35 bytes", "share": honest[0][:-2]},
-        {"why": "37 bytes", "share": honest[0] + "00"},
-        {"why": "a limb that is P", "share": "ffffff7f" + honest[0][8:]},
-        {"why": "a limb of 32 bits", "share": honest[0][:-8] + "00000080"},
+        {"why": "one byte", "share": "00", "index": 5},
+        {"why": "35 bytes", "share": honest[0][:-2], "index": 5},
+        {"why": "37 bytes", "share": honest[0] + "00", "index": 6},
+        {"why": "a limb that is P", "share": "ffffff7f" + honest[0][8:], "index": 5},
+        {"why": "a limb of 32 bits", "share": honest[0][:-8] + "00000080", "index": 5},
     ]
     return {
         "source": "tests/reference/shamir.py",

@@ -272,54 +272,28 @@ class Roster(_message.Message):
 Global___Roster: _TypeAlias = Roster  # noqa: Y015
 
 @_typing.final
-class EncryptedShare(_message.Message):
-    """EncryptedShare is one share from one client to another."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    PEER_FIELD_NUMBER: _builtins.int
-    CIPHERTEXT_FIELD_NUMBER: _builtins.int
-    peer: _builtins.int
-    """Roster index of the other end: the receiver in ShareKeys, the sender in ShareDelivery."""
-    ciphertext: _builtins.bytes
-    """AEAD ciphertext."""
-    def __init__(
-        self,
-        *,
-        peer: _builtins.int = ...,
-        ciphertext: _builtins.bytes = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["ciphertext", b"ciphertext", "peer", b"peer"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___EncryptedShare: _TypeAlias = EncryptedShare  # noqa: Y015
-
-@_typing.final
 class ShareDelivery(_message.Message):
     """ShareDelivery holds the shares sent to a client, and who shared."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     SHARERS_FIELD_NUMBER: _builtins.int
-    SHARES_FIELD_NUMBER: _builtins.int
+    CIPHERTEXTS_FIELD_NUMBER: _builtins.int
     sharers: _builtins.bytes
     """The paper's U2 as a bitmap over the roster (bit i of byte i/8, least significant first)."""
-    @_builtins.property
-    def shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___EncryptedShare]:
-        """The shares for the receiver."""
-
+    ciphertexts: _builtins.bytes
+    """From each of the receiver's neighbours that has shared, in the order of the roster, the
+    108 bytes that it has sent for the receiver.
+    """
     def __init__(
         self,
         *,
         sharers: _builtins.bytes = ...,
-        shares: _abc.Iterable[Global___EncryptedShare] | None = ...,
+        ciphertexts: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["sharers", b"sharers", "shares", b"shares"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ciphertexts", b"ciphertexts", "sharers", b"sharers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -348,50 +322,28 @@ class Survivors(_message.Message):
 Global___Survivors: _TypeAlias = Survivors  # noqa: Y015
 
 @_typing.final
-class SurvivorSignature(_message.Message):
-    """SurvivorSignature is one client's confirmation."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    CLIENT_FIELD_NUMBER: _builtins.int
-    SIGNATURE_FIELD_NUMBER: _builtins.int
-    client: _builtins.int
-    """Roster index of the client."""
-    signature: _builtins.bytes
-    """Ed25519 signature over session and survivors."""
-    def __init__(
-        self,
-        *,
-        client: _builtins.int = ...,
-        signature: _builtins.bytes = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "signature", b"signature"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___SurvivorSignature: _TypeAlias = SurvivorSignature  # noqa: Y015
-
-@_typing.final
 class Confirmations(_message.Message):
-    """Confirmations holds the confirmations of a client's neighbours."""
+    """Confirmations holds the confirmations of the clients that hold shares of the receiver: in a
+    complete graph all clients, itself among them, in a sparse one its neighbours.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    SIGNERS_FIELD_NUMBER: _builtins.int
     SIGNATURES_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def signatures(self) -> _containers.RepeatedCompositeFieldContainer[Global___SurvivorSignature]:
-        """The confirmations."""
-
+    signers: _builtins.bytes
+    """Which of these have confirmed, as a bitmap over them in the order of the roster."""
+    signatures: _builtins.bytes
+    """From each that has, in this order, the Ed25519 signature over session and survivors, 64 bytes."""
     def __init__(
         self,
         *,
-        signatures: _abc.Iterable[Global___SurvivorSignature] | None = ...,
+        signers: _builtins.bytes = ...,
+        signatures: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["signatures", b"signatures"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["signatures", b"signatures", "signers", b"signers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -479,30 +431,28 @@ class ShareKeysRequest(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     ROUND_FIELD_NUMBER: _builtins.int
-    SHARES_FIELD_NUMBER: _builtins.int
+    CIPHERTEXTS_FIELD_NUMBER: _builtins.int
     SELF_MASK_COMMITMENT_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
     round: _builtins.str
     """Resource name of the round."""
+    ciphertexts: _builtins.bytes
+    """For each neighbour, in the order of the roster, 108 bytes that only it can read."""
     self_mask_commitment: _builtins.bytes
     """Commitment to the seed of the self mask."""
     signature: _builtins.bytes
     """Ed25519 signature over session, shares and commitment."""
-    @_builtins.property
-    def shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___EncryptedShare]:
-        """One share for each neighbour, by index."""
-
     def __init__(
         self,
         *,
         round: _builtins.str = ...,
-        shares: _abc.Iterable[Global___EncryptedShare] | None = ...,
+        ciphertexts: _builtins.bytes = ...,
         self_mask_commitment: _builtins.bytes = ...,
         signature: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["round", b"round", "self_mask_commitment", b"self_mask_commitment", "shares", b"shares", "signature", b"signature"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["ciphertexts", b"ciphertexts", "round", b"round", "self_mask_commitment", b"self_mask_commitment", "signature", b"signature"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -709,34 +659,11 @@ class ConfirmSurvivorsResponse(_message.Message):
 Global___ConfirmSurvivorsResponse: _TypeAlias = ConfirmSurvivorsResponse  # noqa: Y015
 
 @_typing.final
-class RevealedShare(_message.Message):
-    """RevealedShare is a share of one secret of one client."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    CLIENT_FIELD_NUMBER: _builtins.int
-    SHARE_FIELD_NUMBER: _builtins.int
-    client: _builtins.int
-    """Roster index of the client whose secret it is."""
-    share: _builtins.bytes
-    """The share: nine limbs of 32 bits, little-endian."""
-    def __init__(
-        self,
-        *,
-        client: _builtins.int = ...,
-        share: _builtins.bytes = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["client", b"client", "share", b"share"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___RevealedShare: _TypeAlias = RevealedShare  # noqa: Y015
-
-@_typing.final
 class RevealSharesRequest(_message.Message):
-    """RevealSharesRequest is phase 5. A client is in one of the two lists, never in both."""
+    """RevealSharesRequest is phase 5. It has one share of each client whose shares the sender holds
+    and could read, in the order of the roster: nine limbs of 32 bits, little-endian, 36 bytes. Which
+    of its two secrets the share is of, follows from the survivors; it is never of both.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -746,25 +673,19 @@ class RevealSharesRequest(_message.Message):
     UNREADABLE_FIELD_NUMBER: _builtins.int
     round: _builtins.str
     """Resource name of the round."""
-    @_builtins.property
-    def self_mask_shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___RevealedShare]:
-        """Shares of the self-mask seeds of clients that survived."""
-
-    @_builtins.property
-    def mask_key_shares(self) -> _containers.RepeatedCompositeFieldContainer[Global___RevealedShare]:
-        """Shares of the mask keys of clients that shared and then dropped out."""
-
-    @_builtins.property
-    def unreadable(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
-        """Clients whose encrypted share did not open, by roster index."""
-
+    self_mask_shares: _builtins.bytes
+    """Shares of the self-mask seeds of clients that survived."""
+    mask_key_shares: _builtins.bytes
+    """Shares of the mask keys of clients that shared and then dropped out."""
+    unreadable: _builtins.bytes
+    """Whose encrypted share did not open, as a bitmap over the clients whose shares the sender holds."""
     def __init__(
         self,
         *,
         round: _builtins.str = ...,
-        self_mask_shares: _abc.Iterable[Global___RevealedShare] | None = ...,
-        mask_key_shares: _abc.Iterable[Global___RevealedShare] | None = ...,
-        unreadable: _abc.Iterable[_builtins.int] | None = ...,
+        self_mask_shares: _builtins.bytes = ...,
+        mask_key_shares: _builtins.bytes = ...,
+        unreadable: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
