@@ -20,7 +20,7 @@ Address = Annotated[str, Field(pattern=_ADDRESS, max_length=255)]
 Hours = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
-def _database_url(value: str, info: ValidationInfo) -> str:
+def database_url(value: str, info: ValidationInfo) -> str:
     """A plain path means an SQLite file, counted from the folder of the configuration."""
     if re.match(r"[a-z0-9+]+://", value):
         return value
@@ -44,7 +44,7 @@ class Configuration(Settings):
     enrol_listen: Address
     state_dir: RelativePath
     audit_file: RelativePath | None = None
-    database: Annotated[str, Field(min_length=1), AfterValidator(_database_url)]
+    database: Annotated[str, Field(min_length=1), AfterValidator(database_url)]
 
     # Half of the time must be well above the ten minutes by which certificates are backdated.
     certificate_lifetime_h: Hours = Field(default=24, ge=0.5, le=8760)

@@ -495,15 +495,12 @@ class Ceremony(_message.Message):
 
     ENCRYPTION_KEY_FIELD_NUMBER: _builtins.int
     MODE_FIELD_NUMBER: _builtins.int
-    PARAMETERS_FIELD_NUMBER: _builtins.int
     NONCE_FIELD_NUMBER: _builtins.int
     TRUSTEES_FIELD_NUMBER: _builtins.int
     encryption_key: _builtins.str
     """Resource name of the key."""
     mode: _encryption_keys_pb2.EncryptionMode.ValueType
     """Scheme."""
-    parameters: _builtins.str
-    """Name of the parameter set, such as the security level; empty is the mode's default."""
     nonce: _builtins.bytes
     """32 random bytes, so that no ceremony is like another."""
     @_builtins.property
@@ -515,13 +512,12 @@ class Ceremony(_message.Message):
         *,
         encryption_key: _builtins.str = ...,
         mode: _encryption_keys_pb2.EncryptionMode.ValueType = ...,
-        parameters: _builtins.str = ...,
         nonce: _builtins.bytes = ...,
         trustees: _abc.Iterable[Global___TrusteeCard] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["encryption_key", b"encryption_key", "mode", b"mode", "nonce", b"nonce", "parameters", b"parameters", "trustees", b"trustees"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encryption_key", b"encryption_key", "mode", b"mode", "nonce", b"nonce", "trustees", b"trustees"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -671,6 +667,7 @@ class ImportShareRequest(_message.Message):
     MODE_FIELD_NUMBER: _builtins.int
     PUBLIC_KEY_FIELD_NUMBER: _builtins.int
     SEALED_SHARE_FIELD_NUMBER: _builtins.int
+    HOLDER_FIELD_NUMBER: _builtins.int
     encryption_key: _builtins.str
     """Resource name of the key."""
     mode: _encryption_keys_pb2.EncryptionMode.ValueType
@@ -679,6 +676,8 @@ class ImportShareRequest(_message.Message):
     """The public key."""
     sealed_share: _builtins.bytes
     """The share, sealed to this trustee."""
+    holder: _builtins.int
+    """Number of the share, from 1."""
     def __init__(
         self,
         *,
@@ -686,10 +685,11 @@ class ImportShareRequest(_message.Message):
         mode: _encryption_keys_pb2.EncryptionMode.ValueType = ...,
         public_key: _builtins.bytes = ...,
         sealed_share: _builtins.bytes = ...,
+        holder: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["encryption_key", b"encryption_key", "mode", b"mode", "public_key", b"public_key", "sealed_share", b"sealed_share"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encryption_key", b"encryption_key", "holder", b"holder", "mode", b"mode", "public_key", b"public_key", "sealed_share", b"sealed_share"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

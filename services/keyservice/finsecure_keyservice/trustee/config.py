@@ -1,0 +1,41 @@
+"""Configuration of a trustee; `config.example.toml` explains every key."""
+
+from typing import Annotated, Literal
+
+from finsecure_rpc.config import RelativePath, Settings
+from pydantic import AfterValidator, Field
+
+from finsecure_keyservice.config import Address, database_url
+
+_ID = r"^[a-z][a-z0-9-]{0,38}[a-z0-9]$"
+
+
+class Openings(Settings):
+    """What this trustee helps to open; nobody else sets it."""
+
+    minimum_round_cohort: int = Field(default=3, ge=2, le=100_000)
+    minimum_sum_cohort: int = Field(default=50, ge=2, le=100_000)
+    decryptions_per_key: int = Field(default=1000, ge=1, le=1_000_000)
+    maximum_input_mib: int = Field(default=256, ge=1, le=1024)
+    at_once: int = Field(default=2, ge=1, le=64)
+    partial_timeout_s: float = Field(default=1800, ge=1, le=3600)
+
+
+class Configuration(Settings):
+    """Everything that the owner of a trustee decides."""
+
+    federation: str = Field(pattern=_ID)
+    identity_dir: RelativePath
+    root: RelativePath
+    keyservice: Address
+    keyservice_enrol: Address
+    listen: Address
+    database: Annotated[str, Field(min_length=1), AfterValidator(database_url)]
+    key_file: RelativePath
+
+    dealt_keys: bool = False
+    openings: Openings = Openings()
+
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    reflection: bool = False
+    shutdown_grace_s: float = Field(default=5, ge=0, le=300)

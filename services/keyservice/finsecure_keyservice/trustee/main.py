@@ -1,0 +1,62 @@
+"""The command `finsecure-trustee`."""
+
+import asyncio
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from finsecure_rpc import console, logs
+from finsecure_rpc.config import load
+from finsecure_rpc.enrolment import enrol as spend_api_key
+
+from finsecure_keyservice.trustee.config import Configuration
+from finsecure_keyservice.trustee.custody import FileCustody
+from finsecure_keyservice.trustee.health import check
+from finsecure_keyservice.trustee.serving import serve
+
+app = typer.Typer(
+    help="Holds a share of each decryption key and helps to open sums, never single values.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+Config = Annotated[Path, typer.Option(help="Configuration file (TOML).")]
+
+
+@app.command()
+def enrol(
+    config: Config,
+    api_key_file: Annotated[Path, typer.Option(help="File with the API key; - reads stdin.")],
+) -> None:
+    """Turn an API key into this trustee's identity, and make the key that wraps its shares."""
+    configuration = load(config, Configuration)
+    FileCustody.create(configuration.key_file)
+    identity = asyncio.run(
+        spend_api_key(
+            configuration.keyservice_enrol,
+            configuration.root.read_bytes(),
+            console.read_api_key(api_key_file),
+            configuration.identity_dir,
+        )
+    )
+    typer.echo(f"enrolled as {identity.spiffe_id}")
+
+
+@app.command()
+def run(config: Config) -> None:
+    """Serve until told to stop."""
+    configuration = load(config, Configuration)
+    logs.configure("trustee", configuration.log_level)
+    asyncio.run(serve(configuration))
+
+
+@app.command()
+def health(config: Config) -> None:
+    """Ask the running trustee whether it serves; exit code 0 means yes."""
+    asyncio.run(check(load(config, Configuration)))
+
+
+def main() -> None:
+    """Run the command line."""
+    console.run(app)

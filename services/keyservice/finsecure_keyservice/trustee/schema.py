@@ -1,0 +1,91 @@
+"""Tables of a trustee (SQLAlchemy Core) and the version of their layout."""
+
+from sqlalchemy import (
+    BigInteger,
+    Column,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+)
+
+from finsecure_keyservice.schema import Instant
+
+VERSION = "1"
+
+METADATA = MetaData()
+
+# What this database belongs to: layout version, federation and trustee.
+SETTINGS = Table(
+    "trustee_settings",
+    METADATA,
+    Column("name", String(40), primary_key=True),
+    Column("value", String(255), nullable=False),
+)
+
+# The X25519 key that ceremonies seal to; there is one.
+SEALING_KEYS = Table(
+    "sealing_keys",
+    METADATA,
+    Column("public", LargeBinary(32), primary_key=True),
+    Column("wrapped_seed", LargeBinary, nullable=False),
+)
+
+KEYS = Table(
+    "shares",
+    METADATA,
+    Column("name", String(160), primary_key=True),
+    Column("mode", String(16), nullable=False),
+    Column("generation", String(16), nullable=False),
+    Column("holders", Integer, nullable=False),
+    Column("threshold", Integer, nullable=False),
+    Column("digest", LargeBinary(32), nullable=False, unique=True),
+    Column("holder", Integer, nullable=False),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("wrapped_share", LargeBinary, nullable=False),
+    Column("origin", LargeBinary(32), nullable=False),
+    Column("create_time", Instant, nullable=False),
+)
+
+# A row is the decision to open, and it is there before anything of the partial leaves. That a
+# subject stands here once is what makes its second opening impossible.
+OPENINGS = Table(
+    "openings",
+    METADATA,
+    Column("request_digest", LargeBinary(32), primary_key=True),
+    Column("subject", String(200), nullable=False, unique=True),
+    Column("key_name", String(160), ForeignKey("shares.name"), nullable=False, index=True),
+    Column("partial", LargeBinary, nullable=False),
+    Column("sha256", LargeBinary(32), nullable=False),
+    Column("create_time", Instant, nullable=False),
+)
+
+# Every contribution that has gone into an opened total.
+CONTRIBUTIONS = Table(
+    "contributions",
+    METADATA,
+    Column("sha256", LargeBinary(32), primary_key=True),
+    Column(
+        "request_digest", LargeBinary(32), ForeignKey("openings.request_digest"), nullable=False
+    ),
+    Column("client", String(40), nullable=False),
+)
+
+# The audit trail: every decision, for and against.
+DECISIONS = Table(
+    "decisions",
+    METADATA,
+    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("time", Instant, nullable=False),
+    Column("caller", String(512), nullable=False),
+    Column("subject", String(200), nullable=False),
+    Column("key_name", String(160), nullable=False),
+    Column("request_digest", LargeBinary(32), nullable=False),
+    Column("verdict", String(64), nullable=False),  # OPENED, or the reason of the refusal
+    Column("culprit", String(64)),
+    Index("decisions_by_subject", "subject", "sequence"),
+    sqlite_autoincrement=True,
+)

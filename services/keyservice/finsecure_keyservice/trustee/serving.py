@@ -1,0 +1,146 @@
+"""The running trustee: everything is built here, started in order, and stopped in reverse."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+from finsecure_crypto.certificates import Role
+from finsecure_crypto.errors import AuthenticationError, ConfigurationError, UnavailableError
+from finsecure_rpc.authenticator import Authenticator
+from finsecure_rpc.connection import Connection
+from finsecure_rpc.credentials import server_credentials
+from finsecure_rpc.database import open_database
+from finsecure_rpc.identity_store import Identity, IdentityStore
+from finsecure_rpc.logs import get_logger
+from finsecure_rpc.policy import federation_peers
+from finsecure_rpc.renewal import Renewer
+from finsecure_rpc.revocation import RevocationWatcher
+from finsecure_rpc.server import Listener, RpcServer, build_server
+
+from finsecure_keyservice.clock import system_clock
+from finsecure_keyservice.trustee import store
+from finsecure_keyservice.trustee.ceremonies import Ceremonies
+from finsecure_keyservice.trustee.config import Configuration
+from finsecure_keyservice.trustee.custody import FileCustody
+from finsecure_keyservice.trustee.opening import Openings, RevocationSource, Surroundings
+from finsecure_keyservice.trustee.policy import LIMITS, POLICY
+from finsecure_keyservice.trustee.rules import Rules
+from finsecure_keyservice.trustee.schemes import steps_of
+from finsecure_keyservice.trustee.service import Desk, services
+from finsecure_keyservice.trustee.transport import RegisteredStates
+
+_log = get_logger(__name__)
+_READINESS_S = 5.0
+_MIB = 1 << 20
+
+
+async def serve(configuration: Configuration) -> None:
+    """Run a trustee until SIGTERM or SIGINT.
+
+    Raises:
+        ConfigurationError: IDENTITY_MISSING, IDENTITY_MISMATCH, KEY_FILE_*, DATABASE_* or
+            LISTEN_FAILED; the owner's.
+    """
+    async with opened(configuration) as server:
+        await server.serve(configuration.shutdown_grace_s)
+
+
+@asynccontextmanager
+async def opened(configuration: Configuration) -> AsyncIterator[RpcServer]:
+    """A trustee that is ready to be started."""
+    identities = IdentityStore(configuration.identity_dir)
+    _require_trustee_of(configuration.federation, identities.current())
+    async with AsyncExitStack() as stack:
+        connection = await stack.enter_async_context(
+            Connection(configuration.keyservice, identities, Role.KEYSERVICE)
+        )
+        revocations = RevocationWatcher(
+            connection,
+            lambda: identities.current().anchors,
+            cache=configuration.identity_dir / "revocations.crl",
+        )
+        stack.push_async_callback(revocations.stop)
+        try:
+            await revocations.start()
+        except UnavailableError as error:
+            # It goes on trying; until a list comes, every call is refused with the reason.
+            _log.warning("started without a revocation list", error=str(error))
+        await stack.enter_async_context(Renewer(identities, connection))
+        around = _surroundings(configuration, identities, revocations, connection, stack)
+        desk = Desk(
+            Openings(around, configuration.openings.at_once),
+            Ceremonies(around, identities, steps_of, dealt_keys=configuration.dealt_keys),
+            identities,
+        )
+        server = build_server(
+            services(desk),
+            POLICY,
+            Authenticator(
+                lambda: identities.current().anchors,
+                revocations,
+                federation_peers(around.trust_domain),
+            ),
+            [Listener(configuration.listen, server_credentials(identities))],
+            LIMITS,
+            reflection=configuration.reflection,
+        )
+        readiness = asyncio.create_task(_report_readiness(server, revocations))
+        stack.callback(readiness.cancel)
+        yield server
+
+
+def _surroundings(
+    configuration: Configuration,
+    identities: IdentityStore,
+    revocations: RevocationSource,
+    connection: Connection,
+    stack: AsyncExitStack,
+) -> Surroundings:
+    own = identities.current().spiffe_id
+    if configuration.database.startswith("sqlite:///"):
+        path = Path(configuration.database.removeprefix("sqlite:///"))
+        path.parent.mkdir(parents=True, exist_ok=True)
+    database = open_database(configuration.database)
+    stack.callback(database.close)
+    database.run_sync(lambda c: store.prepare(c, configuration.federation, own.id))
+    openings = configuration.openings
+    return Surroundings(
+        database=database,
+        custody=FileCustody(configuration.key_file),
+        states=RegisteredStates(connection),
+        anchors=lambda: identities.current().anchors,
+        revocations=revocations,
+        trust_domain=own.trust_domain,
+        clock=system_clock,
+        rules=Rules(
+            federation=configuration.federation,
+            minimum_round_cohort=openings.minimum_round_cohort,
+            minimum_sum_cohort=openings.minimum_sum_cohort,
+            decryptions_per_key=openings.decryptions_per_key,
+            maximum_bytes=openings.maximum_input_mib * _MIB,
+        ),
+        partial_timeout_s=openings.partial_timeout_s,
+    )
+
+
+async def _report_readiness(server: RpcServer, revocations: RevocationSource) -> None:
+    """Say NOT_SERVING while everybody would be refused for want of a revocation list."""
+    while True:
+        await asyncio.sleep(_READINESS_S)
+        try:
+            revocations.current()
+        except AuthenticationError:
+            await server.set_serving(False)
+        else:
+            await server.set_serving(True)
+
+
+def _require_trustee_of(federation: str, identity: Identity) -> None:
+    found = identity.spiffe_id
+    if found.role is not Role.TRUSTEE or found.trust_domain.partition(".")[0] != federation:
+        raise ConfigurationError(
+            "IDENTITY_MISMATCH",
+            f"the identity {found} is not a trustee of the federation {federation}; change "
+            "federation or identity_dir",
+        )

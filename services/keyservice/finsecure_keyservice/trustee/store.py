@@ -1,0 +1,193 @@
+"""The trustee's database: each function runs inside a transaction that its caller holds."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime
+
+from finsecure_crypto.errors import ConfigurationError
+from finsecure_crypto.homomorphic.key_record import Generation, KeyDescription
+from finsecure_crypto.homomorphic.mode import Mode
+from sqlalchemy import Connection, func, insert, select
+
+from finsecure_keyservice.trustee.records import Decision, HeldKey, Opening
+from finsecure_keyservice.trustee.schema import (
+    CONTRIBUTIONS,
+    DECISIONS,
+    KEYS,
+    METADATA,
+    OPENINGS,
+    SEALING_KEYS,
+    SETTINGS,
+    VERSION,
+)
+
+_MOST_PARAMETERS = 500
+
+
+def prepare(connection: Connection, federation: str, trustee: str) -> None:
+    """Make the tables, or make sure that they are this trustee's.
+
+    Raises:
+        ConfigurationError: DATABASE_LAYOUT or DATABASE_FOREIGN.
+    """
+    METADATA.create_all(connection)
+    expected = {"layout": VERSION, "federation": federation, "trustee": trustee}
+    found = {row.name: row.value for row in connection.execute(select(SETTINGS))}
+    if not found:
+        rows = [{"name": name, "value": value} for name, value in expected.items()]
+        connection.execute(insert(SETTINGS), rows)
+        return
+    if found.get("layout") != VERSION:
+        raise ConfigurationError(
+            "DATABASE_LAYOUT",
+            f"the database has layout {found.get('layout')}, this program knows {VERSION}; run "
+            "the program that made it",
+        )
+    if found != expected:
+        raise ConfigurationError(
+            "DATABASE_FOREIGN",
+            f"the database belongs to the trustee {found.get('trustee')} of "
+            f"{found.get('federation')}; correct `database` in the configuration",
+        )
+
+
+def sealing_key(connection: Connection) -> tuple[bytes, bytes] | None:
+    """Public key and wrapped seed of the key that ceremonies seal to."""
+    row = connection.execute(select(SEALING_KEYS)).one_or_none()
+    return None if row is None else (row.public, row.wrapped_seed)
+
+
+def add_sealing_key(connection: Connection, public: bytes, wrapped_seed: bytes) -> None:
+    """Keep the key that ceremonies seal to."""
+    connection.execute(insert(SEALING_KEYS).values(public=public, wrapped_seed=wrapped_seed))
+
+
+def key(connection: Connection, name: str) -> HeldKey | None:
+    """Read a key by its resource name."""
+    row = connection.execute(select(KEYS).where(KEYS.c.name == name)).one_or_none()
+    if row is None:
+        return None
+    return HeldKey(
+        KeyDescription(
+            row.name,
+            Mode(row.mode),
+            Generation(row.generation),
+            row.holders,
+            row.threshold,
+            row.digest,
+        ),
+        row.holder,
+        row.public_key,
+        row.wrapped_share,
+        row.origin,
+    )
+
+
+def add_key(connection: Connection, held: HeldKey, time: datetime) -> None:
+    """Keep a share; its name must be free."""
+    description = held.description
+    connection.execute(
+        insert(KEYS).values(
+            name=description.name,
+            mode=description.mode.value,
+            generation=description.generation.value,
+            holders=description.holders,
+            threshold=description.threshold,
+            digest=description.digest,
+            holder=held.holder,
+            public_key=held.public_key,
+            wrapped_share=held.wrapped_share,
+            origin=held.origin,
+            create_time=time,
+        )
+    )
+
+
+def opening(connection: Connection, request_digest: bytes) -> Opening | None:
+    """Read what a request was answered."""
+    found = select(OPENINGS).where(OPENINGS.c.request_digest == request_digest)
+    row = connection.execute(found).one_or_none()
+    if row is None:
+        return None
+    return Opening(row.request_digest, row.subject, row.key_name, row.partial, row.sha256)
+
+
+def opened_by(connection: Connection, subject: str) -> bytes | None:
+    """Digest of the request that opened a subject, if one has."""
+    found = select(OPENINGS.c.request_digest).where(OPENINGS.c.subject == subject)
+    digest: bytes | None = connection.execute(found).scalar_one_or_none()
+    return digest
+
+
+def openings_of(connection: Connection, key_name: str) -> int:
+    """How many sums have been opened with a key."""
+    counted = select(func.count()).select_from(OPENINGS).where(OPENINGS.c.key_name == key_name)
+    return connection.execute(counted).scalar_one()
+
+
+def used(connection: Connection, digests: Sequence[bytes]) -> str | None:
+    """Client of a contribution among these that went into an opened total, if one did."""
+    for start in range(0, len(digests), _MOST_PARAMETERS):
+        some = digests[start : start + _MOST_PARAMETERS]
+        found = select(CONTRIBUTIONS.c.client).where(CONTRIBUTIONS.c.sha256.in_(some)).limit(1)
+        client: str | None = connection.execute(found).scalar_one_or_none()
+        if client is not None:
+            return client
+    return None
+
+
+def add_opening(
+    connection: Connection,
+    granted: Opening,
+    contributions: Iterable[tuple[str, bytes]],
+    time: datetime,
+) -> None:
+    """Keep a granted request with its partial and the (client, SHA-256) of what went into it."""
+    connection.execute(
+        insert(OPENINGS).values(
+            request_digest=granted.request_digest,
+            subject=granted.subject,
+            key_name=granted.key_name,
+            partial=granted.partial,
+            sha256=granted.sha256,
+            create_time=time,
+        )
+    )
+    connection.execute(
+        insert(CONTRIBUTIONS),
+        [
+            {"client": client, "sha256": sha256, "request_digest": granted.request_digest}
+            for client, sha256 in contributions
+        ],
+    )
+
+
+def add_decision(connection: Connection, decision: Decision) -> None:
+    """Add an entry to the audit trail."""
+    connection.execute(
+        insert(DECISIONS).values(
+            time=decision.time,
+            caller=decision.caller,
+            subject=decision.subject,
+            key_name=decision.key_name,
+            request_digest=decision.request_digest,
+            verdict=decision.verdict,
+            culprit=decision.culprit,
+        )
+    )
+
+
+def decisions(connection: Connection, subject: str) -> list[Decision]:
+    """All decisions on a subject, the oldest first."""
+    found = select(DECISIONS).where(DECISIONS.c.subject == subject).order_by(DECISIONS.c.sequence)
+    return [
+        Decision(
+            row.time,
+            row.caller,
+            row.subject,
+            row.key_name,
+            row.request_digest,
+            row.verdict,
+            row.culprit,
+        )
+        for row in connection.execute(found)
+    ]
