@@ -2,12 +2,25 @@
 
 from datetime import datetime
 
-from finsecure.keyservice.v1 import approvals_pb2, certificates_pb2, members_pb2
+from finsecure.keyservice.v1 import (
+    approvals_pb2,
+    certificates_pb2,
+    encryption_keys_pb2,
+    members_pb2,
+)
 from finsecure_crypto.certificates import Purpose, Role, TrustAnchors
+from finsecure_crypto.homomorphic.key_record import (
+    Endorsement,
+    Generation,
+    KeyDescription,
+    KeyState,
+)
+from finsecure_crypto.homomorphic.mode import Mode
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from finsecure_keyservice.approval_store import ProposalRecord
 from finsecure_keyservice.approvals import Standing, standing
+from finsecure_keyservice.encryption_key_store import EncryptionKeyRecord
 from finsecure_keyservice.enrolment import Issued
 from finsecure_keyservice.names import MemberName, federation_id, trust_domain
 from finsecure_keyservice.records import (
@@ -42,6 +55,26 @@ _PURPOSES = {
     Purpose.TLS: certificates_pb2.CERTIFICATE_PURPOSE_TLS,
     Purpose.SIGNING: certificates_pb2.CERTIFICATE_PURPOSE_SIGNING,
 }
+
+_MODES = {
+    Mode.PAILLIER: encryption_keys_pb2.ENCRYPTION_MODE_PAILLIER,
+    Mode.BGV: encryption_keys_pb2.ENCRYPTION_MODE_BGV,
+    Mode.CKKS: encryption_keys_pb2.ENCRYPTION_MODE_CKKS,
+}
+_MODE_OF = {value: mode for mode, value in _MODES.items()}
+_GENERATIONS = {
+    Generation.DISTRIBUTED: encryption_keys_pb2.KEY_GENERATION_DISTRIBUTED,
+    Generation.DEALER: encryption_keys_pb2.KEY_GENERATION_DEALER,
+}
+_GENERATION_OF = {value: generation for generation, value in _GENERATIONS.items()}
+_KEY_STATES = {
+    KeyState.ENABLED: encryption_keys_pb2.ENCRYPTION_KEY_STATE_ENABLED,
+    KeyState.DEACTIVATED: encryption_keys_pb2.ENCRYPTION_KEY_STATE_DEACTIVATED,
+    KeyState.DISABLED: encryption_keys_pb2.ENCRYPTION_KEY_STATE_DISABLED,
+    KeyState.DESTROYED: encryption_keys_pb2.ENCRYPTION_KEY_STATE_DESTROYED,
+    KeyState.COMPROMISED: encryption_keys_pb2.ENCRYPTION_KEY_STATE_COMPROMISED,
+}
+_KEY_STATE_OF = {value: state for state, value in _KEY_STATES.items()}
 
 
 def timestamp(instant: datetime) -> Timestamp:
@@ -133,3 +166,53 @@ def proposal(record: ProposalRecord, now: datetime) -> approvals_pb2.Proposal:
 def proposal_id(name: str) -> str:
     """The id in `proposals/{id}`; the proto has checked the form."""
     return name.removeprefix("proposals/")
+
+
+def key_description(message: encryption_keys_pb2.EncryptionKey) -> KeyDescription:
+    """What trustees have signed of a key; the proto has checked mode and generation."""
+    return KeyDescription(
+        message.name,
+        _MODE_OF[message.mode],
+        _GENERATION_OF[message.generation],
+        message.holders,
+        message.threshold,
+        message.digest,
+    )
+
+
+def endorsements(message: encryption_keys_pb2.EncryptionKey) -> list[Endorsement]:
+    """The trustees' signatures."""
+    return [
+        Endorsement(item.trustee, item.holder, item.signature, item.certificate)
+        for item in message.endorsements
+    ]
+
+
+def key_state(value: encryption_keys_pb2.EncryptionKeyState.ValueType) -> KeyState:
+    """A state; the proto has checked that it is one."""
+    return _KEY_STATE_OF[value]
+
+
+def encryption_key(record: EncryptionKeyRecord) -> encryption_keys_pb2.EncryptionKey:
+    """The description of a registered key."""
+    description = record.description
+    return encryption_keys_pb2.EncryptionKey(
+        name=description.name,
+        mode=_MODES[description.mode],
+        generation=_GENERATIONS[description.generation],
+        holders=description.holders,
+        threshold=description.threshold,
+        digest=description.digest,
+        size_bytes=record.size_bytes,
+        endorsements=[
+            encryption_keys_pb2.KeyEndorsement(
+                trustee=item.trustee,
+                holder=item.holder,
+                signature=item.signature,
+                certificate=item.certificate,
+            )
+            for item in record.endorsements
+        ],
+        state=_KEY_STATES[record.state],
+        create_time=timestamp(record.create_time),
+    )

@@ -20,6 +20,13 @@ _ACCESS: dict[str, dict[str, Access]] = {
         "GetRevocationList": _MEMBERS,
         "WatchRevocationList": _MEMBERS,
     },
+    "EncryptionKeyService": {
+        "RegisterEncryptionKey": ADMINISTRATORS,
+        "GetEncryptionKey": _MEMBERS,
+        "ListEncryptionKeys": _MEMBERS,
+        "DownloadEncryptionKey": _MEMBERS,
+        "SetEncryptionKeyState": ADMINISTRATORS,
+    },
     "ApprovalService": {
         "GetProposal": READERS,
         "ListProposals": READERS,

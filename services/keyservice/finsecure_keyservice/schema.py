@@ -190,6 +190,32 @@ IMPORT_JOBS = Table(
     Column("expire_time", Instant, nullable=False),
 )
 
+ENCRYPTION_KEYS = Table(
+    "encryption_keys",
+    METADATA,
+    Column("name", String(160), primary_key=True),
+    Column("parent", String(128), ForeignKey("federations.name"), nullable=False),
+    Column("mode", String(16), nullable=False),
+    Column("generation", String(16), nullable=False),
+    Column("holders", Integer, nullable=False),
+    Column("threshold", Integer, nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("public_key", LargeBinary, nullable=False),
+    Column("state", String(16), nullable=False),
+    Column("create_time", Instant, nullable=False),
+    Index("encryption_keys_by_parent", "parent", "name"),
+)
+
+ENDORSEMENTS = Table(
+    "encryption_key_endorsements",
+    METADATA,
+    Column("key_name", String(160), ForeignKey("encryption_keys.name"), primary_key=True),
+    Column("holder", Integer, primary_key=True),
+    Column("trustee", String(40), nullable=False),
+    Column("signature", LargeBinary(64), nullable=False),
+    Column("certificate", LargeBinary, nullable=False),
+)
+
 REQUESTS = request_table(METADATA)
 
 AUDIT = audit_tables(METADATA)

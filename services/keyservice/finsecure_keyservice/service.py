@@ -13,6 +13,7 @@ from finsecure.keyservice.v1 import (
     approvals_pb2_grpc,
     certificates_pb2,
     certificates_pb2_grpc,
+    encryption_keys_pb2_grpc,
     members_pb2,
     members_pb2_grpc,
 )
@@ -24,6 +25,7 @@ from finsecure_rpc.peer import require_peer
 from finsecure_keyservice import administration, approvals, convert, members, revocation
 from finsecure_keyservice.approval_service import ApprovalService
 from finsecure_keyservice.backend import Backend
+from finsecure_keyservice.encryption_key_service import EncryptionKeyService
 from finsecure_keyservice.enrolment import Issued, Requests
 from finsecure_keyservice.names import MemberName
 from finsecure_keyservice.own_identity import HOLDER
@@ -316,4 +318,8 @@ def services(backend: Backend) -> list[tuple[Callable[[Any, Any], None], object]
             CertificateService(backend),
         ),
         (approvals_pb2_grpc.add_ApprovalServiceServicer_to_server, ApprovalService(backend)),
+        (
+            encryption_keys_pb2_grpc.add_EncryptionKeyServiceServicer_to_server,
+            EncryptionKeyService(backend),
+        ),
     ]

@@ -9,6 +9,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from finsecure_keyservice.approval_store import ApprovalStore
 from finsecure_keyservice.audit.trail import Recorder
+from finsecure_keyservice.encryption_key_store import EncryptionKeyStore
 from finsecure_keyservice.records import (
     ApiKeyRecord,
     CertificateRecord,
@@ -34,6 +35,7 @@ class SqlStore:
         self._connection = connection
         self._trail = trail
         self._approvals = ApprovalStore(connection, trail)
+        self._encryption_keys = EncryptionKeyStore(connection, trail)
 
     @property
     def trail(self) -> Recorder:
@@ -44,6 +46,11 @@ class SqlStore:
     def approvals(self) -> ApprovalStore:
         """See `Store`."""
         return self._approvals
+
+    @property
+    def encryption_keys(self) -> EncryptionKeyStore:
+        """See `Store`."""
+        return self._encryption_keys
 
     def add_federation(self, federation: FederationRecord) -> None:
         """See `Store`."""

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from finsecure_keyservice.approval_store import ApprovalStore
 from finsecure_keyservice.audit.trail import Recorder
+from finsecure_keyservice.encryption_key_store import EncryptionKeyStore
 from finsecure_keyservice.records import (
     ApiKeyRecord,
     CertificateRecord,
@@ -27,6 +28,10 @@ class Store(Protocol):
     @property
     def approvals(self) -> ApprovalStore:
         """Proposals of acts that need two persons."""
+
+    @property
+    def encryption_keys(self) -> EncryptionKeyStore:
+        """Public homomorphic keys."""
 
     @property
     def trail(self) -> Recorder:

@@ -11,7 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from finsecure_crypto import sealing
+from finsecure_crypto import sealing, transcript
 from finsecure_crypto.agreement import KeyPair
 from finsecure_crypto.certificates import Role, SpiffeId, verify_member
 from finsecure_crypto.errors import (
@@ -41,12 +41,11 @@ from finsecure_rpc.logs import get_logger
 from sqlalchemy import Connection
 
 from finsecure_keyservice.trustee import store
-from finsecure_keyservice.trustee.opening import SHARE_PURPOSE, Surroundings
+from finsecure_keyservice.trustee.opening import Surroundings, share_context
 from finsecure_keyservice.trustee.records import HeldKey
 
 _log = get_logger(__name__)
 _MOST_CEREMONIES = 16
-_SEALING_PURPOSE = "sealing-key"
 
 StepsOf = Callable[[Mode, int, bytes], Steps]
 """Gives the scheme's side of a ceremony, from mode, holder number and context."""
@@ -227,7 +226,9 @@ class Ceremonies:
             KeyDescription(name, key.mode, generation, key.holders, key.threshold, key.digest()),
             share.holder,
             key.serialise(),
-            self._around.custody.wrap(share.serialise(), SHARE_PURPOSE, name),
+            await asyncio.to_thread(
+                self._around.custody.wrap, share.serialise(), share_context(name)
+            ),
             origin,
         )
         now = self._around.clock()
@@ -264,10 +265,10 @@ class Ceremonies:
             known = store.sealing_key(connection)
             if known is not None:
                 public, wrapped = known
-                return custody.unwrap(wrapped, _SEALING_PURPOSE, public.hex())
+                return custody.unwrap(wrapped, _sealing_context(public))
             seed = draw_secret(os.urandom)
             public = KeyPair.from_seed(seed).public
-            wrapped = custody.wrap(seed, _SEALING_PURPOSE, public.hex())
+            wrapped = custody.wrap(seed, _sealing_context(public))
             store.add_sealing_key(connection, public, wrapped)
             return seed
 
@@ -279,6 +280,10 @@ class Ceremonies:
             raise PolicyError(
                 "FEDERATION_MISMATCH", f"this is a trustee of {federation}; it holds no {key_name}"
             )
+
+
+def _sealing_context(public: bytes) -> bytes:
+    return transcript.encode("trustee-sealing-key", public)
 
 
 def _exists(name: str) -> ConflictError:

@@ -6,6 +6,7 @@ from finsecure_rpc.config import RelativePath, Settings
 from pydantic import AfterValidator, Field
 
 from finsecure_keyservice.config import Address, database_url
+from finsecure_keyservice.protection.settings import ProtectionSettings
 
 _ID = r"^[a-z][a-z0-9-]{0,38}[a-z0-9]$"
 
@@ -31,7 +32,7 @@ class Configuration(Settings):
     keyservice_enrol: Address
     listen: Address
     database: Annotated[str, Field(min_length=1), AfterValidator(database_url)]
-    key_file: RelativePath
+    protection: ProtectionSettings
 
     dealt_keys: bool = False
     openings: Openings = Openings()

@@ -5,12 +5,13 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from finsecure_crypto.errors import ConfigurationError
 from finsecure_rpc import console, logs
 from finsecure_rpc.config import load
 from finsecure_rpc.enrolment import enrol as spend_api_key
 
+from finsecure_keyservice.protection.opening import create_kek
 from finsecure_keyservice.trustee.config import Configuration
-from finsecure_keyservice.trustee.custody import FileCustody
 from finsecure_keyservice.trustee.health import check
 from finsecure_keyservice.trustee.serving import serve
 
@@ -31,7 +32,11 @@ def enrol(
 ) -> None:
     """Turn an API key into this trustee's identity, and make the key that wraps its shares."""
     configuration = load(config, Configuration)
-    FileCustody.create(configuration.key_file)
+    try:
+        create_kek(configuration.protection)
+    except ConfigurationError as error:
+        if error.code != "ALREADY_INITIALISED":  # by an enrolment that did not end well
+            raise
     identity = asyncio.run(
         spend_api_key(
             configuration.keyservice_enrol,

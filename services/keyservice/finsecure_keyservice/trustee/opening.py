@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
 
+from finsecure_crypto import transcript
 from finsecure_crypto.certificates import RevocationList, TrustAnchors
 from finsecure_crypto.errors import (
     AuthenticationError,
@@ -28,15 +29,18 @@ from finsecure_rpc.logs import get_logger
 from sqlalchemy import Connection
 
 from finsecure_keyservice.clock import Clock
+from finsecure_keyservice.protection.kek import KeyEncryptionKey
 from finsecure_keyservice.trustee import store, worker
-from finsecure_keyservice.trustee.custody import Custody
 from finsecure_keyservice.trustee.records import OPENED, Decision, HeldKey, Opening
 from finsecure_keyservice.trustee.rules import Members, Rules, check_contributions, check_key
 from finsecure_keyservice.trustee.workers import Worker, partial_of, started
 
 _log = get_logger(__name__)
 
-SHARE_PURPOSE = "share"
+
+def share_context(key_name: str) -> bytes:
+    """What a wrapped share is bound to."""
+    return transcript.encode("trustee-share", key_name)
 
 
 class RevocationSource(Protocol):
@@ -66,7 +70,7 @@ class Surroundings:
 
     Attributes:
         database: the trustee's.
-        custody: unwraps shares.
+        custody: wraps what is secret for the database.
         states: where keys stand.
         anchors: the authorities that are believed now.
         revocations: the newest revocation list.
@@ -77,7 +81,7 @@ class Surroundings:
     """
 
     database: Database
-    custody: Custody
+    custody: KeyEncryptionKey
     states: KeyStates
     anchors: Callable[[], TrustAnchors]
     revocations: RevocationSource
@@ -177,8 +181,10 @@ class Openings:
             async with self._turns:
                 async with started(held) as working:
                     total = await _added(working, request, manifest, pieces)
-                share = self._around.custody.unwrap(
-                    held.wrapped_share, SHARE_PURPOSE, held.description.name
+                share = await asyncio.to_thread(
+                    self._around.custody.unwrap,
+                    held.wrapped_share,
+                    share_context(held.description.name),
                 )
                 partial = await partial_of(
                     held, share, total, request.digest(), self._around.partial_timeout_s

@@ -3,18 +3,17 @@
 from types import MappingProxyType
 
 from finsecure_crypto.certificates import Role
-from finsecure_rpc.policy import Access, Limits, Policy
+from finsecure_rpc.policy import ADMINISTRATORS, Access, Limits, Policy
 
 _AGGREGATOR: Access = frozenset({Role.AGGREGATOR})
-_OPERATOR: Access = frozenset({Role.OPERATOR})
 _SERVICE = "/finsecure.keyservice.v1.TrusteeService/"
 
 POLICY: Policy = MappingProxyType(
     {
         f"{_SERVICE}PartiallyDecrypt": _AGGREGATOR,
-        f"{_SERVICE}GetTrustee": _OPERATOR,
-        f"{_SERVICE}AdvanceCeremony": _OPERATOR,
-        f"{_SERVICE}ImportShare": _OPERATOR,
+        f"{_SERVICE}GetTrustee": ADMINISTRATORS,
+        f"{_SERVICE}AdvanceCeremony": ADMINISTRATORS,
+        f"{_SERVICE}ImportShare": ADMINISTRATORS,
     }
 )
 

@@ -19,10 +19,10 @@ from finsecure_rpc.revocation import RevocationWatcher
 from finsecure_rpc.server import Listener, RpcServer, build_server
 
 from finsecure_keyservice.clock import system_clock
+from finsecure_keyservice.protection.opening import open_kek
 from finsecure_keyservice.trustee import store
 from finsecure_keyservice.trustee.ceremonies import Ceremonies
 from finsecure_keyservice.trustee.config import Configuration
-from finsecure_keyservice.trustee.custody import FileCustody
 from finsecure_keyservice.trustee.opening import Openings, RevocationSource, Surroundings
 from finsecure_keyservice.trustee.policy import LIMITS, POLICY
 from finsecure_keyservice.trustee.rules import Rules
@@ -107,7 +107,7 @@ def _surroundings(
     openings = configuration.openings
     return Surroundings(
         database=database,
-        custody=FileCustody(configuration.key_file),
+        custody=open_kek(configuration.protection),
         states=RegisteredStates(connection),
         anchors=lambda: identities.current().anchors,
         revocations=revocations,

@@ -87,7 +87,7 @@ class _EncryptionKeyStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_En
     ENCRYPTION_KEY_STATE_DISABLED: _EncryptionKeyState.ValueType  # 3
     """Neither; may be enabled again."""
     ENCRYPTION_KEY_STATE_DESTROYED: _EncryptionKeyState.ValueType  # 4
-    """Out for good; the trustees erase their shares."""
+    """Out for good."""
     ENCRYPTION_KEY_STATE_COMPROMISED: _EncryptionKeyState.ValueType  # 5
     """Out for good: a share or the dealer's machine was in wrong hands."""
 
@@ -103,7 +103,7 @@ ENCRYPTION_KEY_STATE_DEACTIVATED: EncryptionKeyState.ValueType  # 2
 ENCRYPTION_KEY_STATE_DISABLED: EncryptionKeyState.ValueType  # 3
 """Neither; may be enabled again."""
 ENCRYPTION_KEY_STATE_DESTROYED: EncryptionKeyState.ValueType  # 4
-"""Out for good; the trustees erase their shares."""
+"""Out for good."""
 ENCRYPTION_KEY_STATE_COMPROMISED: EncryptionKeyState.ValueType  # 5
 """Out for good: a share or the dealer's machine was in wrong hands."""
 Global___EncryptionKeyState: _TypeAlias = EncryptionKeyState  # noqa: Y015
@@ -143,42 +143,6 @@ class KeyEndorsement(_message.Message):
 Global___KeyEndorsement: _TypeAlias = KeyEndorsement  # noqa: Y015
 
 @_typing.final
-class LogInclusion(_message.Message):
-    """LogInclusion proves that the registration of a key stands in the key service's audit log."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    EVENT_FIELD_NUMBER: _builtins.int
-    INDEX_FIELD_NUMBER: _builtins.int
-    PROOF_FIELD_NUMBER: _builtins.int
-    CHECKPOINT_FIELD_NUMBER: _builtins.int
-    event: _builtins.bytes
-    """The event as it was hashed into the log."""
-    index: _builtins.int
-    """Its place in the log, from 0."""
-    checkpoint: _builtins.bytes
-    """Signed checkpoint (C2SP tlog-checkpoint) that the path leads to."""
-    @_builtins.property
-    def proof(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
-        """Audit path (RFC 9162), the lowest hash first."""
-
-    def __init__(
-        self,
-        *,
-        event: _builtins.bytes = ...,
-        index: _builtins.int = ...,
-        proof: _abc.Iterable[_builtins.bytes] | None = ...,
-        checkpoint: _builtins.bytes = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "event", b"event", "index", b"index", "proof", b"proof"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___LogInclusion: _TypeAlias = LogInclusion  # noqa: Y015
-
-@_typing.final
 class EncryptionKey(_message.Message):
     """EncryptionKey describes a homomorphic encryption key. A key never changes; rotation makes a new
     one.
@@ -196,7 +160,6 @@ class EncryptionKey(_message.Message):
     ENDORSEMENTS_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
-    INCLUSION_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `federations/{federation}/encryptionKeys/{key}`."""
     mode: Global___EncryptionMode.ValueType
@@ -221,10 +184,6 @@ class EncryptionKey(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was registered. Output only."""
 
-    @_builtins.property
-    def inclusion(self) -> Global___LogInclusion:
-        """Its place in the audit log. Output only; GetEncryptionKey and DownloadEncryptionKey give it."""
-
     def __init__(
         self,
         *,
@@ -238,11 +197,10 @@ class EncryptionKey(_message.Message):
         endorsements: _abc.Iterable[Global___KeyEndorsement] | None = ...,
         state: Global___EncryptionKeyState.ValueType = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
-        inclusion: Global___LogInclusion | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "inclusion", b"inclusion"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "digest", b"digest", "endorsements", b"endorsements", "generation", b"generation", "holders", b"holders", "inclusion", b"inclusion", "mode", b"mode", "name", b"name", "size_bytes", b"size_bytes", "state", b"state", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "digest", b"digest", "endorsements", b"endorsements", "generation", b"generation", "holders", b"holders", "mode", b"mode", "name", b"name", "size_bytes", b"size_bytes", "state", b"state", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -275,13 +233,16 @@ class KeyChunk(_message.Message):
 Global___KeyChunk: _TypeAlias = KeyChunk  # noqa: Y015
 
 @_typing.final
-class EncryptionKeyHeader(_message.Message):
-    """EncryptionKeyHeader opens a registration."""
+class RegisterEncryptionKeyRequest(_message.Message):
+    """RegisterEncryptionKeyRequest brings a key."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     ENCRYPTION_KEY_FIELD_NUMBER: _builtins.int
+    PUBLIC_KEY_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    public_key: _builtins.bytes
+    """The public key."""
     request_id: _builtins.str
     """UUID4 that makes a repeated call harmless."""
     @_builtins.property
@@ -292,45 +253,14 @@ class EncryptionKeyHeader(_message.Message):
         self,
         *,
         encryption_key: Global___EncryptionKey | None = ...,
+        public_key: _builtins.bytes = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["encryption_key", b"encryption_key"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["encryption_key", b"encryption_key", "request_id", b"request_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encryption_key", b"encryption_key", "public_key", b"public_key", "request_id", b"request_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
-
-Global___EncryptionKeyHeader: _TypeAlias = EncryptionKeyHeader  # noqa: Y015
-
-@_typing.final
-class RegisterEncryptionKeyRequest(_message.Message):
-    """RegisterEncryptionKeyRequest is the header or a chunk."""
-
-    DESCRIPTOR: _descriptor.Descriptor
-
-    HEADER_FIELD_NUMBER: _builtins.int
-    CHUNK_FIELD_NUMBER: _builtins.int
-    @_builtins.property
-    def header(self) -> Global___EncryptionKeyHeader:
-        """Header; first and once."""
-
-    @_builtins.property
-    def chunk(self) -> Global___KeyChunk:
-        """Piece of the public key."""
-
-    def __init__(
-        self,
-        *,
-        header: Global___EncryptionKeyHeader | None = ...,
-        chunk: Global___KeyChunk | None = ...,
-    ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "header", b"header", "part", b"part"]  # noqa: Y015
-    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "header", b"header", "part", b"part"]  # noqa: Y015
-    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_part: _TypeAlias = _typing.Literal["header", "chunk"]  # noqa: Y015
-    _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
-    def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
 
 Global___RegisterEncryptionKeyRequest: _TypeAlias = RegisterEncryptionKeyRequest  # noqa: Y015
 

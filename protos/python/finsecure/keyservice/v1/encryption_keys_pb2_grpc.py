@@ -28,6 +28,7 @@ if _version_not_supported:
 class EncryptionKeyServiceStub:
     """EncryptionKeyService is the register of homomorphic encryption keys. The key service holds the
     public halves only: who holds a share of the secret half is said by the trustees' signatures.
+    That a key was registered, with this digest, stands in the audit log: AuditService proves it.
     """
 
     def __init__(self, channel):
@@ -36,7 +37,7 @@ class EncryptionKeyServiceStub:
         Args:
             channel: A grpc.Channel.
         """
-        self.RegisterEncryptionKey = channel.stream_unary(
+        self.RegisterEncryptionKey = channel.unary_unary(
                 '/finsecure.keyservice.v1.EncryptionKeyService/RegisterEncryptionKey',
                 request_serializer=finsecure_dot_keyservice_dot_v1_dot_encryption__keys__pb2.RegisterEncryptionKeyRequest.SerializeToString,
                 response_deserializer=finsecure_dot_keyservice_dot_v1_dot_encryption__keys__pb2.RegisterEncryptionKeyResponse.FromString,
@@ -66,11 +67,12 @@ class EncryptionKeyServiceStub:
 class EncryptionKeyServiceServicer:
     """EncryptionKeyService is the register of homomorphic encryption keys. The key service holds the
     public halves only: who holds a share of the secret half is said by the trustees' signatures.
+    That a key was registered, with this digest, stands in the audit log: AuditService proves it.
     """
 
-    def RegisterEncryptionKey(self, request_iterator, context):
-        """RegisterEncryptionKey enters a key that a ceremony has made: its description, then the public
-        key in chunks. All trustees must have signed its digest. Operators only.
+    def RegisterEncryptionKey(self, request, context):
+        """RegisterEncryptionKey enters a key that a ceremony has made. All trustees must have signed it.
+        Operators only.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -108,7 +110,7 @@ class EncryptionKeyServiceServicer:
 
 def add_EncryptionKeyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
-            'RegisterEncryptionKey': grpc.stream_unary_rpc_method_handler(
+            'RegisterEncryptionKey': grpc.unary_unary_rpc_method_handler(
                     servicer.RegisterEncryptionKey,
                     request_deserializer=finsecure_dot_keyservice_dot_v1_dot_encryption__keys__pb2.RegisterEncryptionKeyRequest.FromString,
                     response_serializer=finsecure_dot_keyservice_dot_v1_dot_encryption__keys__pb2.RegisterEncryptionKeyResponse.SerializeToString,
@@ -144,10 +146,11 @@ def add_EncryptionKeyServiceServicer_to_server(servicer, server):
 class EncryptionKeyService:
     """EncryptionKeyService is the register of homomorphic encryption keys. The key service holds the
     public halves only: who holds a share of the secret half is said by the trustees' signatures.
+    That a key was registered, with this digest, stands in the audit log: AuditService proves it.
     """
 
     @staticmethod
-    def RegisterEncryptionKey(request_iterator,
+    def RegisterEncryptionKey(request,
             target,
             options=(),
             channel_credentials=None,
@@ -157,8 +160,8 @@ class EncryptionKeyService:
             wait_for_ready=None,
             timeout=None,
             metadata=None):
-        return grpc.experimental.stream_unary(
-            request_iterator,
+        return grpc.experimental.unary_unary(
+            request,
             target,
             '/finsecure.keyservice.v1.EncryptionKeyService/RegisterEncryptionKey',
             finsecure_dot_keyservice_dot_v1_dot_encryption__keys__pb2.RegisterEncryptionKeyRequest.SerializeToString,

@@ -29,15 +29,16 @@ GRPC_VERSION: str
 class EncryptionKeyServiceStub:
     """EncryptionKeyService is the register of homomorphic encryption keys. The key service holds the
     public halves only: who holds a share of the secret half is said by the trustees' signatures.
+    That a key was registered, with this digest, stands in the audit log: AuditService proves it.
     """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> EncryptionKeyServiceAsyncStub: ...
-    RegisterEncryptionKey: _grpc.StreamUnaryMultiCallable[_encryption_keys_pb2.RegisterEncryptionKeyRequest, _encryption_keys_pb2.RegisterEncryptionKeyResponse]
-    """RegisterEncryptionKey enters a key that a ceremony has made: its description, then the public
-    key in chunks. All trustees must have signed its digest. Operators only.
+    RegisterEncryptionKey: _grpc.UnaryUnaryMultiCallable[_encryption_keys_pb2.RegisterEncryptionKeyRequest, _encryption_keys_pb2.RegisterEncryptionKeyResponse]
+    """RegisterEncryptionKey enters a key that a ceremony has made. All trustees must have signed it.
+    Operators only.
     """
     GetEncryptionKey: _grpc.UnaryUnaryMultiCallable[_encryption_keys_pb2.GetEncryptionKeyRequest, _encryption_keys_pb2.GetEncryptionKeyResponse]
     """GetEncryptionKey reads the description of one key."""
@@ -54,12 +55,13 @@ class EncryptionKeyServiceStub:
 class EncryptionKeyServiceAsyncStub(EncryptionKeyServiceStub):
     """EncryptionKeyService is the register of homomorphic encryption keys. The key service holds the
     public halves only: who holds a share of the secret half is said by the trustees' signatures.
+    That a key was registered, with this digest, stands in the audit log: AuditService proves it.
     """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
-    RegisterEncryptionKey: _aio.StreamUnaryMultiCallable[_encryption_keys_pb2.RegisterEncryptionKeyRequest, _encryption_keys_pb2.RegisterEncryptionKeyResponse]  # type: ignore[assignment]
-    """RegisterEncryptionKey enters a key that a ceremony has made: its description, then the public
-    key in chunks. All trustees must have signed its digest. Operators only.
+    RegisterEncryptionKey: _aio.UnaryUnaryMultiCallable[_encryption_keys_pb2.RegisterEncryptionKeyRequest, _encryption_keys_pb2.RegisterEncryptionKeyResponse]  # type: ignore[assignment]
+    """RegisterEncryptionKey enters a key that a ceremony has made. All trustees must have signed it.
+    Operators only.
     """
     GetEncryptionKey: _aio.UnaryUnaryMultiCallable[_encryption_keys_pb2.GetEncryptionKeyRequest, _encryption_keys_pb2.GetEncryptionKeyResponse]  # type: ignore[assignment]
     """GetEncryptionKey reads the description of one key."""
@@ -75,16 +77,17 @@ class EncryptionKeyServiceAsyncStub(EncryptionKeyServiceStub):
 class EncryptionKeyServiceServicer(metaclass=_abc_1.ABCMeta):
     """EncryptionKeyService is the register of homomorphic encryption keys. The key service holds the
     public halves only: who holds a share of the secret half is said by the trustees' signatures.
+    That a key was registered, with this digest, stands in the audit log: AuditService proves it.
     """
 
     @_abc_1.abstractmethod
     def RegisterEncryptionKey(
         self,
-        request_iterator: _MaybeAsyncIterator[_encryption_keys_pb2.RegisterEncryptionKeyRequest],
+        request: _encryption_keys_pb2.RegisterEncryptionKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_encryption_keys_pb2.RegisterEncryptionKeyResponse, _abc.Awaitable[_encryption_keys_pb2.RegisterEncryptionKeyResponse]]:
-        """RegisterEncryptionKey enters a key that a ceremony has made: its description, then the public
-        key in chunks. All trustees must have signed its digest. Operators only.
+        """RegisterEncryptionKey enters a key that a ceremony has made. All trustees must have signed it.
+        Operators only.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,140 @@
+"""The gRPC service of the register of homomorphic keys."""
+
+# ruff: noqa: N802  (method names are those of the protos)
+
+from collections.abc import AsyncIterator
+from typing import Any, TypeAlias
+
+import grpc
+from finsecure.keyservice.v1 import encryption_keys_pb2, encryption_keys_pb2_grpc
+from finsecure_crypto.errors import PermissionDeniedError
+from finsecure_rpc.paging import decode_token, encode_token, page_size
+from finsecure_rpc.peer import require_peer
+
+from finsecure_keyservice import convert, encryption_keys, members
+from finsecure_keyservice.backend import Backend
+from finsecure_keyservice.encryption_key_store import EncryptionKeyRecord
+from finsecure_keyservice.names import federation_id, trust_domain
+from finsecure_keyservice.store import Store
+
+Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+
+_CHUNK_BYTES = 1 << 20
+
+
+class EncryptionKeyService(encryption_keys_pb2_grpc.EncryptionKeyServiceServicer):
+    """Public homomorphic keys."""
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+
+    async def RegisterEncryptionKey(
+        self, request: encryption_keys_pb2.RegisterEncryptionKeyRequest, context: Context
+    ) -> encryption_keys_pb2.RegisterEncryptionKeyResponse:
+        """See the proto."""
+        description = convert.key_description(request.encryption_key)
+        endorsements = convert.endorsements(request.encryption_key)
+
+        def act(store: Store) -> encryption_keys_pb2.RegisterEncryptionKeyResponse:
+            members.get_federation(store, encryption_keys.parent_of(description.name))
+            now = self._backend.clock()
+            encryption_keys.verify(
+                description,
+                endorsements,
+                request.public_key,
+                self._backend.enrolment.authority.anchors,
+                self._backend.feed.current(),
+                now,
+            )
+            record = encryption_keys.register(
+                store.encryption_keys, description, endorsements, request.public_key, now
+            )
+            return encryption_keys_pb2.RegisterEncryptionKeyResponse(
+                encryption_key=convert.encryption_key(record)
+            )
+
+        return await self._backend.mutate(
+            request, description.name, encryption_keys_pb2.RegisterEncryptionKeyResponse, act
+        )
+
+    async def GetEncryptionKey(
+        self, request: encryption_keys_pb2.GetEncryptionKeyRequest, context: Context
+    ) -> encryption_keys_pb2.GetEncryptionKeyResponse:
+        """See the proto."""
+        record = await self._record(request.name)
+        return encryption_keys_pb2.GetEncryptionKeyResponse(
+            encryption_key=convert.encryption_key(record)
+        )
+
+    async def ListEncryptionKeys(
+        self, request: encryption_keys_pb2.ListEncryptionKeysRequest, context: Context
+    ) -> encryption_keys_pb2.ListEncryptionKeysResponse:
+        """See the proto."""
+        self._require_own(request.parent)
+        size = page_size(request.page_size)
+        scope = f"ListEncryptionKeys:{request.parent}"
+        (after,) = decode_token(request.page_token, scope, (str,)) or ("",)
+        records = await self._backend.read(
+            lambda store: store.encryption_keys.page(request.parent, after, size + 1)
+        )
+        page = [convert.encryption_key(record) for record in records[:size]]
+        token = encode_token(scope, (page[-1].name,)) if len(records) > size else ""
+        return encryption_keys_pb2.ListEncryptionKeysResponse(
+            encryption_keys=page, next_page_token=token
+        )
+
+    async def DownloadEncryptionKey(
+        self, request: encryption_keys_pb2.DownloadEncryptionKeyRequest, context: Context
+    ) -> AsyncIterator[encryption_keys_pb2.DownloadEncryptionKeyResponse]:
+        """See the proto."""
+        record = await self._record(request.name)
+        content = await self._backend.read(
+            lambda store: store.encryption_keys.public_key(request.name)
+        )
+        yield encryption_keys_pb2.DownloadEncryptionKeyResponse(
+            encryption_key=convert.encryption_key(record)
+        )
+        for offset in range(0, len(content), _CHUNK_BYTES):
+            yield encryption_keys_pb2.DownloadEncryptionKeyResponse(
+                chunk=encryption_keys_pb2.KeyChunk(
+                    offset=offset, content=content[offset : offset + _CHUNK_BYTES]
+                )
+            )
+
+    async def SetEncryptionKeyState(
+        self, request: encryption_keys_pb2.SetEncryptionKeyStateRequest, context: Context
+    ) -> encryption_keys_pb2.SetEncryptionKeyStateResponse:
+        """See the proto."""
+        state = convert.key_state(request.state)
+
+        def act(store: Store) -> encryption_keys_pb2.SetEncryptionKeyStateResponse:
+            record = encryption_keys.set_state(
+                store.encryption_keys, request.name, state, request.reason
+            )
+            return encryption_keys_pb2.SetEncryptionKeyStateResponse(
+                encryption_key=convert.encryption_key(record)
+            )
+
+        return await self._backend.mutate(
+            request, request.name, encryption_keys_pb2.SetEncryptionKeyStateResponse, act
+        )
+
+    async def _record(self, name: str) -> EncryptionKeyRecord:
+        self._require_own(encryption_keys.parent_of(name))
+        return await self._backend.read(
+            lambda store: encryption_keys.get(store.encryption_keys, name)
+        )
+
+    def _require_own(self, federation: str) -> None:
+        """Let members of a federation read its own keys alone.
+
+        Raises:
+            InvalidArgumentError: NAME_MALFORMED.
+            PermissionDeniedError: FEDERATION_FOREIGN, whether the key exists or not.
+        """
+        peer = require_peer()
+        domain = trust_domain(federation_id(federation), self._backend.enrolment.domain)
+        if peer.role.federated and peer.trust_domain != domain:
+            raise PermissionDeniedError(
+                "FEDERATION_FOREIGN", "members read the encryption keys of their own federation"
+            )
