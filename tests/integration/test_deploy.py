@@ -134,7 +134,7 @@ class Machine:
                 self.call(words)
 
     def compose(self, words: list[str], line: list[str]) -> None:
-        if words[0] == "client":  # --profile client
+        if words[0] in ("client", "trustee"):  # --profile client
             words = words[1:]
         match words:
             case ["run", service, *_]:

@@ -4,12 +4,15 @@ from finsecure.keyservice.v1 import (
     approvals_pb2,
     audit_pb2,
     certificates_pb2,
+    encryption_keys_pb2,
     envelope_pb2,
     keys_pb2,
     members_pb2,
+    trustee_pb2,
 )
 from finsecure_crypto.certificates import Role
 from finsecure_keyservice.policy import POLICY, STAYS_OPEN
+from finsecure_keyservice.trustee.policy import POLICY as TRUSTEE_POLICY
 from finsecure_rpc.policy import (
     ADMINISTRATORS,
     ANYONE,
@@ -23,6 +26,7 @@ CONTRACT = (
     approvals_pb2,
     audit_pb2,
     certificates_pb2,
+    encryption_keys_pb2,
     envelope_pb2,
     keys_pb2,
     members_pb2,
@@ -36,6 +40,7 @@ FOR_MEMBERS = {
     *("GetKeyRing", "ListKeyRings", "GetCryptoKey", "ListCryptoKeys"),
     *("GetCryptoKeyVersion", "ListCryptoKeyVersions", "DownloadPublicKey"),
     *("GetCheckpoint", "GetConsistencyProof", "GetInclusionProof", "ProvePublication"),
+    *("GetEncryptionKey", "ListEncryptionKeys", "DownloadEncryptionKey"),
 }
 
 
@@ -60,3 +65,10 @@ def test_reading_is_for_readers_and_changing_for_administrators_unless_said_othe
             assert access == READERS, method
         else:
             assert access == ADMINISTRATORS, method
+
+
+def test_a_trustee_opens_for_aggregators_and_makes_keys_for_administrators() -> None:
+    assert set(TRUSTEE_POLICY) == methods_of(trustee_pb2)
+    for method, access in TRUSTEE_POLICY.items():
+        opens = method.endswith("/PartiallyDecrypt")
+        assert access == ({Role.AGGREGATOR} if opens else ADMINISTRATORS), method

@@ -128,8 +128,9 @@ def used(connection: Connection, digests: Sequence[bytes]) -> str | None:
     """Client of a contribution among these that went into an opened total, if one did."""
     for start in range(0, len(digests), _MOST_PARAMETERS):
         some = digests[start : start + _MOST_PARAMETERS]
-        found = select(CONTRIBUTIONS.c.client).where(CONTRIBUTIONS.c.sha256.in_(some)).limit(1)
-        client: str | None = connection.execute(found).scalar_one_or_none()
+        found = select(CONTRIBUTIONS.c.client).where(CONTRIBUTIONS.c.sha256.in_(some))
+        first = found.order_by(CONTRIBUTIONS.c.client).limit(1)
+        client: str | None = connection.execute(first).scalar_one_or_none()
         if client is not None:
             return client
     return None

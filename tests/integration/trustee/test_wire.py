@@ -1,0 +1,279 @@
+"""Trustees over gRPC: the aggregator's conversation, hostile streams, roles, three trustees."""
+
+import hashlib
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+
+import pytest
+from finsecure.keyservice.v1 import trustee_pb2 as wire
+from finsecure.keyservice.v1 import trustee_pb2_grpc as wire_grpc
+from finsecure_crypto import signing
+from finsecure_crypto.certificates import Role, verify_member
+from finsecure_crypto.errors import FinSecureError, PermissionDeniedError, ProtocolViolationError
+from finsecure_crypto.homomorphic.decryption import RoundSubject, partial_decryption
+from finsecure_rpc.connection import Connection
+
+from tests.support.pki import TestAuthority, utc_now
+from tests.support.trustees import (
+    LAYOUT,
+    Bank,
+    Federation,
+    Trustee,
+    ciphertexts,
+    key,
+    make_trustee,
+    served,
+)
+
+
+@pytest.fixture(scope="module")
+def federation() -> Federation:
+    return Federation(TestAuthority())
+
+
+def header(bank: Bank) -> wire.DecryptionRequest:
+    context, subject = bank.request.context, bank.request.context.subject
+    assert isinstance(subject, RoundSubject)
+    return wire.DecryptionRequest(
+        federation=context.federation,
+        round=wire.RoundSubject(
+            task=subject.task,
+            number=subject.number,
+            attempt=subject.attempt,
+            attempt_nonce=subject.attempt_nonce,
+            model_digest=subject.model_digest,
+            task_digest=subject.task_digest,
+        ),
+        encryption_key=context.key_name,
+        key_digest=context.key_digest,
+        minimum_cohort=context.minimum_cohort,
+        maximum_cohort=context.maximum_cohort,
+        layout_digest=context.layout_digest,
+        contributions=bank.request.contributions,
+        size_bytes=bank.request.size_bytes,
+        manifest_digest=bank.request.manifest_digest,
+        total_sha256=bank.request.total_sha256,
+    )
+
+
+def manifest(bank: Bank) -> wire.ManifestPage:
+    return wire.ManifestPage(
+        contributions=[
+            wire.Contribution(
+                client=item.client,
+                sha256=item.sha256,
+                signature=item.signature,
+                certificate=item.certificate,
+            )
+            for item in bank.manifest
+        ]
+    )
+
+
+def chunks(stream: bytes, size: int = 400) -> Iterator[wire.PartiallyDecryptRequest]:
+    for offset in range(0, len(stream), size):
+        content = stream[offset : offset + size]
+        yield wire.PartiallyDecryptRequest(
+            chunk=wire.CiphertextChunk(offset=offset, content=content)
+        )
+
+
+def opening(bank: Bank) -> list[wire.PartiallyDecryptRequest]:
+    return [
+        wire.PartiallyDecryptRequest(header=header(bank)),
+        wire.PartiallyDecryptRequest(manifest=manifest(bank)),
+    ]
+
+
+class Aggregator:
+    """The other end of the conversation, as the proto describes it."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.uploads = 0
+
+    async def ask(self, bank: Bank) -> tuple[wire.PartialDecryption, bytes]:
+        stub = self.connection.stub(wire_grpc.TrusteeServiceStub)
+        call = stub.PartiallyDecrypt(timeout=60)
+        for message in opening(bank):
+            await call.write(message)
+        first = await call.read()
+        if first.HasField("contributions_wanted"):
+            self.uploads += 1
+            for message in chunks(bank.stream):
+                await call.write(message)
+            await call.done_writing()
+            first = await call.read()
+        content = bytearray()
+        while response := await call.read():
+            assert response.chunk.offset == len(content)
+            content += response.chunk.content
+        return first.partial, bytes(content)
+
+    async def send(self, messages: list[wire.PartiallyDecryptRequest]) -> None:
+        """Say something else than what was agreed."""
+
+        async def said() -> AsyncIterator[wire.PartiallyDecryptRequest]:
+            for message in messages:
+                yield message
+
+        stub = self.connection.stub(wire_grpc.TrusteeServiceStub)
+        async for _ in self.connection.stream(stub.PartiallyDecrypt, said(), deadline_s=30):
+            pass
+
+
+@pytest.fixture
+async def running(
+    federation: Federation, tmp_path: Path
+) -> AsyncIterator[list[tuple[Trustee, Aggregator]]]:
+    """Three trustees, each with a connection of the aggregator to it."""
+    own = federation.pki.enrol(tmp_path / "aggregator", Role.AGGREGATOR, "main")
+    async with AsyncExitStack() as stack:
+        made = []
+        for holder in (1, 2, 3):
+            trustee = make_trustee(tmp_path / f"t{holder}", federation.pki, holder)
+            stack.callback(trustee.database.close)
+            trustee.hold()
+            address = await stack.enter_async_context(served(trustee))
+            connection = await stack.enter_async_context(Connection(address, own, Role.TRUSTEE))
+            made.append((trustee, Aggregator(connection)))
+        yield made
+
+
+async def test_any_two_of_three_trustees_open_a_sum_and_answer_for_it(
+    federation: Federation, running: list[tuple[Trustee, Aggregator]]
+) -> None:
+    bank = federation.sum()
+    digest = bank.request.digest()
+    partials = {}
+    for trustee, aggregator in running:
+        description, partial = await aggregator.ask(bank)
+        assert (description.trustee, description.holder) == (trustee.id, trustee.holder)
+        assert description.sha256 == hashlib.sha256(partial).digest()
+        public = verify_member(
+            description.certificate,
+            federation.pki.anchors,
+            federation.pki.current(),
+            utc_now(),
+            federation.pki.spiffe_id(Role.TRUSTEE, trustee.id),
+        )
+        statement = partial_decryption(
+            digest, trustee.holder, description.size_bytes, description.sha256
+        )
+        assert signing.verify(public, description.signature, *statement)
+        # Asked again, it neither wants the ciphertexts nor says anything new.
+        assert (await aggregator.ask(bank))[1] == partial
+        assert aggregator.uploads == 1
+        partials[trustee.holder] = partial
+    for pair in ((1, 2), (1, 3), (2, 3)):
+        some = {holder: partials[holder] for holder in pair}
+        sums = key().combine(LAYOUT, 3, bank.total, some, digest)
+        assert sums["amount"].tolist() == [111, 222, 333]
+
+
+async def test_a_lying_trustee_is_named_and_the_third_takes_its_place(
+    federation: Federation, running: list[tuple[Trustee, Aggregator]]
+) -> None:
+    bank = federation.sum()
+    digest = bank.request.digest()
+    partials = {trustee.holder: (await aggregator.ask(bank))[1] for trustee, aggregator in running}
+    lie = bytes([partials[2][0] ^ 1]) + partials[2][1:]
+    with pytest.raises(ProtocolViolationError) as caught:
+        key().verify_partial(bank.total, 2, lie, digest)
+    assert (caught.value.code, caught.value.culprit) == ("PARTIAL_INVALID", "2")
+    honest = {1: partials[1], 3: partials[3]}
+    assert key().combine(LAYOUT, 3, bank.total, honest, digest)["amount"].tolist() == [
+        111,
+        222,
+        333,
+    ]
+
+
+async def test_the_aggregator_reads_why_it_was_refused_before_it_uploads(
+    federation: Federation, running: list[tuple[Trustee, Aggregator]]
+) -> None:
+    _, aggregator = running[0]
+    for bank, reason in (
+        (federation.sum(("bank-a",)), "COHORT_TOO_SMALL"),
+        (federation.sum(inputs={"bank-c": ciphertexts("bank-a")}), "CONTRIBUTION_REPEATED"),
+    ):
+        with pytest.raises(FinSecureError) as caught:
+            await aggregator.send(opening(bank))
+        assert caught.value.code == reason
+    assert aggregator.uploads == 0
+
+
+async def test_streams_out_of_order_are_refused(
+    federation: Federation, running: list[tuple[Trustee, Aggregator]]
+) -> None:
+    _, aggregator = running[0]
+    bank = federation.sum()
+    first, page = opening(bank)
+    pieces = list(chunks(bank.stream))
+    for messages in (
+        [],
+        [page],
+        [pieces[0]],
+        [first],
+        [first, pieces[0]],
+        [first, first],
+        [first, page, page],
+        [first, page, *pieces[:-1]],
+        [first, page, *pieces, pieces[-1]],
+        [first, page, *reversed(pieces)],
+    ):
+        with pytest.raises(FinSecureError) as caught:
+            await aggregator.send(list(messages))
+        assert caught.value.code == "STREAM_ORDER"
+    crowd = wire.ManifestPage(contributions=[manifest(bank).contributions[0]] * 257)
+    with pytest.raises(FinSecureError) as caught:
+        await aggregator.send([first, wire.PartiallyDecryptRequest(manifest=crowd)])
+    assert caught.value.code == "INVALID_MESSAGE"
+
+
+@pytest.mark.parametrize("role", list(Role))
+async def test_aggregators_open_and_people_who_administer_make_keys(
+    federation: Federation, tmp_path: Path, role: Role
+) -> None:
+    trustee = make_trustee(tmp_path / "t", federation.pki, 1)
+    own = federation.pki.enrol(tmp_path / "caller", role, "caller")
+    calls = {
+        "GetTrustee": wire.GetTrusteeRequest(),
+        "AdvanceCeremony": wire.AdvanceCeremonyRequest(step=1),
+        "ImportShare": wire.ImportShareRequest(),
+    }
+    async with (
+        served(trustee) as address,
+        Connection(address, own, Role.TRUSTEE, federation="lending") as connection,
+    ):
+        stub = connection.stub(wire_grpc.TrusteeServiceStub)
+        for name, request in calls.items():
+            denied = False
+            try:
+                await connection.call(getattr(stub, name), request)
+            except FinSecureError as error:
+                denied = isinstance(error, PermissionDeniedError)
+            assert denied == (role not in (Role.OPERATOR, Role.OFFICER)), name
+        with pytest.raises(FinSecureError) as caught:
+            await Aggregator(connection).send([])
+        expected = "STREAM_ORDER" if role is Role.AGGREGATOR else "ROLE_NOT_ALLOWED"
+        assert caught.value.code == expected
+    trustee.database.close()
+
+
+async def test_an_aggregator_of_another_federation_is_turned_away(
+    federation: Federation, tmp_path: Path
+) -> None:
+    trustee = make_trustee(tmp_path / "t", federation.pki, 1)
+    stranger = federation.pki.enrol(
+        tmp_path / "stranger", Role.AGGREGATOR, "main", federation="cards"
+    )
+    async with (
+        served(trustee) as address,
+        Connection(address, stranger, Role.TRUSTEE, federation="lending") as connection,
+    ):
+        with pytest.raises(PermissionDeniedError) as caught:
+            await Aggregator(connection).send([])
+        assert caught.value.code == "TRUST_DOMAIN_REFUSED"
+    trustee.database.close()
