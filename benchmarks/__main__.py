@@ -12,6 +12,7 @@ from rich.table import Table
 from benchmarks import (
     expansion,
     flower,
+    lattice,
     load_figures,
     masks,
     memory,
@@ -34,6 +35,7 @@ SETS: dict[str, Callable[[Say, bool], Figures]] = {
     "slices": lambda say, full: slices.measure(9 if full else 3, say),
     "memory": lambda say, full: memory.measure(3 if full else 1, say),
     "paillier": lambda say, full: paillier.measure(9 if full else 3, say),
+    "lattice": lambda say, full: lattice.measure(9 if full else 3, say),
     "rounds": lambda say, full: rounds.measure(5 if full else 1, say),
     "load": lambda say, full: load_figures.measure(say, full=full),
     "flower": lambda say, full: flower.measure(5 if full else 3, say, whole=full),
