@@ -23,7 +23,7 @@ def theirs() -> phe.PaillierPrivateKey:
     return phe.generate_paillier_keypair(n_length=2048)[1]
 
 
-@pytest.mark.parametrize("bits", [2048, 3072])
+@pytest.mark.parametrize("bits", [2048, pytest.param(3072, marks=pytest.mark.slow)])
 def test_trustees_open_ciphertexts_of_phe(bits: int) -> None:
     trust = dealt(bits)
     public = phe.PaillierPublicKey(n=int(trust.key.modulus.n))
@@ -73,6 +73,7 @@ def test_a_short_key_of_phe_is_refused() -> None:
         PrivateKey.from_primes(int(secret.p), int(secret.q))
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(300)
 def test_the_example_runs() -> None:
     done = subprocess.run(

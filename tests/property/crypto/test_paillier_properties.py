@@ -40,6 +40,7 @@ PLAINTEXTS = st.lists(
     st.lists(st.tuples(st.integers(0, 2**40), st.integers(0, 2**130)), max_size=40),
     st.integers(2, 2**60),
 )
+@settings(deadline=None)
 def test_products_of_powers(pairs, modulus):
     bases, exponents = [mpz(base) for base, _ in pairs], [power for _, power in pairs]
     expected = 1
@@ -49,6 +50,7 @@ def test_products_of_powers(pairs, modulus):
 
 
 @given(st.integers(1, 2**70), st.integers())
+@settings(deadline=None)
 def test_uniform_integers_are_those_of_the_reference(bound, seed):
     drawn = uniform(seeded(seed), mpz(bound))
     assert 0 <= drawn < bound

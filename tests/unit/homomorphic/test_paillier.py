@@ -416,6 +416,7 @@ def test_thresholds_that_share_nothing(holders, threshold):
     assert caught.value.code == "SHARE_THRESHOLD"
 
 
+@pytest.mark.slow
 def test_a_dealer_makes_keys_that_everybody_reads():
     trust = dealer.deal(2048, randomness=seeded("deal"), conservative=True)
     assert load_key(Mode.PAILLIER, trust.key.serialise()) == trust.key

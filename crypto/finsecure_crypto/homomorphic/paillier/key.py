@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 
 from finsecure_crypto.encoding import VectorLayout
 from finsecure_crypto.errors import (
-    FinSecureError,
     IntegrityError,
     InvalidArgumentError,
     ProtocolViolationError,
@@ -69,7 +68,7 @@ class PaillierKey:
 
     @cached_property
     def verification_base(self) -> mpz:
-        """V, a square that is derived from n and generates the squares mod n²."""
+        """The base v of the verification keys, derived from n: a generator of the squares mod n²."""
         n, square = self.modulus.n, self.modulus.square
         root = derive(square, "paillier-verification-base", to_bytes(n, self.modulus.bits // 8))
         return root * root % square
@@ -279,7 +278,7 @@ class PaillierKey:
         values, evidence = partial[: len(total)], partial[len(total) :]
         try:
             elements = self.modulus.parse(values)
-        except FinSecureError:
+        except IntegrityError:
             raise _lie(holder, "an element of it is no unit mod n²") from None
         statement = self.statement(holder, context, (total, ciphertexts), (values, elements))
         if not proof.holds(statement, evidence):
