@@ -68,7 +68,7 @@ class PaillierKey:
 
     @cached_property
     def verification_base(self) -> mpz:
-        """The base v of the verification keys, derived from n: a generator of the squares mod n²."""
+        """The base v of the verification keys: it follows from n, and generates the squares."""
         n, square = self.modulus.n, self.modulus.square
         root = derive(square, "paillier-verification-base", to_bytes(n, self.modulus.bits // 8))
         return root * root % square
