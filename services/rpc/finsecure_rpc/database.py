@@ -1,22 +1,45 @@
 """One database, one writer: transactions run one after another on a thread of their own.
 
-SQLite is the default: write-ahead log, every commit synced, foreign keys enforced. What a
-transaction wrote is on disk when `run` returns.
+SQLite is the default: write-ahead log, every commit synced, foreign keys enforced. PostgreSQL is
+for operators. On both, transactions of all processes exclude each other, and what a transaction
+wrote is on disk when `run` returns. Transactions that wait at the same time are committed together
+(group commit): each is still whole or absent, and only the wait for the disk is shared.
 """
 
 import asyncio
 import threading
+from collections import deque
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
-from finsecure_crypto.errors import ConfigurationError, UnavailableError
-from sqlalchemy import Connection, Engine, MetaData, create_engine, event
-from sqlalchemy.exc import ArgumentError, OperationalError, SQLAlchemyError
+from finsecure_crypto.errors import ConfigurationError, InvalidArgumentError, UnavailableError
+from sqlalchemy import URL, Connection, Engine, MetaData, create_engine, event, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DataError,
+    InterfaceError,
+    OperationalError,
+    SQLAlchemyError,
+)
 from sqlalchemy.pool import StaticPool
 
 Result = TypeVar("Result")
 _BUSY_TIMEOUT_MS = 10_000
+_CONNECT_TIMEOUT_S = 10
+_MOST_GROUPED = 64
+_WRITER_LOCK = 0x66696E73  # one for everybody who writes to a database
+_BROKEN = (OperationalError, InterfaceError)
+"""What the database raises when it fails, rather than the statement."""
+
+
+@dataclass(frozen=True)
+class _Job:
+    """A transaction that waits for its turn."""
+
+    transaction: Callable[[Connection], Any]
+    outcome: Future[Any] = field(default_factory=Future)
 
 
 class Database:
@@ -30,6 +53,7 @@ class Database:
         self.engine = engine
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="database")
         self._lock = threading.Lock()
+        self._waiting: deque[_Job] = deque()
 
     def create(self, metadata: MetaData) -> None:
         """Create the tables that are missing."""
@@ -41,28 +65,78 @@ class Database:
         Raises:
             UnavailableError: STORE_UNAVAILABLE when the database cannot be written or is locked
                 by others; nothing was changed then.
+            InvalidArgumentError: VALUE_NOT_STORABLE; whoever gave the value.
         """
         try:
             with self._lock, self.engine.begin() as connection:
                 return transaction(connection)
-        except OperationalError as error:
+        except _BROKEN as error:
             raise UnavailableError(
                 "STORE_UNAVAILABLE",
-                "The database cannot be used now (disk full, locked, or damaged): look at its "
-                "disk, then try again.",
+                "The database cannot be used now (disk full, locked, out of reach, or damaged): "
+                "look at it and its disk, then try again.",
+            ) from error
+        except DataError as error:  # not all databases store all texts: PostgreSQL no NUL
+            raise InvalidArgumentError(
+                "VALUE_NOT_STORABLE",
+                "A value of the request cannot be stored: leave out control characters and what "
+                "is too long.",
             ) from error
 
     async def run(self, transaction: Callable[[Connection], Result]) -> Result:
         """Run a transaction off the event loop; it is committed when this returns.
 
-        A caller that is cancelled meanwhile does not know whether it was committed, as after any
-        lost reply: the request id, or the idempotence of the message, settles it.
+        It may share its commit with others, so it must touch nothing but the database. A caller
+        that is cancelled meanwhile does not know whether it was committed, as after any lost
+        reply: the request id, or the idempotence of the message, settles it.
 
         Raises:
-            UnavailableError: STORE_UNAVAILABLE, as in `run_sync`.
+            UnavailableError: STORE_UNAVAILABLE; InvalidArgumentError: VALUE_NOT_STORABLE; as in
+                `run_sync`.
         """
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._thread, self.run_sync, transaction)
+        job = _Job(transaction)
+        self._waiting.append(job)
+        self._thread.submit(self._run_waiting)
+        result: Result = await asyncio.wrap_future(job.outcome)
+        return result
+
+    def _run_waiting(self) -> None:
+        """Run what waits now as one commit; what an earlier turn has taken is done already."""
+        jobs: list[_Job] = []
+        while self._waiting and len(jobs) < _MOST_GROUPED:
+            jobs.append(self._waiting.popleft())
+        # A caller that was cancelled before its turn does not want it any more.
+        jobs = [job for job in jobs if job.outcome.set_running_or_notify_cancel()]
+        try:
+            if len(jobs) == 1:
+                jobs[0].outcome.set_result(self.run_sync(jobs[0].transaction))
+            elif jobs:
+                for job, (result, error) in zip(jobs, self._run_group(jobs), strict=True):
+                    if error is None:
+                        job.outcome.set_result(result)
+                    else:
+                        job.outcome.set_exception(error)
+        except BaseException as error:
+            for job in jobs:
+                if not job.outcome.done():
+                    job.outcome.set_exception(error)
+
+    def _run_group(self, jobs: list[_Job]) -> list[tuple[Any, Exception | None]]:
+        """Run each transaction in a savepoint of one; when the commit fails, none has happened."""
+
+        def together(connection: Connection) -> list[tuple[Any, Exception | None]]:
+            outcomes: list[tuple[Any, Exception | None]] = []
+            for job in jobs:
+                try:
+                    with connection.begin_nested():
+                        outcomes.append((job.transaction(connection), None))
+                except _BROKEN:
+                    raise  # nobody can go on
+                except Exception as error:
+                    outcomes.append((None, error))
+            return outcomes
+
+        return self.run_sync(together)
 
     def close(self) -> None:
         """Finish what is queued and close the database."""
@@ -71,30 +145,54 @@ class Database:
 
 
 def open_database(url: str) -> Database:
-    """Open a database by its SQLAlchemy URL, such as `sqlite:////var/lib/finsecure/keys.db`.
+    """Open a database by its URL, `sqlite:////absolute/path.db` or `postgresql://user@host/name`.
 
     Raises:
         ConfigurationError: DATABASE_URL_INVALID; the fault of the configuration.
         UnavailableError: STORE_UNAVAILABLE when it cannot be opened.
     """
-    in_memory = url in ("sqlite://", "sqlite:///:memory:")
-    options: dict[str, Any] = {}
-    if in_memory:
-        options = {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
     try:
-        engine = create_engine(url, **options)
+        engine = _engine(make_url(url))
     except (ArgumentError, ImportError, SQLAlchemyError) as error:
         # The URL may hold a password, so it is not repeated.
         raise ConfigurationError(
             "DATABASE_URL_INVALID",
-            "The database URL is not usable: write it like sqlite:////absolute/path.db.",
+            "The database URL is not usable: write it like sqlite:////absolute/path.db, or "
+            "postgresql://user@host/name after `pip install finsecure[postgres]`.",
         ) from error
-    if engine.dialect.name == "sqlite":
+    database = Database(engine)
+    try:
+        database.run_sync(lambda connection: connection.exec_driver_sql("SELECT 1"))
+    except BaseException:
+        database.close()
+        raise
+    return database
+
+
+def _engine(url: URL) -> Engine:
+    if url.get_backend_name() == "sqlite":
+        options: dict[str, Any] = {}
+        if url.database in (None, "", ":memory:"):
+            options = {"poolclass": StaticPool, "connect_args": {"check_same_thread": False}}
+        engine = create_engine(url, **options)
         event.listen(engine, "connect", _prepare_sqlite)
         event.listen(engine, "begin", _begin_immediate)
-    database = Database(engine)
-    database.run_sync(lambda connection: connection.exec_driver_sql("SELECT 1"))
-    return database
+        return engine
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    if url.drivername != "postgresql+psycopg":
+        raise ArgumentError("neither SQLite nor PostgreSQL")
+    # READ COMMITTED is right because transactions exclude each other: a transaction's snapshot
+    # must be taken after it got the lock, not when it asked for it.
+    engine = create_engine(
+        url,
+        isolation_level="READ COMMITTED",
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": _CONNECT_TIMEOUT_S},
+    )
+    event.listen(engine, "connect", _prepare_postgresql)
+    event.listen(engine, "begin", _take_writer_lock)
+    return engine
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:  # a DBAPI connection
@@ -113,3 +211,15 @@ def _prepare_sqlite(connection: Any, _: object) -> None:  # a DBAPI connection
 def _begin_immediate(connection: Connection) -> None:
     # Take the write lock at once: a reader that turns writer midway could only fail.
     connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _prepare_postgresql(connection: Any, _: object) -> None:  # a DBAPI connection
+    with connection.cursor() as cursor:
+        cursor.execute("SET synchronous_commit = on")
+        cursor.execute(f"SET lock_timeout = {_BUSY_TIMEOUT_MS}")
+    connection.commit()
+
+
+def _take_writer_lock(connection: Connection) -> None:
+    # Held until the transaction ends, whatever ends it; the same order for all who write.
+    connection.exec_driver_sql(f"SELECT pg_advisory_xact_lock({_WRITER_LOCK})")
