@@ -467,7 +467,13 @@ class Federation:
     """
 
     def __init__(
-        self, folder: Path, *, banks: int = 5, settle_s: float = 5, grace_s: float = 0.5
+        self,
+        folder: Path,
+        *,
+        banks: int = 5,
+        settle_s: float = 5,
+        grace_s: float = 0.5,
+        database: str = "aggregator/aggregator.db",
     ) -> None:
         self.folder = folder
         self.banks = [f"bank-{number}" for number in range(banks)]
@@ -478,6 +484,7 @@ class Federation:
         self.running: dict[str, asyncio.Task[None]] = {}
         self.process: subprocess.Popen[bytes] | None = None
         self.log = folder / "aggregator.log"
+        self._database = database
         self._settle_s = settle_s
         self._grace_s = grace_s
         self._stack = AsyncExitStack()
@@ -497,7 +504,7 @@ class Federation:
             f'keyservice = "127.0.0.1:{self.key_service.ports[0]}"\n'
             f'keyservice_enrol = "127.0.0.1:{self.key_service.ports[0]}"\n'
             f'listen = "{self.address}"\n'
-            'database = "aggregator/aggregator.db"\n'
+            f'database = "{self._database}"\n'
             'blob_dir = "aggregator/blobs"\n'
             f"settle_s = {self._settle_s}\n"
             f"reconnect_grace_s = {self._grace_s}\n"

@@ -1,5 +1,6 @@
 """A whole key service in this process, over real gRPC and TLS on free ports of the loopback."""
 
+import shutil
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -19,6 +20,8 @@ from finsecure_keyservice.serving import opened
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.enrolment import enrol
 from finsecure_rpc.identity_store import IdentityStore
+
+from tests.support import postgresql
 
 LENDING = "federations/lending"
 BANK = f"{LENDING}/clients/bank-1"
@@ -72,6 +75,30 @@ class Deployment:
     async def stop(self) -> None:
         await self.running.aclose()
 
+    def snapshot(self) -> str:
+        """Copy the database of a key service that was stopped."""
+        url = self.configuration.database
+        if url.startswith("sqlite:///"):
+            source = Path(url.removeprefix("sqlite:///"))
+            return str(shutil.copy(source, source.with_suffix(".snapshot")))
+        return postgresql.copy(url)
+
+    def restore(self, snapshot: str) -> None:
+        """Put a copy in the place of the database of a key service that was stopped."""
+        url = self.configuration.database
+        if url.startswith("sqlite:///"):
+            target = Path(url.removeprefix("sqlite:///"))
+            for path in target.parent.glob(f"{target.name}*"):
+                path.unlink()
+            shutil.copy(snapshot, target)
+        else:
+            postgresql.overwrite(snapshot, url)
+
+    async def restart(self) -> None:
+        """Start again, and connect the operator to the new ports."""
+        await self.start()
+        self.operator = self.connect(IdentityStore(self.folder / "members" / "alice"))
+
     async def enrol(self, name: str, api_key: str) -> IdentityStore:
         folder = self.folder / "members" / name
         await enrol(self.enrol_address, self.root_pem, SecretBytes(api_key.encode()), folder)
@@ -106,12 +133,12 @@ class Deployment:
 async def deployed(
     folder: Path, skew: timedelta = timedelta(0), **settings: Any
 ) -> AsyncIterator[Deployment]:
+    settings.setdefault("database", str(folder / "keyservice.db"))
     configuration = Configuration(
         domain="finsecure.test",
         listen="127.0.0.1:0",
         enrol_listen="127.0.0.1:0",
         state_dir=folder / "state",
-        database=str(folder / "keyservice.db"),
         **settings,
     )
     clock = SkewedClock(skew)

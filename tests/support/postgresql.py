@@ -50,8 +50,28 @@ def new_database() -> str:
 
 def dump(url: str) -> bytes:
     """Everything that a database holds, as SQL; bytes are hexadecimal in it."""
-    name = url.partition("?")[0].rpartition("/")[2]
-    return _server().run("pg_dump", "--inserts", name)
+    return _server().run("pg_dump", "--inserts", _name(url))
+
+
+def copy(url: str) -> str:
+    """Copy a database that nobody uses; returns the URL of the copy."""
+    target = new_database()
+    overwrite(url, target)
+    return target
+
+
+def overwrite(source: str, target: str) -> None:
+    """Replace a database that nobody uses by the copy of another."""
+    statements = (
+        f"DROP DATABASE {_name(target)} WITH (FORCE)",
+        f"CREATE DATABASE {_name(target)} TEMPLATE {_name(source)}",
+    )
+    for statement in statements:
+        _server().run("psql", "-q", "-d", "postgres", "-c", statement)
+
+
+def _name(url: str) -> str:
+    return url.partition("?")[0].rpartition("/")[2]
 
 
 class Server:

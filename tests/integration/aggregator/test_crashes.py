@@ -6,6 +6,7 @@ import pytest
 from finsecure.aggregation.v1 import tasks_pb2
 
 from tests.support.federation import PHASES, Federation, task_spec
+from tests.support.postgresql import needs_postgresql, new_database
 from tests.support.rounds import check_average_round
 
 POINTS = [
@@ -19,9 +20,20 @@ POINTS = [
 
 @pytest.mark.parametrize("point", POINTS)
 async def test_a_killed_aggregator_resumes_the_round_and_loses_nothing(tmp_path, point):
-    spec = task_spec()
     # With a long grace nobody counts as gone while the process is down.
-    federation = Federation(tmp_path, grace_s=60)
+    await _killed_and_resumed(Federation(tmp_path, grace_s=60), point)
+
+
+@needs_postgresql
+@pytest.mark.slow
+@pytest.mark.parametrize("point", [f"logged:{PHASES[2]}:3", f"closed:{PHASES[3]}", "completed"])
+async def test_the_same_with_its_database_on_postgresql(tmp_path, point):
+    federation = Federation(tmp_path, grace_s=60, database=new_database())
+    await _killed_and_resumed(federation, point)
+
+
+async def _killed_and_resumed(federation, point):
+    spec = task_spec()
     async with federation:
         federation.kill()
         federation.start(crash_at=point)

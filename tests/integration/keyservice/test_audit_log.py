@@ -2,8 +2,6 @@
 
 import asyncio
 import json
-import shutil
-import sqlite3
 from pathlib import Path
 
 import pytest
@@ -23,9 +21,12 @@ from finsecure_crypto.errors import (
 from finsecure_crypto.log_verification import LogReader, verify_event, verify_export
 from finsecure_crypto.secret import SecretBytes
 from finsecure_keyservice.audit import mirror as mirror_module
+from finsecure_keyservice.schema import AUDIT
 from finsecure_rpc.audit import LogFollower, LogMemory, Remembered
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.database import open_database
+from sqlalchemy import Connection as SqlConnection
+from sqlalchemy import select, update
 
 from tests.support.keyservice import trail
 from tests.support.keyservice_deployment import BANK, LENDING, Deployment, deployed, new_id
@@ -45,20 +46,6 @@ def _publish(keyservice: Deployment, subject: str, digest: bytes) -> None:
         lambda connection: trail(connection).record("key.publish", subject, published=digest)
     )
     database.close()
-
-
-def _snapshot(keyservice: Deployment, target: Path) -> None:
-    with (
-        sqlite3.connect(keyservice.folder / "keyservice.db") as source,
-        sqlite3.connect(target) as copy,
-    ):
-        source.backup(copy)
-
-
-def _restore(keyservice: Deployment, source: Path) -> None:
-    for path in keyservice.folder.glob("keyservice.db*"):
-        path.unlink()
-    shutil.copy(source, keyservice.folder / "keyservice.db")
 
 
 async def _leaves(follower: LogFollower, start: int = 0) -> list[bytes]:
@@ -164,18 +151,19 @@ async def test_events_are_watched_with_checkpoints_behind_them(keyservice: Deplo
 
 async def test_a_log_restored_from_a_snapshot_is_caught(keyservice: Deployment) -> None:
     follower = _follower(keyservice, keyservice.operator)
-    _snapshot(keyservice, keyservice.folder / "snapshot.db")
+    await keyservice.stop()
+    snapshot = keyservice.snapshot()
+    await keyservice.restart()
+    follower = _follower(keyservice, keyservice.operator)
     await keyservice.create(BANK)
     remembered = await follower.advance()
     await keyservice.stop()
-    _restore(keyservice, keyservice.folder / "snapshot.db")
-    await keyservice.start()
-    operator = keyservice.connect(keyservice.operator._identities)  # type: ignore[arg-type]
-    follower = _follower(keyservice, operator)
+    keyservice.restore(snapshot)
+    await keyservice.restart()
+    follower = _follower(keyservice, keyservice.operator)
     with pytest.raises(IntegrityError, match="AUDIT_LOG_ROLLED_BACK"):
         await follower.advance()
     # Growing past the remembered size does not help: the history is another one now.
-    keyservice.operator = operator
     for number in range(2):
         await keyservice.create(f"{LENDING}/clients/bank-y{number}")
     with pytest.raises(IntegrityError, match="AUDIT_LOG_FORKED"):
@@ -196,23 +184,21 @@ async def test_another_key_of_the_log_is_refused(keyservice: Deployment) -> None
         await LogFollower(keyservice.operator, memory).advance()
 
 
-async def test_the_second_copy_follows_and_convicts_the_database(tmp_path: Path) -> None:
+async def test_the_second_copy_follows_and_convicts_the_database(
+    tmp_path: Path, database: str
+) -> None:
     copy = tmp_path / "elsewhere" / "audit.jsonl"
     copy.parent.mkdir()
-    async with deployed(tmp_path, limits=LIMITS, audit_file=copy) as keyservice:
-        follower = _follower(keyservice, keyservice.operator)
+    async with deployed(tmp_path, limits=LIMITS, audit_file=copy, database=database) as keyservice:
         await keyservice.create(BANK)
         await keyservice.stop()
         lines = copy.read_bytes().splitlines()
-        await keyservice.start()
-        operator = keyservice.connect(keyservice.operator._identities)  # type: ignore[arg-type]
-        keyservice.operator = operator
-        follower = _follower(keyservice, operator)
-        checkpoint = await follower.advance()
+        snapshot = keyservice.snapshot()
+        await keyservice.restart()
+        checkpoint = await _follower(keyservice, keyservice.operator).advance()
         known = LogMemory(tmp_path / "memory").load()
         assert known is not None
         assert verify_export(lines, known.verifier) == checkpoint
-        _snapshot(keyservice, tmp_path / "snapshot.db")
         await keyservice.create(f"{LENDING}/clients/bank-2")
         await keyservice.stop()
         # A line that a crash tore is cut off and written again.
@@ -230,7 +216,7 @@ async def test_the_second_copy_follows_and_convicts_the_database(tmp_path: Path)
         changed = [line.replace(b"bank-2", b"bank-3") for line in lines]
         with pytest.raises(IntegrityError, match="AUDIT_LOG_FORKED"):
             verify_export(changed, known.verifier)
-        _restore(keyservice, tmp_path / "snapshot.db")
+        keyservice.restore(snapshot)
         with pytest.raises(IntegrityError, match="AUDIT_LOG_ROLLED_BACK"):
             await keyservice.start()
 
@@ -272,12 +258,17 @@ async def test_a_changed_event_in_the_database_contradicts_its_checkpoint(
     keyservice: Deployment,
 ) -> None:
     await keyservice.create(BANK)
-    with sqlite3.connect(keyservice.folder / "keyservice.db") as database:
-        (leaf,) = database.execute("SELECT leaf FROM audit_events WHERE position = 2").fetchone()
-        event = json.loads(leaf)
-        event["subject"] = "operators/mallory"
+    third = AUDIT.events.c.position == 2
+
+    def change(connection: SqlConnection) -> None:
+        leaf = connection.execute(select(AUDIT.events.c.leaf).where(third)).scalar_one()
+        event = json.loads(leaf) | {"subject": "operators/mallory"}
         changed = json.dumps(event, sort_keys=True, separators=(",", ":")).encode()
-        database.execute("UPDATE audit_events SET leaf = ? WHERE position = 2", (changed,))
+        connection.execute(update(AUDIT.events).where(third).values(leaf=changed))
+
+    database = open_database(keyservice.configuration.database)
+    database.run_sync(change)
+    database.close()
     follower = _follower(keyservice, keyservice.operator)
     checkpoint = await follower.advance()
     reader = LogReader()

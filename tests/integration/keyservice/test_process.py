@@ -5,7 +5,6 @@ import os
 import re
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,17 +21,21 @@ from finsecure_crypto.certificates import Role
 from finsecure_crypto.errors import AuthenticationError, UnavailableError
 from finsecure_crypto.secret import SecretBytes
 from finsecure_keyservice.protection.settings import FileProtection
+from finsecure_keyservice.schema import CERTIFICATES
 from finsecure_keyservice.state import StateFolder
 from finsecure_rpc.call import call
 from finsecure_rpc.channel import open_anonymous_channel
 from finsecure_rpc.connection import Connection
+from finsecure_rpc.database import open_database
 from finsecure_rpc.enrolment import enrol
 from finsecure_rpc.identity_store import IdentityStore
 from finsecure_rpc.renewal import Renewer
 from finsecure_rpc.requests import new_keys
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from sqlalchemy import select
 
 from tests.support.keyservice_deployment import BANK, new_id
+from tests.support.postgresql import dump
 
 # Runs the command unchanged, except that the process kills itself as soon as a transaction is
 # committed while the marker file exists: after the commit, before the reply.
@@ -52,8 +55,9 @@ main.main()
 class Process:
     """`finsecure-keyservice` on free ports, with everything that it ever wrote."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, database: str) -> None:
         self.folder = folder
+        self.database = database
         self.marker = folder / "kill"
         self.log = folder / "log"
         self.config = folder / "keyservice.toml"
@@ -61,7 +65,7 @@ class Process:
         self.process: subprocess.Popen[bytes] | None = None
         self.printed = ""
         self.config.write_text(
-            f'domain = "finsecure.test"\nstate_dir = "state"\ndatabase = "keyservice.db"\n'
+            f'domain = "finsecure.test"\nstate_dir = "state"\ndatabase = "{database}"\n'
             f'listen = "127.0.0.1:{self.ports[0]}"\nenrol_listen = "127.0.0.1:{self.ports[1]}"\n'
             'log_level = "DEBUG"\n'
         )
@@ -127,8 +131,8 @@ def _free_ports(number: int) -> list[int]:
 
 
 @pytest.fixture
-def process(tmp_path: Path) -> Iterator[Process]:
-    process = Process(tmp_path)
+def process(tmp_path: Path, database: str) -> Iterator[Process]:
+    process = Process(tmp_path, database)
     process.printed = process.command(
         *("init", "--config", str(process.config)),
         *("--operator", "alice", "--federation", "lending"),
@@ -246,6 +250,8 @@ async def test_nothing_secret_is_written_anywhere_but_where_it_belongs(process: 
         secrets[str(path)] = body[40:104] or body[20:]
     assert len(secrets) >= 9
     database = b"".join(path.read_bytes() for path in process.folder.glob("keyservice.db*"))
+    if "://" in process.database:
+        database = dump(process.database)
     written = {
         "log": process.log.read_bytes(),
         "terminal": process.printed.encode(),
@@ -289,9 +295,12 @@ async def test_an_operator_who_is_locked_out_gets_back_in(process: Process) -> N
 
 
 def _issued(process: Process, member: str) -> set[bytes]:
-    with sqlite3.connect(process.folder / "keyservice.db") as database:
-        rows = database.execute("SELECT der FROM certificates WHERE member = ?", (member,))
-        return {der for (der,) in rows}
+    url = process.database
+    database = open_database(url if "://" in url else f"sqlite:///{url}")
+    query = select(CERTIFICATES.c.der).where(CERTIFICATES.c.member == member)
+    found = database.run_sync(lambda connection: set(connection.scalars(query)))
+    database.close()
+    return found
 
 
 def _revoked(crl: bytes) -> int:

@@ -26,13 +26,14 @@ from tests.support.keyservice import (
     store,
     trail,
 )
+from tests.support.postgresql import DATABASES, needs_postgresql, new_database
 
 HOUR = timedelta(hours=1)
 
 
-@pytest.fixture
-async def database() -> AsyncIterator[Database]:
-    database = open_database("sqlite://")
+@pytest.fixture(params=DATABASES)
+async def database(request: pytest.FixtureRequest) -> AsyncIterator[Database]:
+    database = open_database("sqlite://" if request.param == "sqlite" else new_database())
     database.run_sync(lambda connection: open_books(connection, DOMAIN))
     yield database
     database.close()
@@ -157,6 +158,45 @@ async def test_a_full_disk_loses_nothing_and_says_so(tmp_path: Path) -> None:
         await books.transact(fill_and_enrol)
     assert await books.transact(_state) == (0, MemberState.INVITED)
     await books.transact(lambda connection: limit_pages(connection, 1000))
+    issued = await books.transact(enrol)
+    assert (await books.transact(enrol)).tls.der == issued.tls.der
+    database.close()
+
+
+@needs_postgresql
+async def test_a_full_disk_under_postgresql_loses_nothing_and_says_so() -> None:
+    database = open_database(new_database())
+    clock = MovableClock()
+    books = Books(database, RevocationFeed(authority().anchors, clock))
+    name = "operators/alice"
+
+    def prepare(connection: Connection) -> str:
+        open_books(connection, DOMAIN)
+        key = create_member(store(connection), issuer(), name, "", clock())[1].expose()
+        # What the server says when its disk is full, at the last statement of an enrolment.
+        connection.exec_driver_sql(
+            "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE "
+            "'could not extend file: No space left on device' USING ERRCODE = 'disk_full'; END $$"
+        )
+        connection.exec_driver_sql(
+            "CREATE TRIGGER full_disk BEFORE INSERT ON audit_events FOR EACH ROW "
+            "WHEN (convert_from(NEW.leaf, 'UTF8') LIKE '%%member.enrol%%') "
+            "EXECUTE FUNCTION full_disk()"
+        )
+        return key
+
+    def make_room(connection: Connection) -> None:
+        connection.exec_driver_sql("DROP TRIGGER full_disk ON audit_events")
+
+    key, asked = await books.transact(prepare), requests()
+
+    def enrol(connection: Connection) -> Issued:
+        return enrolment().enrol(store(connection), key, asked, clock())
+
+    with pytest.raises(UnavailableError, match="STORE_UNAVAILABLE"):
+        await books.transact(enrol)
+    assert await books.transact(_state) == (0, MemberState.INVITED)
+    await books.transact(make_room)
     issued = await books.transact(enrol)
     assert (await books.transact(enrol)).tls.der == issued.tls.der
     database.close()
