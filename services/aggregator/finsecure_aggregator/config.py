@@ -50,6 +50,7 @@ class Configuration(Settings):
     settle_s: float = Field(default=1, ge=0, le=3600)
     reconnect_grace_s: float = Field(default=10, ge=0, le=86400)
     arithmetic: Arithmetic = Arithmetic()
+    recheck_interval_h: float = Field(default=1, gt=0, le=168, allow_inf_nan=False)
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     reflection: bool = False

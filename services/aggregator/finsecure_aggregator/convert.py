@@ -262,7 +262,7 @@ def round_(record: RoundRecord) -> tasks_pb2.Round:
     return proto
 
 
-def model(record: ModelRecord) -> models_pb2.Model:
+def model(record: ModelRecord, quarantine: str = "") -> models_pb2.Model:
     """Make the wire's form of a model version."""
     return models_pb2.Model(
         name=record.name,
@@ -274,6 +274,7 @@ def model(record: ModelRecord) -> models_pb2.Model:
         create_time=timestamp(record.create_ns),
         signature=record.signature,
         signer_certificate=record.certificate,
+        quarantine_reason=quarantine,
     )
 
 

@@ -11,6 +11,8 @@ from dataclasses import replace
 from typing import Any, Protocol
 
 import numpy as np
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from finsecure_crypto.errors import IntegrityError, InvalidArgumentError
 from finsecure_crypto.federation import (
     STANDARDISE_MEAN,
@@ -27,9 +29,10 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from finsecure_aggregator.blobs import Blobs
+from finsecure_aggregator.blobs import CHUNK_BYTES, Blobs
 from finsecure_aggregator.optimizer import OptimizerKind
 from finsecure_aggregator.plan import Plan
+from finsecure_aggregator.quarantine import Quarantine
 from finsecure_aggregator.records import ModelRecord, RoundKey
 
 # Room for the header of a safetensors file: its fixed part, and each tensor's entry.
@@ -65,11 +68,12 @@ def largest_file(plan: Plan) -> int:
 
 
 class ModelKeeper:
-    """Makes and reads model versions."""
+    """Makes and reads model versions, apart from those in quarantine."""
 
-    def __init__(self, blobs: Blobs, signers: SignerSource) -> None:
+    def __init__(self, blobs: Blobs, signers: SignerSource, quarantine: Quarantine) -> None:
         self._blobs = blobs
         self._signers = signers
+        self._quarantine = quarantine
 
     def first(self, plan: Plan, content: bytes, *, now_ns: int) -> ModelRecord:
         """Check an uploaded initial model and keep it as version 0.
@@ -126,28 +130,62 @@ class ModelKeeper:
 
         Raises:
             IntegrityError: MODEL_DAMAGED, if the file is not the one that was signed.
+            StateError: MODEL_QUARANTINED.
         """
+        self._quarantine.require_free(record)
         content = self._blobs.read(record.task, _file(record.version))
         if hashlib.sha256(content).digest() != record.sha256:
-            raise IntegrityError(
-                "MODEL_DAMAGED",
-                f"the file of {record.name} does not match its SHA-256; the aggregator's operator "
-                "has to restore it from a backup",
-            )
+            raise _damaged(record)
         return load(content)
 
+    def check(self, record: ModelRecord) -> None:
+        """Read a version whole, whether it is in quarantine or not.
+
+        Raises:
+            IntegrityError: MODEL_DAMAGED if the file is not the one that was signed;
+                MODEL_SIGNATURE_REJECTED if the record is not.
+            NotFoundError: BLOB_MISSING.
+        """
+        digest, offset = hashlib.sha256(), 0
+        while piece := self._blobs.read(
+            record.task, _file(record.version), offset=offset, size=CHUNK_BYTES
+        ):
+            digest.update(piece)
+            offset += len(piece)
+        if offset != record.size_bytes or digest.digest() != record.sha256:
+            raise _damaged(record)
+        if not _is_genuine(record):
+            raise IntegrityError(
+                "MODEL_SIGNATURE_REJECTED",
+                f"the record of {record.name} is not the one that was signed; restore the database",
+            )
+
+    def require_free(self, record: ModelRecord) -> None:
+        """Refuse a version that is in quarantine; StateError MODEL_QUARANTINED."""
+        self._quarantine.require_free(record)
+
+    def quarantined(self, record: ModelRecord) -> str:
+        """Reason code for which a version is in quarantine; empty if it is not."""
+        return self._quarantine.reason(record)
+
     def piece(self, record: ModelRecord, offset: int, size: int) -> bytes:
-        """Read some bytes of a version's file."""
+        """Read some bytes of a version's file.
+
+        Raises:
+            StateError: MODEL_QUARANTINED.
+        """
+        self._quarantine.require_free(record)
         return self._blobs.read(record.task, _file(record.version), offset=offset, size=size)
 
     def refreshed(self, record: ModelRecord) -> ModelRecord:
         """Give the record with a signature whose certificate is in date.
 
         Certificates live for hours and models for years: a record that was signed under an older
-        certificate is signed again with the present key when it is handed out.
+        certificate is signed again with the present key when it is handed out. One whose signature
+        no longer fits is handed out as it is, so that whoever gets it refuses it.
         """
         signer = self._signers.current()
-        if record.certificate == signer.signing_certificate:
+        if record.certificate == signer.signing_certificate or not _is_genuine(record):
             return record
         return self._signed(record)
 
@@ -182,18 +220,9 @@ class ModelKeeper:
 
     def _signed(self, record: ModelRecord) -> ModelRecord:
         signer = self._signers.current()
-        statement = ModelVersion(
-            name=record.name,
-            version=record.version,
-            sha256=record.sha256,
-            size_bytes=record.size_bytes,
-            parent_sha256=record.parent_sha256,
-            round=record.round,
-            create_time_ns=record.create_ns,
-        )
         return replace(
             record,
-            signature=statement.sign(signer.signing_key),
+            signature=_statement(record).sign(signer.signing_key),
             certificate=signer.signing_certificate,
         )
 
@@ -205,6 +234,38 @@ class ModelKeeper:
         if plan.optimizer.kind is OptimizerKind.AVERAGE:
             return {}
         return load(self._blobs.read(plan.name, _state_file(version)))
+
+
+def _is_genuine(record: ModelRecord) -> bool:
+    """Whether a record fits its signature; whose that is, those who use the model check."""
+    try:
+        key = x509.load_der_x509_certificate(record.certificate).public_key()
+        if not isinstance(key, Ed25519PublicKey):
+            return False
+        _statement(record).verify(key.public_bytes_raw(), record.signature)
+    except (IntegrityError, ValueError):
+        return False
+    return True
+
+
+def _statement(record: ModelRecord) -> ModelVersion:
+    return ModelVersion(
+        name=record.name,
+        version=record.version,
+        sha256=record.sha256,
+        size_bytes=record.size_bytes,
+        parent_sha256=record.parent_sha256,
+        round=record.round,
+        create_time_ns=record.create_ns,
+    )
+
+
+def _damaged(record: ModelRecord) -> IntegrityError:
+    return IntegrityError(
+        "MODEL_DAMAGED",
+        f"the file of {record.name} does not match its SHA-256; the aggregator's operator has to "
+        "restore it from a backup",
+    )
 
 
 def _file(version: int) -> str:

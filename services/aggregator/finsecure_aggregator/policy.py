@@ -24,6 +24,7 @@ POLICY: Policy = MappingProxyType(
         f"{_PACKAGE}ModelService/GetModel": _MEMBER,
         f"{_PACKAGE}ModelService/ListModels": _MEMBER,
         f"{_PACKAGE}ModelService/DownloadModel": _MEMBER,
+        f"{_PACKAGE}ModelService/RecheckModel": _OPERATOR,
         f"{_PACKAGE}ParticipationService/Watch": _CLIENT,
         f"{_PACKAGE}ParticipationService/AdvertiseKeys": _CLIENT,
         f"{_PACKAGE}ParticipationService/ShareKeys": _CLIENT,

@@ -265,6 +265,7 @@ class TaskRunner:
         try:
             if task.state is TaskState.CANCELLED:
                 raise StateError("TASK_CANCELLED", "an operator has cancelled the task")
+            self._models.require_free(base)
             await driver.resume()
             self.driver = driver
             if self._cancelled.is_set():

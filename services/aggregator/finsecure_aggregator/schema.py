@@ -117,3 +117,13 @@ models = Table(
     Column("certificate", LargeBinary, nullable=False),
     ForeignKeyConstraint(["task"], ["tasks.name"]),
 )
+
+quarantine = Table(
+    "quarantine",
+    metadata,
+    Column("task", String(160), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("reason", String(64), nullable=False),
+    Column("time_ns", BigInteger, nullable=False),
+    ForeignKeyConstraint(["task", "version"], ["models.task", "models.version"]),
+)

@@ -34,7 +34,8 @@ from finsecure_aggregator.clock import Clock
 from finsecure_aggregator.initial_models import InitialModels
 from finsecure_aggregator.models import ModelKeeper
 from finsecure_aggregator.participation import Participation
-from finsecure_aggregator.records import RoundKey, RoundState, TaskRecord, TaskState
+from finsecure_aggregator.rechecks import Rechecks
+from finsecure_aggregator.records import ModelRecord, RoundKey, RoundState, TaskRecord, TaskState
 from finsecure_aggregator.scheduler import Scheduler
 from finsecure_aggregator.uploads import Piece
 from finsecure_aggregator.watchers import Changes, Presence
@@ -60,6 +61,7 @@ class Desk:
         federation: id of the one federation that is served.
         store: durable state.
         models: model versions.
+        rechecks: reads stored versions again.
         scheduler: runs the tasks.
         participation: the clients' side of rounds.
         initial_models: receives initial models.
@@ -71,6 +73,7 @@ class Desk:
     federation: str
     store: store.Store
     models: ModelKeeper
+    rechecks: Rechecks
     scheduler: Scheduler
     participation: Participation
     initial_models: InitialModels
@@ -96,6 +99,10 @@ class Desk:
         federation, key = convert.round_key(name)
         self.require_federation(federation)
         return key
+
+    def model(self, record: ModelRecord) -> models_pb2.Model:
+        """Make the wire's form of a model version as it stands."""
+        return convert.model(self.models.refreshed(record), self.models.quarantined(record))
 
     def task(self, record: TaskRecord) -> tasks_pb2.Task:
         """Make the wire's form of a task as it stands."""
@@ -280,15 +287,15 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
                 _pieces(request_iterator),
             )
         self._desk.changes.notify(task)
-        return models_pb2.UploadInitialModelResponse(model=convert.model(model))
+        return models_pb2.UploadInitialModelResponse(model=self._desk.model(model))
 
     async def GetModel(
         self, request: models_pb2.GetModelRequest, context: Context
     ) -> models_pb2.GetModelResponse:
         """Read a version's signed description."""
         task, version = self._model_name(request.name)
-        record = self._desk.models.refreshed(await self._desk.store.model(task, version))
-        return models_pb2.GetModelResponse(model=convert.model(record))
+        record = await self._desk.store.model(task, version)
+        return models_pb2.GetModelResponse(model=self._desk.model(record))
 
     async def ListModels(
         self, request: models_pb2.ListModelsRequest, context: Context
@@ -301,7 +308,7 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
         found = await self._desk.store.models(task, after=after[0], limit=size + 1)
         page, token = _page(found, size, scope, lambda record: (record.version,))
         return models_pb2.ListModelsResponse(
-            models=[convert.model(self._desk.models.refreshed(record)) for record in page],
+            models=[self._desk.model(record) for record in page],
             next_page_token=token,
         )
 
@@ -311,6 +318,7 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
         """Stream a version's file."""
         task, version = self._model_name(request.name)
         record = await self._desk.store.model(task, version)
+        self._desk.models.require_free(record)
         if request.offset > record.size_bytes:
             raise InvalidArgumentError(
                 "OFFSET_BEYOND_END",
@@ -321,6 +329,15 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
             yield models_pb2.DownloadModelResponse(
                 chunk=models_pb2.Chunk(offset=offset, content=content, crc32=zlib.crc32(content))
             )
+
+    async def RecheckModel(
+        self, request: models_pb2.RecheckModelRequest, context: Context
+    ) -> models_pb2.RecheckModelResponse:
+        """Read a version's file again; into quarantine or out of it."""
+        task, version = self._model_name(request.name)
+        record = await self._desk.store.model(task, version)
+        await self._desk.rechecks.check(record)
+        return models_pb2.RecheckModelResponse(model=self._desk.model(record))
 
     def _model_name(self, name: str) -> tuple[str, int | None]:
         federation, task, version = convert.model_name(name)

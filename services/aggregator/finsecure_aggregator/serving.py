@@ -26,6 +26,8 @@ from finsecure_aggregator.initial_models import InitialModels
 from finsecure_aggregator.models import ModelKeeper
 from finsecure_aggregator.participation import Participation
 from finsecure_aggregator.policy import LIMITS, POLICY
+from finsecure_aggregator.quarantine import Quarantine
+from finsecure_aggregator.rechecks import Rechecks
 from finsecure_aggregator.rounds import Surroundings
 from finsecure_aggregator.scheduler import Pace, Scheduler
 from finsecure_aggregator.service import Desk, services
@@ -75,6 +77,8 @@ async def serve(configuration: Configuration) -> None:
             reflection=configuration.reflection,
         )
         await desk.scheduler.start()
+        sweeps = asyncio.create_task(desk.rechecks.run())
+        stack.callback(sweeps.cancel)
         readiness = asyncio.create_task(_report_readiness(server, revocations))
         stack.callback(readiness.cancel)
         await server.serve(configuration.shutdown_grace_s)
@@ -124,13 +128,18 @@ async def _desk(
         grace_ns=round(configuration.reconnect_grace_s * 1e9),
         slices=slices,
     )
-    models = ModelKeeper(blobs, identities)
+    quarantine = Quarantine(database)
+    await quarantine.load()
+    models = ModelKeeper(blobs, identities, quarantine)
+    interval_ns = round(configuration.recheck_interval_h * 3600e9)
+    rechecks = Rechecks(around.store, models, quarantine, clock, interval_ns)
     scheduler = Scheduler(around, models, Pace(round(configuration.settle_s * 1e9)))
     stack.push_async_callback(scheduler.stop)
     return Desk(
         federation=configuration.federation,
         store=around.store,
         models=models,
+        rechecks=rechecks,
         scheduler=scheduler,
         participation=Participation(around.store, scheduler, Uploads(blobs), around.presence),
         initial_models=InitialModels(around.store, blobs, models, scheduler, clock),

@@ -242,6 +242,11 @@ class Services:
         request = models_pb2.GetModelRequest(name=f"{self._task(task)}/models/{version}")
         return document((await self._models("GetModel", request)).model)
 
+    async def recheck_model(self, task: str, version: str) -> Document:
+        """Have a version's file read again; returns its description as it stands then."""
+        request = models_pb2.RecheckModelRequest(name=f"{self._task(task)}/models/{version}")
+        return document((await self._models("RecheckModel", request)).model)
+
     async def list_models(self, task: str) -> list[Document]:
         """List a task's model versions, oldest first."""
         return await self.pages(

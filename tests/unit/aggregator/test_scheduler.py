@@ -8,6 +8,7 @@ from finsecure_aggregator import schema
 from finsecure_aggregator.blobs import Blobs
 from finsecure_aggregator.clock import SystemClock
 from finsecure_aggregator.models import ModelKeeper
+from finsecure_aggregator.quarantine import Quarantine
 from finsecure_aggregator.records import (
     PhaseRecord,
     RoundKey,
@@ -44,7 +45,8 @@ class Bench:
         self.plan = make_plan(**spec)
         pki = TestAuthority()
         identities = pki.enrol(tmp_path / "identity", "aggregator", "main")
-        self.models = ModelKeeper(self.blobs, identities)
+        self.quarantine = Quarantine(self.database)
+        self.models = ModelKeeper(self.blobs, identities, self.quarantine)
         self.around = Surroundings(
             store=self.store,
             blobs=self.blobs,

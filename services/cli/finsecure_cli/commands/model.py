@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from finsecure_crypto.errors import ConfigurationError, InvalidArgumentError
+from finsecure_crypto.errors import ConfigurationError, InvalidArgumentError, StateError
 
 from finsecure_cli.commands.options import ConfigOption, with_services
 from finsecure_cli.commands.task import TaskArgument
@@ -103,6 +103,31 @@ def verify(
         return
     for result in results:
         typer.echo(f"{result['file']}: {result['name']} is genuine")
+
+
+@app.command(epilog="Example: finsecure model recheck credit-default --version 20")
+def recheck(
+    task: TaskArgument,
+    version: Annotated[str, typer.Option(help="Number of the version, or latest.")] = "latest",
+    json: JsonOption = False,
+    config: ConfigOption = DEFAULT_FILE,
+) -> None:
+    """Let the aggregator read a stored version again: into quarantine, or out of it."""
+    if not (version.isdigit() or version == "latest"):
+        raise InvalidArgumentError(
+            "VERSION_MALFORMED", f"{version!r} is no version: give a number, or latest"
+        )
+    found = with_services(config, lambda services: services.recheck_model(task, version))
+    if json:
+        print_json(found)
+    elif found["quarantine_reason"]:
+        raise StateError(
+            "MODEL_QUARANTINED",
+            f"{found['name']} is in quarantine ({found['quarantine_reason']}); restore its file "
+            "from a backup, then run this again",
+        )
+    else:
+        typer.echo(f"{found['name']} is whole")
 
 
 async def model_verifier(services: Services) -> ModelVerifier:

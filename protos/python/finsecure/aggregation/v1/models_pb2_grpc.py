@@ -55,6 +55,11 @@ class ModelServiceStub:
                 request_serializer=finsecure_dot_aggregation_dot_v1_dot_models__pb2.DownloadModelRequest.SerializeToString,
                 response_deserializer=finsecure_dot_aggregation_dot_v1_dot_models__pb2.DownloadModelResponse.FromString,
                 _registered_method=True)
+        self.RecheckModel = channel.unary_unary(
+                '/finsecure.aggregation.v1.ModelService/RecheckModel',
+                request_serializer=finsecure_dot_aggregation_dot_v1_dot_models__pb2.RecheckModelRequest.SerializeToString,
+                response_deserializer=finsecure_dot_aggregation_dot_v1_dot_models__pb2.RecheckModelResponse.FromString,
+                _registered_method=True)
 
 
 class ModelServiceServicer:
@@ -89,6 +94,15 @@ class ModelServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RecheckModel(self, request, context):
+        """RecheckModel reads a version's file again at once. One that is not what was signed goes into
+        quarantine, one that is comes out of it. The same happens to all versions every hour, but
+        without coming out.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_ModelServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -111,6 +125,11 @@ def add_ModelServiceServicer_to_server(servicer, server):
                     servicer.DownloadModel,
                     request_deserializer=finsecure_dot_aggregation_dot_v1_dot_models__pb2.DownloadModelRequest.FromString,
                     response_serializer=finsecure_dot_aggregation_dot_v1_dot_models__pb2.DownloadModelResponse.SerializeToString,
+            ),
+            'RecheckModel': grpc.unary_unary_rpc_method_handler(
+                    servicer.RecheckModel,
+                    request_deserializer=finsecure_dot_aggregation_dot_v1_dot_models__pb2.RecheckModelRequest.FromString,
+                    response_serializer=finsecure_dot_aggregation_dot_v1_dot_models__pb2.RecheckModelResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -222,6 +241,33 @@ class ModelService:
             '/finsecure.aggregation.v1.ModelService/DownloadModel',
             finsecure_dot_aggregation_dot_v1_dot_models__pb2.DownloadModelRequest.SerializeToString,
             finsecure_dot_aggregation_dot_v1_dot_models__pb2.DownloadModelResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RecheckModel(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finsecure.aggregation.v1.ModelService/RecheckModel',
+            finsecure_dot_aggregation_dot_v1_dot_models__pb2.RecheckModelRequest.SerializeToString,
+            finsecure_dot_aggregation_dot_v1_dot_models__pb2.RecheckModelResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -41,6 +41,11 @@ class ModelServiceStub:
     """ListModels reads the versions of a task, oldest first, page by page."""
     DownloadModel: _grpc.UnaryStreamMultiCallable[_models_pb2.DownloadModelRequest, _models_pb2.DownloadModelResponse]
     """DownloadModel streams the safetensors file of a version from an offset on."""
+    RecheckModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.RecheckModelRequest, _models_pb2.RecheckModelResponse]
+    """RecheckModel reads a version's file again at once. One that is not what was signed goes into
+    quarantine, one that is comes out of it. The same happens to all versions every hour, but
+    without coming out.
+    """
 
 @_typing.type_check_only
 class ModelServiceAsyncStub(ModelServiceStub):
@@ -55,6 +60,11 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """ListModels reads the versions of a task, oldest first, page by page."""
     DownloadModel: _aio.UnaryStreamMultiCallable[_models_pb2.DownloadModelRequest, _models_pb2.DownloadModelResponse]  # type: ignore[assignment]
     """DownloadModel streams the safetensors file of a version from an offset on."""
+    RecheckModel: _aio.UnaryUnaryMultiCallable[_models_pb2.RecheckModelRequest, _models_pb2.RecheckModelResponse]  # type: ignore[assignment]
+    """RecheckModel reads a version's file again at once. One that is not what was signed goes into
+    quarantine, one that is comes out of it. The same happens to all versions every hour, but
+    without coming out.
+    """
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
     """ModelService keeps the versions of the global models. Members read; operators upload the first."""
@@ -90,5 +100,16 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_models_pb2.DownloadModelResponse], _abc.AsyncIterator[_models_pb2.DownloadModelResponse]]:
         """DownloadModel streams the safetensors file of a version from an offset on."""
+
+    @_abc_1.abstractmethod
+    def RecheckModel(
+        self,
+        request: _models_pb2.RecheckModelRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_models_pb2.RecheckModelResponse, _abc.Awaitable[_models_pb2.RecheckModelResponse]]:
+        """RecheckModel reads a version's file again at once. One that is not what was signed goes into
+        quarantine, one that is comes out of it. The same happens to all versions every hour, but
+        without coming out.
+        """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
