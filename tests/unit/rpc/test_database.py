@@ -117,6 +117,9 @@ async def test_a_group_commits_its_good_transactions_and_no_bad_one(database):
     gone = asyncio.create_task(database.run(add(3)))
     await asyncio.sleep(0)
     gone.cancel()  # before its turn: it is not run at all
+    with pytest.raises(asyncio.CancelledError):
+        await gone
+    await asyncio.sleep(0)
     gate.set()
     first, failed, second, twice = await outcomes
     await held
