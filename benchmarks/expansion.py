@@ -88,8 +88,8 @@ def _traffic(parameters: RoundParameters, roster: int, certificate: bytes) -> tu
             self_mask_commitment=os.urandom(32),
             signature=os.urandom(64),
         ),
-        wire.SubmitMaskedInputRequest(
-            header=wire.MaskedInputHeader(
+        wire.SubmitInputRequest(
+            header=wire.InputHeader(
                 round=_ROUND,
                 size_bytes=parameters.input_bytes,
                 sha256=os.urandom(32),
@@ -104,7 +104,7 @@ def _traffic(parameters: RoundParameters, roster: int, certificate: bytes) -> tu
         ),
     ]
     sent += [
-        wire.SubmitMaskedInputRequest(
+        wire.SubmitInputRequest(
             chunk=Chunk(
                 offset=start,
                 content=bytes(min(CHUNK_BYTES, parameters.input_bytes - start)),

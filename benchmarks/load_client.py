@@ -50,7 +50,7 @@ MIDWAY = "midway_through_upload"
 MOMENTS = (SHARE, SUBMIT, MIDWAY, CONFIRM, REVEAL)
 """When a client can be killed: before its answer, or in the middle of its upload."""
 
-_UPLOAD = "/finsecure.aggregation.v1.ParticipationService/SubmitMaskedInput"
+_UPLOAD = "/finsecure.aggregation.v1.ParticipationService/SubmitInput"
 _CALL_S = 60.0
 _UPLOAD_S = 3600.0
 _MOST_TRIES = 20
@@ -116,8 +116,8 @@ class Shared:
     public_keys: dict[bytes, bytes] = field(default_factory=dict)
 
 
-def _messages(header: participation_pb2.MaskedInputHeader, content: memoryview) -> Iterator[bytes]:
-    yield participation_pb2.SubmitMaskedInputRequest(header=header).SerializeToString()
+def _messages(header: participation_pb2.InputHeader, content: memoryview) -> Iterator[bytes]:
+    yield participation_pb2.SubmitInputRequest(header=header).SerializeToString()
     for offset in range(0, len(content), CHUNK):
         yield part(bytes(content[offset : offset + CHUNK]), offset).SerializeToString()
 
@@ -247,7 +247,7 @@ class LoadClient(ProtocolClient):
                     raise LeaveError
 
         upload: Any = self.connection.channel().stream_unary(
-            _UPLOAD, None, participation_pb2.SubmitMaskedInputResponse.FromString
+            _UPLOAD, None, participation_pb2.SubmitInputResponse.FromString
         )
         answer = await self.connection.call(
             upload, parts(), deadline_s=_UPLOAD_S, wait_for_ready=True

@@ -16,8 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from finsecure_crypto import transcript
+from finsecure_crypto.attempt import Attempt
 from finsecure_crypto.encoding import CountSection, RealSection, VectorLayout, clip_norm
 from finsecure_crypto.errors import InvalidArgumentError, StateError
+from finsecure_crypto.homomorphic.mode import Mode
+from finsecure_crypto.homomorphic.rounds import EncryptedRoundParameters
 from finsecure_crypto.secagg.parameters import Profile, RoundParameters, SparseGraph
 
 STANDARDISE_MEAN = "standardise.mean"
@@ -57,6 +60,32 @@ class Tensor:
 
 
 @dataclass(frozen=True)
+class Masking:
+    """Inputs are hidden by pairwise masks.
+
+    Attributes:
+        profile: against which aggregator a round holds.
+        graph: sparse masking graph; None means the complete one.
+    """
+
+    profile: Profile
+    graph: SparseGraph | None
+
+
+@dataclass(frozen=True)
+class Encryption:
+    """Inputs are encrypted under a key whose shares trustees hold.
+
+    Attributes:
+        mode: the scheme.
+        key_name: resource name of the encryption key.
+    """
+
+    mode: Mode
+    key_name: str
+
+
+@dataclass(frozen=True)
 class Terms:
     """The public terms of a task, as far as they shape its rounds.
 
@@ -69,8 +98,7 @@ class Terms:
         clip_value: absolute value to which each coordinate is clipped afterwards.
         score_bins: bins of the score histogram; 0 means none.
         minimum_cohort: fewest clients whose inputs may be summed.
-        profile: against which aggregator a round holds.
-        graph: sparse masking graph; None means the complete one.
+        protection: how inputs are hidden from the aggregator.
     """
 
     tensors: tuple[Tensor, ...]
@@ -81,8 +109,7 @@ class Terms:
     clip_value: float
     score_bins: int
     minimum_cohort: int
-    profile: Profile
-    graph: SparseGraph | None
+    protection: Masking | Encryption
 
     @cached_property
     def coordinates(self) -> int:
@@ -132,7 +159,7 @@ def task_digest(name: str, spec: bytes) -> bytes:
     return transcript.digest("task", name, spec)
 
 
-def round_parameters(
+def round_attempt(
     terms: Terms,
     *,
     task_name: str,
@@ -143,8 +170,8 @@ def round_parameters(
     attempt_nonce: bytes,
     model_digest: bytes,
     invited: int,
-) -> RoundParameters:
-    """Build the parameters that fix a round's context, the same way on both sides.
+) -> Attempt:
+    """Build the parameters that every kind of round has, the same way on both sides.
 
     Args:
         terms: the task's terms.
@@ -159,7 +186,7 @@ def round_parameters(
 
     Raises:
         InvalidArgumentError: TASK_NAME_MALFORMED, ROUND_KIND_MISMATCH, LANE_OVERFLOW or what
-            `RoundParameters` refuses.
+            `Attempt` refuses.
     """
     match task_name.split("/"):
         case ["federations", federation, "tasks", task] if federation and task:
@@ -174,7 +201,7 @@ def round_parameters(
             "ROUND_KIND_MISMATCH",
             "round 0 is the statistics round and every other one is a training round",
         )
-    return RoundParameters(
+    return Attempt(
         federation=federation,
         task=task,
         round_number=number,
@@ -182,10 +209,28 @@ def round_parameters(
         attempt_nonce=attempt_nonce,
         model_digest=model_digest,
         task_digest=task_digest(task_name, spec),
-        profile=terms.profile,
-        graph=terms.graph,
         minimum_cohort=terms.minimum_cohort,
         layout=terms.layout(kind, invited),
+    )
+
+
+def round_parameters(attempt: Attempt, masking: Masking) -> RoundParameters:
+    """Complete the parameters of a round under masks."""
+    return RoundParameters(**vars(attempt), profile=masking.profile, graph=masking.graph)
+
+
+def encrypted_round_parameters(
+    attempt: Attempt, encryption: Encryption, key_digest: bytes
+) -> EncryptedRoundParameters:
+    """Complete the parameters of an encrypted round.
+
+    Raises:
+        InvalidArgumentError: DIGEST_LENGTH, KEY_FEDERATION.
+    """
+    return EncryptedRoundParameters(
+        **vars(attempt),
+        key_name=encryption.key_name,
+        key_digest=key_digest,
     )
 
 

@@ -191,7 +191,7 @@ def _good() -> dict[str, list[Message]]:
     spec = task_spec(standardise=True, sparse=(0.1, 0.1), minimum=5, maximum=50)
     model = initial_model(spec)
     share = bytes(36)
-    header = participation_pb2.MaskedInputHeader(
+    header = participation_pb2.InputHeader(
         round=rounds[2], size_bytes=336, sha256=hashlib.sha256(piece).digest(), signature=bytes(64)
     )
     advertisement = participation_pb2.KeyAdvertisement(
@@ -216,8 +216,8 @@ def _good() -> dict[str, list[Message]]:
             )
         ),
         models_pb2.UploadInitialModelRequest(chunk=chunk),
-        participation_pb2.SubmitMaskedInputRequest(header=header),
-        participation_pb2.SubmitMaskedInputRequest(chunk=chunk),
+        participation_pb2.SubmitInputRequest(header=header),
+        participation_pb2.SubmitInputRequest(chunk=chunk),
         participation_pb2.AdvertiseKeysRequest(round=rounds[0], advertisement=advertisement),
         participation_pb2.ShareKeysRequest(
             round=rounds[1],

@@ -10,7 +10,7 @@ import os
 import signal
 from typing import Any
 
-from finsecure_aggregator import main, models, rounds, store
+from finsecure_aggregator import main, masked_round, models, records, store
 
 
 def crash() -> None:
@@ -48,10 +48,10 @@ def arm(point: str) -> None:
             )
         case ["unmasking"]:
 
-            async def no_sum(self: Any) -> Any:
+            async def no_sum(self: Any, deadline_ns: int) -> Any:
                 crash()
 
-            rounds.RoundDriver._sum = no_sum  # type: ignore[method-assign]
+            masked_round.MaskedRound.sum = no_sum  # type: ignore[method-assign]
         case ["model-written"]:
             original = models.ModelKeeper.next
 
@@ -67,7 +67,7 @@ def arm(point: str) -> None:
 
 
 def _before(phase: str) -> str:
-    order = [state.value for state in rounds.RoundState]
+    order = [state.value for state in records.RoundState]
     return order[order.index(phase) - 1]
 
 

@@ -27,7 +27,7 @@ from finsecure.aggregation.v1 import (
 from finsecure_client import convert
 from finsecure_crypto.certificates import Purpose, Role, verify_certificate
 from finsecure_crypto.errors import NotFoundError, UnavailableError
-from finsecure_crypto.federation import RoundKind, round_parameters
+from finsecure_crypto.federation import RoundKind, round_attempt, round_parameters
 from finsecure_crypto.masking import apply_masks
 from finsecure_crypto.model_version import ModelVersion
 from finsecure_crypto.secagg import messages, server
@@ -202,10 +202,10 @@ class FakeAggregator(
         await self._accept(request.round, client, message)
         return participation_pb2.ShareKeysResponse()
 
-    async def SubmitMaskedInput(self, request_iterator, context):  # noqa: N802
+    async def SubmitInput(self, request_iterator, context):  # noqa: N802
         client, header, chunks = "", None, 0
         async for request in request_iterator:
-            client = self._note("SubmitMaskedInput", request)
+            client = self._note("SubmitInput", request)
             if request.WhichOneof("part") == "header":
                 header = request.header
                 continue
@@ -216,15 +216,13 @@ class FakeAggregator(
             chunks += 1
             if self.cut_uploads.get(client) == chunks:
                 del self.cut_uploads[client]
-                return participation_pb2.SubmitMaskedInputResponse(committed_bytes=len(stored))
+                return participation_pb2.SubmitInputResponse(committed_bytes=len(stored))
         stored = self._uploads[client]
         assert hashlib.sha256(stored).digest() == header.sha256
         message = messages.MaskedInputHeader(header.size_bytes, header.sha256, header.signature)
         if await self._accept(header.round, client, message):
             self._sum += np.frombuffer(stored, "<u8")
-        return participation_pb2.SubmitMaskedInputResponse(
-            committed_bytes=len(stored), accepted=True
-        )
+        return participation_pb2.SubmitInputResponse(committed_bytes=len(stored), accepted=True)
 
     async def GetUploadStatus(self, request, context):  # noqa: N802
         client = self._note("GetUploadStatus", request)
@@ -267,7 +265,7 @@ class FakeAggregator(
     ) -> dict[str, NDArray[Any]]:
         """Run a round to its end and return the raw integer sums."""
         task, model = convert.task(self.task), self._latest()
-        parameters = round_parameters(
+        tried = round_attempt(
             task.terms,
             task_name=task.name,
             spec=task.spec,
@@ -278,6 +276,7 @@ class FakeAggregator(
             model_digest=model.sha256,
             invited=len(clients),
         )
+        parameters = round_parameters(tried, task.terms.protection)
         self._round = f"{TASK}/rounds/{number}-{attempt}"
         self._uploads, self._sum = {}, np.zeros(parameters.layout.words, np.uint64)
         invitation = participation_pb2.RoundInvitation(

@@ -38,9 +38,11 @@ from finsecure_crypto.encoding import rounding_generator
 from finsecure_crypto.errors import FinSecureError, UnavailableError
 from finsecure_crypto.federation import (
     LocalMetrics,
+    Masking,
     RoundKind,
     Tensor,
     Terms,
+    round_attempt,
     round_parameters,
     statistics_values,
     training_values,
@@ -166,8 +168,7 @@ def terms_of(spec: tasks_pb2.TaskSpec) -> Terms:
         clip_value=spec.encoding.clip_value,
         score_bins=spec.encoding.score_bins,
         minimum_cohort=spec.cohort.minimum,
-        profile=Profile.ACTIVE if active else Profile.SEMI_HONEST,
-        graph=graph,
+        protection=Masking(Profile.ACTIVE if active else Profile.SEMI_HONEST, graph),
     )
 
 
@@ -301,19 +302,19 @@ class ProtocolClient:
         return await self.connection.call(method, request, deadline_s=30, wait_for_ready=True)
 
     async def upload(
-        self, header: participation_pb2.MaskedInputHeader, content: bytes, chunk: int = CHUNK
-    ) -> participation_pb2.SubmitMaskedInputResponse:
+        self, header: participation_pb2.InputHeader, content: bytes, chunk: int = CHUNK
+    ) -> participation_pb2.SubmitInputResponse:
         """Send what the server has not got yet."""
         status = await self.call(
             self.stub.GetUploadStatus, participation_pb2.GetUploadStatusRequest(round=header.round)
         )
 
-        async def parts() -> AsyncIterator[participation_pb2.SubmitMaskedInputRequest]:
-            yield participation_pb2.SubmitMaskedInputRequest(header=header)
+        async def parts() -> AsyncIterator[participation_pb2.SubmitInputRequest]:
+            yield participation_pb2.SubmitInputRequest(header=header)
             for offset in range(status.committed_bytes, len(content), chunk):
                 yield part(content[offset : offset + chunk], offset)
 
-        return await self.call(self.stub.SubmitMaskedInput, parts())
+        return await self.call(self.stub.SubmitInput, parts())
 
     # --- the protocol core, phase by phase ---
 
@@ -324,8 +325,9 @@ class ProtocolClient:
         spec = invitation.task.spec
         training = invitation.kind == tasks_pb2.ROUND_KIND_TRAINING
         kind = RoundKind.TRAINING if training else RoundKind.STATISTICS
-        parameters = round_parameters(
-            terms_of(spec),
+        terms = terms_of(spec)
+        tried = round_attempt(
+            terms,
             task_name=invitation.task.name,
             spec=spec.SerializeToString(deterministic=True),
             kind=kind,
@@ -335,8 +337,9 @@ class ProtocolClient:
             model_digest=invitation.base_model.sha256,
             invited=invitation.invited,
         )
+        parameters = round_parameters(tried, terms.protection)
         identity = self.store.current()
-        self._layouts[item.round] = (parameters.layout, kind, terms_of(spec))
+        self._layouts[item.round] = (parameters.layout, kind, terms)
         self._states[item.round], said = secagg.advertise_keys(
             parameters,
             Identity(self.name, identity.signing_certificate, identity.signing_key),
@@ -386,13 +389,13 @@ class ProtocolClient:
 
     def _submit_input(
         self, item: participation_pb2.WatchResponse
-    ) -> tuple[participation_pb2.MaskedInputHeader, bytes]:
+    ) -> tuple[participation_pb2.InputHeader, bytes]:
         delivery = messages.ShareDelivery(item.submit_input.sharers, item.submit_input.ciphertexts)
         words = self.words(item.round)
         self.plain[item.round] = words.copy()
         state, masked = self._states[item.round].mask_input(delivery, words)
         self._states[item.round] = state
-        header = participation_pb2.MaskedInputHeader(
+        header = participation_pb2.InputHeader(
             round=item.round,
             size_bytes=masked.header.size_bytes,
             sha256=masked.header.sha256,
@@ -450,8 +453,8 @@ class ProtocolClient:
         return certified.public_key
 
 
-def part(content: bytes, offset: int) -> participation_pb2.SubmitMaskedInputRequest:
-    return participation_pb2.SubmitMaskedInputRequest(
+def part(content: bytes, offset: int) -> participation_pb2.SubmitInputRequest:
+    return participation_pb2.SubmitInputRequest(
         chunk=models_pb2.Chunk(offset=offset, content=content, crc32=zlib.crc32(content))
     )
 

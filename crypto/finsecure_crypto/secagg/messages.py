@@ -109,7 +109,7 @@ class KeyShares:
 
 @dataclass(frozen=True)
 class ShareDelivery:
-    """The shares for one client, and who shared (SubmitMaskedInput, server to client).
+    """The shares for one client, and who shared (SubmitInput, server to client).
 
     Attributes:
         sharers: the paper's U2 as a bitmap over the roster.
@@ -122,7 +122,7 @@ class ShareDelivery:
 
 @dataclass(frozen=True)
 class MaskedInputHeader:
-    """What a client says of its masked vector (SubmitMaskedInput, client to server).
+    """What a client says of its masked vector (SubmitInput, client to server).
 
     Attributes:
         size_bytes: bytes of the vector, eight for each word.

@@ -9,13 +9,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from finsecure_crypto import transcript
-from finsecure_crypto.encoding import VectorLayout
+from finsecure_crypto.attempt import Attempt
 from finsecure_crypto.errors import InvalidArgumentError, PolicyError
 from finsecure_crypto.secagg import sparse_search
 
 PROTOCOL_VERSION = 1
-DIGEST_BYTES = 32
-MAX_ROSTER = 100_000
 
 
 class Profile(StrEnum):
@@ -99,10 +97,18 @@ class ClientPolicy:
                 f"the round's profile is {parameters.profile}, this client insists on "
                 f"{self.minimum_profile}; decline the round or lower the client's own policy",
             )
-        if parameters.minimum_cohort < self.minimum_cohort:
+        self.check_cohort(parameters)
+
+    def check_cohort(self, attempt: Attempt) -> None:
+        """Refuses a round, of any kind, whose sum may have too few contributors.
+
+        Raises:
+            PolicyError: `COHORT_BELOW_POLICY`; the server's proposal.
+        """
+        if attempt.minimum_cohort < self.minimum_cohort:
             raise PolicyError(
                 "COHORT_BELOW_POLICY",
-                f"the round may sum {parameters.minimum_cohort} inputs, this client insists on "
+                f"the round may sum {attempt.minimum_cohort} inputs, this client insists on "
                 f"{self.minimum_cohort}; decline the round or lower the client's own policy",
             )
 
@@ -120,56 +126,17 @@ class ClientPolicy:
             )
 
 
-@dataclass(frozen=True)
-class RoundParameters:
-    """All public parameters of one attempt at a round.
+@dataclass(frozen=True, kw_only=True)
+class RoundParameters(Attempt):
+    """All public parameters of one attempt at a round under masks.
 
     Attributes:
-        federation: id of the federation.
-        task: id of the task.
-        round_number: number of the round, from 0.
-        attempt: attempt at that number, from 1.
-        attempt_nonce: 32 random bytes, fresh for each attempt.
-        model_digest: SHA-256 of the model that the round starts from, 32 bytes.
-        task_digest: digest of the task's specification, 32 bytes.
         profile: the adversary to withstand.
         graph: bounds for the sparse graph; None is the complete graph.
-        minimum_cohort: fewest inputs that may be summed, at least 2.
-        layout: how a vector becomes words; its cohort bounds the roster.
-
-    Raises:
-        InvalidArgumentError: `NAME_EMPTY`, `ROUND_NUMBER`, `DIGEST_LENGTH`, `COHORT_BOUNDS`; the
-            caller's.
     """
 
-    federation: str
-    task: str
-    round_number: int
-    attempt: int
-    attempt_nonce: bytes
-    model_digest: bytes
-    task_digest: bytes
     profile: Profile
     graph: SparseGraph | None
-    minimum_cohort: int
-    layout: VectorLayout
-
-    def __post_init__(self) -> None:
-        if not self.federation or not self.task:
-            raise InvalidArgumentError("NAME_EMPTY", "name the federation and the task")
-        if self.round_number < 0 or self.attempt < 1:
-            raise InvalidArgumentError(
-                "ROUND_NUMBER", "rounds are numbered from 0 and attempts from 1"
-            )
-        for name in ("attempt_nonce", "model_digest", "task_digest"):
-            if len(getattr(self, name)) != DIGEST_BYTES:
-                raise InvalidArgumentError("DIGEST_LENGTH", f"{name} has {DIGEST_BYTES} bytes")
-        if not 2 <= self.minimum_cohort <= self.layout.cohort <= MAX_ROSTER:
-            raise InvalidArgumentError(
-                "COHORT_BOUNDS",
-                f"the minimum cohort is at least 2 and at most the {self.layout.cohort} clients "
-                f"that the layout's lanes are sized for, which are at most {MAX_ROSTER}",
-            )
 
     def context(self) -> bytes:
         """Returns the digest, 32 bytes, with which every signature and derivation starts.

@@ -12,7 +12,7 @@ class Phase(StrEnum):
 
     ADVERTISE_KEYS = "AdvertiseKeys"
     SHARE_KEYS = "ShareKeys"
-    SUBMIT_MASKED_INPUT = "SubmitMaskedInput"
+    SUBMIT_MASKED_INPUT = "SubmitInput"
     CONFIRM_SURVIVORS = "ConfirmSurvivors"
     REVEAL_SHARES = "RevealShares"
     UNMASKED = "Unmasked"

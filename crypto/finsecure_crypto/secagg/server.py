@@ -183,7 +183,7 @@ class CollectShares(RosterCollector[KeyShares, KeyShares]):
 
 
 class CollectInputs(RosterCollector[MaskedInputHeader, None]):
-    """Phase 3, SubmitMaskedInput: collects what says that a vector is whole (the paper's U3).
+    """Phase 3, SubmitInput: collects what says that a vector is whole (the paper's U3).
 
     `check` verifies a header before its vector is received; `accept` means that the vector is
     there and its digest was compared.

@@ -1,4 +1,4 @@
-"""Files: masked inputs while their round runs, model versions, optimiser state, initial uploads.
+"""Files: inputs while their round runs, model versions, optimiser state, initial uploads.
 
 What is reported as committed is on the disk (fsync of the file, and of its folder where the name
 is new). A file under its final name is whole, because it gets that name last.
@@ -166,11 +166,11 @@ class Blobs:
                 stale.unlink()  # an initial model whose upload was cut off
 
     def input_path(self, key: RoundKey, client: str) -> Path:
-        """Where a whole masked input lies."""
-        return self._inputs(key) / f"{client}.words"
+        """Where a whole input lies."""
+        return self._inputs(key) / f"{client}.input"
 
     def open_input(self, key: RoundKey, client: str, size_bytes: int, sha256: bytes) -> PartFile:
-        """Open a masked input to go on with it."""
+        """Open an input to go on with it."""
         final = self.input_path(key, client)
         if final.exists():  # whole, but the crash came before it was accepted
             with _disk():
@@ -178,7 +178,7 @@ class Blobs:
         return PartFile(final.with_suffix(".part"), final, size_bytes, sha256)
 
     def committed_input(self, key: RoundKey, client: str) -> int:
-        """Bytes of a masked input that are on the disk."""
+        """Bytes of an input that are on the disk."""
         final = self.input_path(key, client)
         for path in (final, final.with_suffix(".part")):
             try:
@@ -194,17 +194,28 @@ class Blobs:
                 os.close(descriptor)
         return 0
 
+    def discard_input(self, key: RoundKey, client: str) -> None:
+        """Delete a whole input that was refused; its client may send another."""
+        self.input_path(key, client).unlink(missing_ok=True)
+
+    def opening_folder(self, key: RoundKey) -> Path:
+        """Where the sum of an encrypted round and the trustees' answers lie, as long as inputs."""
+        folder = self._inputs(key) / "opening"
+        with _disk():
+            folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
     def drop_inputs(self, key: RoundKey) -> None:
-        """Delete all masked inputs of a round that is over."""
+        """Delete all inputs of a round that is over."""
         shutil.rmtree(self._inputs(key), ignore_errors=True)
 
     def sync_inputs(self, key: RoundKey) -> None:
-        """Bring the names of all masked inputs of a round to the disk."""
+        """Bring the names of all inputs of a round to the disk."""
         with _disk():
             sync_folder(self._inputs(key))
 
     def keep_inputs_of(self, keys: frozenset[RoundKey]) -> None:
-        """Delete the masked inputs of all rounds but these; for the start of the process."""
+        """Delete the inputs of all rounds but these; for the start of the process."""
         kept = {self._inputs(key) for key in keys}
         for folder in (self._folder / "inputs").glob("*/*"):
             if folder not in kept:

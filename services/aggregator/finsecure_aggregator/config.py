@@ -35,6 +35,21 @@ class Arithmetic(Settings):
         return self
 
 
+class TrusteeSettings(Settings):
+    """A trustee of the federation."""
+
+    id: str = Field(pattern=_ID)
+    address: Address
+
+
+class EncryptionSettings(Settings):
+    """How encrypted rounds are handled."""
+
+    workers: int = Field(default=2, ge=1, le=256)
+    silence_s: float = Field(default=120, ge=1, le=3600)
+    trustee_patience_s: float = Field(default=60, ge=1, le=3600)
+
+
 class Configuration(Settings):
     """Everything that the owner of an aggregator decides."""
 
@@ -51,6 +66,8 @@ class Configuration(Settings):
     reconnect_grace_s: float = Field(default=10, ge=0, le=86400)
     arithmetic: Arithmetic = Arithmetic()
     recheck_interval_h: float = Field(default=1, gt=0, le=168, allow_inf_nan=False)
+    encryption: EncryptionSettings = EncryptionSettings()
+    trustees: tuple[TrusteeSettings, ...] = ()
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     reflection: bool = False

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from finsecure.aggregation.v1 import models_pb2, participation_pb2, tasks_pb2
 from finsecure_crypto.errors import InvalidArgumentError
-from finsecure_crypto.federation import RoundKind, Tensor, Terms
+from finsecure_crypto.federation import Encryption, Masking, RoundKind, Tensor, Terms
+from finsecure_crypto.homomorphic.mode import Mode
+from finsecure_crypto.homomorphic.rounds import EncryptedInputHeader
 from finsecure_crypto.secagg import messages
 from finsecure_crypto.secagg.parameters import Profile, SparseGraph
 from google.protobuf.duration_pb2 import Duration
@@ -35,6 +37,11 @@ _PROFILES = {
     tasks_pb2.SECURITY_PROFILE_ACTIVE: Profile.ACTIVE,
     tasks_pb2.SECURITY_PROFILE_SEMI_HONEST: Profile.SEMI_HONEST,
 }
+_MODES = {
+    tasks_pb2.PROTECTION_PAILLIER: Mode.PAILLIER,
+    tasks_pb2.PROTECTION_BGV: Mode.BGV,
+    tasks_pb2.PROTECTION_CKKS: Mode.CKKS,
+}
 _OPTIMIZERS = {
     tasks_pb2.SERVER_OPTIMIZER_AVERAGE: OptimizerKind.AVERAGE,
     tasks_pb2.SERVER_OPTIMIZER_MOMENTUM: OptimizerKind.MOMENTUM,
@@ -60,8 +67,28 @@ class Invitation:
     base_model: ModelRecord
 
 
+@dataclass(frozen=True)
+class EncryptedInvitation:
+    """What opens an encrypted round for a client.
+
+    Attributes:
+        invitation: what every round has.
+        key_digest: digest of the encryption key, 32 bytes.
+    """
+
+    invitation: Invitation
+    key_digest: bytes
+
+
+ClientMessage = messages.ClientMessage | EncryptedInputHeader
 Body = (
-    Invitation | messages.Roster | messages.ShareDelivery | bytes | messages.Confirmations | Outcome
+    Invitation
+    | EncryptedInvitation
+    | messages.Roster
+    | messages.ShareDelivery
+    | bytes
+    | messages.Confirmations
+    | Outcome
 )
 
 
@@ -123,14 +150,13 @@ def spec_bytes(spec: tasks_pb2.TaskSpec) -> bytes:
 
 
 def plan(name: str, spec: bytes) -> Plan:
-    """Read a serialised TaskSpec; the rules between its fields are `Plan.check`'s."""
+    """Read a serialised TaskSpec; the rules between its fields are `Plan.check`'s.
+
+    Raises:
+        InvalidArgumentError: PROTECTION_MIXED or what a field's type refuses; the owner's fault.
+    """
     proto = tasks_pb2.TaskSpec.FromString(spec)
-    security, encoding, server = proto.security, proto.encoding, proto.server_optimizer
-    graph = None
-    if security.HasField("sparse_graph"):
-        graph = SparseGraph(
-            security.sparse_graph.corrupt_fraction, security.sparse_graph.dropout_fraction
-        )
+    encoding, server = proto.encoding, proto.server_optimizer
     features = proto.features.features
     return Plan(
         name=name,
@@ -144,8 +170,7 @@ def plan(name: str, spec: bytes) -> Plan:
             clip_value=encoding.clip_value,
             score_bins=encoding.score_bins,
             minimum_cohort=proto.cohort.minimum,
-            profile=_PROFILES[security.profile],
-            graph=graph,
+            protection=_protection(proto.security),
         ),
         columns=tuple(
             Column(
@@ -173,8 +198,28 @@ def plan(name: str, spec: bytes) -> Plan:
             RoundState.SUBMIT_INPUT: _nanoseconds(proto.deadlines.submit_input),
             RoundState.CONFIRM_SURVIVORS: _nanoseconds(proto.deadlines.confirm_survivors),
             RoundState.REVEAL_SHARES: _nanoseconds(proto.deadlines.reveal_shares),
+            RoundState.OPENING: _nanoseconds(proto.deadlines.opening),
         },
     )
+
+
+def _protection(security: tasks_pb2.SecuritySpec) -> Masking | Encryption:
+    mode = _MODES.get(security.protection)
+    sparse = security.sparse_graph if security.HasField("sparse_graph") else None
+    if mode is not None:
+        if security.profile or sparse is not None or not security.encryption_key:
+            raise _mixed("an encryption mode needs encryption_key, and no profile or sparse_graph")
+        return Encryption(mode, security.encryption_key)
+    if security.profile not in _PROFILES or security.encryption_key:
+        raise _mixed("masks need a profile, and no encryption_key")
+    return Masking(
+        _PROFILES[security.profile],
+        SparseGraph(sparse.corrupt_fraction, sparse.dropout_fraction) if sparse else None,
+    )
+
+
+def _mixed(rule: str) -> InvalidArgumentError:
+    return InvalidArgumentError("PROTECTION_MIXED", f"the task's security does not fit: {rule}")
 
 
 def _nanoseconds(duration: Duration) -> int:
@@ -239,6 +284,10 @@ def round_(record: RoundRecord) -> tasks_pb2.Round:
         blamed=[tasks_pb2.Blame(client=client, reason=why) for client, why in record.blamed],
         start_time=timestamp(record.start_ns),
         received_bytes=record.received_bytes,
+        trustees=[
+            tasks_pb2.TrusteeAnswer(holder=each.holder, trustee=each.trustee, reason=each.reason)
+            for each in record.trustees
+        ],
     )
     for phase in record.phases:
         entry = proto.phases.add(
@@ -286,6 +335,9 @@ def instruction(item: Instruction) -> participation_pb2.WatchResponse:
     match item.body:
         case Invitation():
             proto.advertise_keys.CopyFrom(_invitation(item.body))
+        case EncryptedInvitation(invitation, key_digest):
+            proto.encrypt_input.invitation.CopyFrom(_invitation(invitation))
+            proto.encrypt_input.encryption_key_digest = key_digest
         case messages.Roster() as roster:
             proto.share_keys.size = roster.size
             proto.share_keys.root = roster.root
@@ -337,12 +389,22 @@ def _advertisement(item: messages.KeyAdvertisement) -> participation_pb2.KeyAdve
     )
 
 
-def client_message(phase: RoundState, payload: bytes) -> messages.ClientMessage:
+def input_header(payload: bytes) -> messages.MaskedInputHeader | EncryptedInputHeader:
+    """Read the serialised header of an upload; one with a certificate is an encrypted input's."""
+    header = participation_pb2.InputHeader.FromString(payload)
+    if header.certificate:
+        return EncryptedInputHeader(
+            header.size_bytes, header.sha256, header.signature, header.certificate
+        )
+    return messages.MaskedInputHeader(header.size_bytes, header.sha256, header.signature)
+
+
+def client_message(phase: RoundState, payload: bytes) -> ClientMessage:
     """Read a client's serialised request, from the wire or from the log.
 
     Args:
         phase: that the request belongs to.
-        payload: AdvertiseKeysRequest, ShareKeysRequest, MaskedInputHeader,
+        payload: AdvertiseKeysRequest, ShareKeysRequest, InputHeader,
             ConfirmSurvivorsRequest or RevealSharesRequest.
     """
     match phase:
@@ -357,8 +419,7 @@ def client_message(phase: RoundState, payload: bytes) -> messages.ClientMessage:
                 sharing.ciphertexts, sharing.self_mask_commitment, sharing.signature
             )
         case RoundState.SUBMIT_INPUT:
-            header = participation_pb2.MaskedInputHeader.FromString(payload)
-            return messages.MaskedInputHeader(header.size_bytes, header.sha256, header.signature)
+            return input_header(payload)
         case RoundState.CONFIRM_SURVIVORS:
             confirmation = participation_pb2.ConfirmSurvivorsRequest.FromString(payload)
             return messages.SurvivorConfirmation(confirmation.signature)

@@ -5,9 +5,9 @@ from collections.abc import AsyncIterator, Iterable
 from finsecure_crypto.errors import StateError, UnavailableError
 
 from finsecure_aggregator import convert
+from finsecure_aggregator.attendance import not_invited
 from finsecure_aggregator.convert import Instruction
 from finsecure_aggregator.records import RoundKey, RoundState
-from finsecure_aggregator.rounds import not_invited
 from finsecure_aggregator.scheduler import Scheduler
 from finsecure_aggregator.store import Store
 from finsecure_aggregator.uploads import Piece, Uploads, UploadStatus
@@ -20,7 +20,7 @@ class Participation:
     Args:
         store: durable state.
         scheduler: knows the open rounds.
-        uploads: receives masked inputs.
+        uploads: receives inputs.
         presence: who is connected.
     """
 
@@ -47,14 +47,14 @@ class Participation:
     async def upload(
         self, key: RoundKey, client: str, header: bytes, pieces: AsyncIterator[Piece]
     ) -> UploadStatus:
-        """Go on with the upload of a masked input; see `Uploads.receive`."""
+        """Go on with the upload of a input; see `Uploads.receive`."""
         driver = self._scheduler.driver(key)
         if driver is not None:
             return await self._uploads.receive(driver, client, header, pieces)
         return await self._past_upload(key, client, header)
 
     async def upload_status(self, key: RoundKey, client: str) -> UploadStatus:
-        """Say how much of a client's masked input is on disk."""
+        """Say how much of a client's input is on disk."""
         driver = self._scheduler.driver(key)
         if driver is None:
             return await self._past_upload(key, client, None)

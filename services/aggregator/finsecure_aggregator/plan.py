@@ -5,15 +5,25 @@ own reason code, and whoever creates the task has to change it.
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from finsecure_crypto.attempt import Attempt
+from finsecure_crypto.encoding import VectorLayout
 from finsecure_crypto.errors import InvalidArgumentError
-from finsecure_crypto.federation import RoundKind, Terms, round_parameters
+from finsecure_crypto.federation import (
+    Encryption,
+    Masking,
+    RoundKind,
+    Terms,
+    round_attempt,
+    round_parameters,
+)
+from finsecure_crypto.masking import WORD_BYTES
 from finsecure_crypto.secagg.parameters import Profile
 
 from finsecure_aggregator.optimizer import Optimizer, OptimizerKind
-from finsecure_aggregator.records import PHASES, RoundState
+from finsecure_aggregator.records import ENCRYPTED_PHASES, MASKED_PHASES, RoundState
 
 SECOND_NS = 10**9
 MIN_DEADLINE_NS = SECOND_NS // 10
@@ -21,7 +31,7 @@ MAX_DEADLINE_NS = 7 * 86400 * SECOND_NS
 MAX_INTERVAL_NS = 366 * 86400 * SECOND_NS
 # Every client gets the whole roster of a complete graph, about 1 kB an entry, in one message.
 MAX_COMPLETE_COHORT = 2000
-MAX_VECTOR_BYTES = 2**34  # what MaskedInputHeader.size_bytes may say
+MAX_VECTOR_BYTES = 2**34  # what InputHeader.size_bytes may say
 
 
 @dataclass(frozen=True)
@@ -77,8 +87,27 @@ class Plan:
     convergence: Convergence | None
     deadlines_ns: Mapping[RoundState, int]
 
+    @property
+    def phases(self) -> Sequence[RoundState]:
+        """The phases of a round in which clients speak, in order."""
+        masked = isinstance(self.terms.protection, Masking)
+        return MASKED_PHASES if masked else ENCRYPTED_PHASES
+
+    @property
+    def kinds(self) -> Sequence[RoundKind]:
+        """What the task's rounds add up."""
+        return [RoundKind.STATISTICS] * self.standardise + [RoundKind.TRAINING]
+
+    def layouts(self) -> Sequence[VectorLayout]:
+        """Lay out the vectors of the largest rounds, one for each kind.
+
+        Raises:
+            InvalidArgumentError: LANE_OVERFLOW.
+        """
+        return [self.terms.layout(kind, self.maximum_cohort) for kind in self.kinds]
+
     def check(self) -> None:
-        """Check the rules between fields.
+        """Check the rules between fields; whether an encryption key fits is checked with the key.
 
         Raises:
             InvalidArgumentError: one code for each rule.
@@ -141,7 +170,10 @@ class Plan:
             )
 
     def _check_times(self) -> None:
-        for phase in PHASES:
+        timed = list(self.phases)
+        if isinstance(self.terms.protection, Encryption):
+            timed.append(RoundState.OPENING)
+        for phase in timed:
             if not MIN_DEADLINE_NS <= self.deadlines_ns[phase] <= MAX_DEADLINE_NS:
                 raise InvalidArgumentError(
                     "DEADLINE_RANGE",
@@ -161,9 +193,8 @@ class Plan:
                 f"{self.maximum_cohort}",
             )
         # Building the largest rounds refuses lanes that do not fit (LANE_OVERFLOW).
-        kinds = [RoundKind.STATISTICS] * self.standardise + [RoundKind.TRAINING]
-        for kind in kinds:
-            parameters = round_parameters(
+        for kind in self.kinds:
+            attempt = round_attempt(
                 terms,
                 task_name=self.name,
                 spec=self.spec,
@@ -174,13 +205,12 @@ class Plan:
                 model_digest=bytes(32),
                 invited=self.maximum_cohort,
             )
-            if parameters.input_bytes > MAX_VECTOR_BYTES:
-                raise InvalidArgumentError(
-                    "MODEL_TOO_LARGE",
-                    f"an input would have {parameters.input_bytes} bytes, more than "
-                    f"{MAX_VECTOR_BYTES}; use fewer coordinates, value bits or clients",
-                )
-        if terms.graph is None:
+            require_size(WORD_BYTES * attempt.layout.words)
+        if isinstance(terms.protection, Masking):
+            self._check_graph(attempt, terms.protection)
+
+    def _check_graph(self, attempt: Attempt, masking: Masking) -> None:
+        if masking.graph is None:
             if self.maximum_cohort > MAX_COMPLETE_COHORT:
                 raise InvalidArgumentError(
                     "COMPLETE_GRAPH_TOO_LARGE",
@@ -189,11 +219,11 @@ class Plan:
                 )
             return
         size = self.maximum_cohort
-        thresholds = parameters.thresholds(size)
-        corrupt = math.floor(terms.graph.corrupt_fraction * size)
-        left = math.ceil((1 - terms.graph.dropout_fraction) * size)
+        thresholds = round_parameters(attempt, masking).thresholds(size)
+        corrupt = math.floor(masking.graph.corrupt_fraction * size)
+        left = math.ceil((1 - masking.graph.dropout_fraction) * size)
         bound = thresholds.threshold
-        if terms.profile is Profile.ACTIVE:
+        if masking.profile is Profile.ACTIVE:
             bound = -(-size // 3)
         if thresholds.complete and (left < thresholds.threshold or corrupt >= bound):
             raise InvalidArgumentError(
@@ -201,6 +231,16 @@ class Plan:
                 f"no graph over {size} clients withstands that many colluding and dropped-out "
                 "clients; lower corrupt_fraction or dropout_fraction",
             )
+
+
+def require_size(input_bytes: int) -> None:
+    """Refuse inputs that the wire contract has no room for; MODEL_TOO_LARGE, the owner's fault."""
+    if input_bytes > MAX_VECTOR_BYTES:
+        raise InvalidArgumentError(
+            "MODEL_TOO_LARGE",
+            f"an input would have {input_bytes} bytes, more than {MAX_VECTOR_BYTES}; use fewer "
+            "coordinates, value bits or clients",
+        )
 
 
 def _first_repeated(names: list[str]) -> str | None:

@@ -28,7 +28,7 @@ POLICY: Policy = MappingProxyType(
         f"{_PACKAGE}ParticipationService/Watch": _CLIENT,
         f"{_PACKAGE}ParticipationService/AdvertiseKeys": _CLIENT,
         f"{_PACKAGE}ParticipationService/ShareKeys": _CLIENT,
-        f"{_PACKAGE}ParticipationService/SubmitMaskedInput": _CLIENT,
+        f"{_PACKAGE}ParticipationService/SubmitInput": _CLIENT,
         f"{_PACKAGE}ParticipationService/GetUploadStatus": _CLIENT,
         f"{_PACKAGE}ParticipationService/ConfirmSurvivors": _CLIENT,
         f"{_PACKAGE}ParticipationService/RevealShares": _CLIENT,
@@ -44,7 +44,7 @@ LIMITS = Limits(
         {
             f"{_PACKAGE}TaskService/WatchTask": _DAY_S,
             f"{_PACKAGE}ParticipationService/Watch": _DAY_S,
-            f"{_PACKAGE}ParticipationService/SubmitMaskedInput": _HOUR_S,
+            f"{_PACKAGE}ParticipationService/SubmitInput": _HOUR_S,
             f"{_PACKAGE}ModelService/UploadInitialModel": _HOUR_S,
             f"{_PACKAGE}ModelService/DownloadModel": _HOUR_S,
         }

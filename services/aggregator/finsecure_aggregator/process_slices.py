@@ -1,17 +1,14 @@
 """Slices in processes of their own on this machine, which may die without the round.
 
-Each slice of each round has a process, which can be killed at any time. The processes are started
-afresh, not forked, since gRPC's threads do not survive a fork.
+Each slice of each round has a process, which can be killed at any time.
 """
 
 import os
 import socket
-import subprocess
-import sys
 import threading
 from pathlib import Path
 
-from finsecure_aggregator import slice_worker
+from finsecure_aggregator import frames, slice_worker
 from finsecure_aggregator.slices import Masks, SliceLostError, Span, Words, packed, truncated
 
 
@@ -30,7 +27,9 @@ class ProcessSlice:
         self._connection.settimeout(silence_s)
         with theirs:
             try:
-                self._process = _start(span, theirs)
+                self._process = frames.start_worker(
+                    slice_worker.__name__, [str(span.first_word), str(span.words)], theirs
+                )
             except OSError:
                 self._connection.close()
                 raise
@@ -66,10 +65,10 @@ class ProcessSlice:
         status = bytearray(1)
         try:
             with self._busy:
-                slice_worker.send(self._connection, operation, content)
-                slice_worker.receive_into(self._connection, memoryview(status))
+                frames.send(self._connection, operation, content)
+                frames.receive_into(self._connection, memoryview(status))
                 if answer_into is not None:
-                    slice_worker.receive_into(self._connection, answer_into)
+                    frames.receive_into(self._connection, answer_into)
         except (OSError, EOFError) as error:  # a time-out is an OSError
             raise SliceLostError(f"process {self.pid}: {error or type(error).__name__}") from error
         return bytes(status)
@@ -107,14 +106,3 @@ class ProcessSlices:
 
     def close(self) -> None:
         """Nothing to let go of: processes belong to their slices."""
-
-
-def _start(span: Span, connection: socket.socket) -> subprocess.Popen[bytes]:
-    # -P: the folder that the aggregator was started in holds no code of ours.
-    command = [sys.executable, "-P", "-m", slice_worker.__name__]
-    return subprocess.Popen(
-        [*command, str(span.first_word), str(span.words)],
-        stdin=connection.fileno(),
-        stdout=subprocess.DEVNULL,
-        start_new_session=True,  # a Ctrl-C in the terminal is for the aggregator alone
-    )

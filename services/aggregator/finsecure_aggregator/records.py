@@ -24,7 +24,7 @@ class TaskState(Enum):
 
 
 class RoundState(Enum):
-    """Where a round stands: one of the five phases, then the sum, then the end."""
+    """Where a round stands: a phase in which clients speak, then the sum, then the end."""
 
     ADVERTISE_KEYS = "advertise_keys"
     SHARE_KEYS = "share_keys"
@@ -32,6 +32,7 @@ class RoundState(Enum):
     CONFIRM_SURVIVORS = "confirm_survivors"
     REVEAL_SHARES = "reveal_shares"
     UNMASKING = "unmasking"
+    OPENING = "opening"
     COMPLETED = "completed"
     ABORTED = "aborted"
 
@@ -41,14 +42,15 @@ class RoundState(Enum):
         return self in (RoundState.COMPLETED, RoundState.ABORTED)
 
 
-# The phases in which clients speak, in their order.
-PHASES = (
+# The phases in which clients speak, in their order; what follows on them is the sum.
+MASKED_PHASES = (
     RoundState.ADVERTISE_KEYS,
     RoundState.SHARE_KEYS,
     RoundState.SUBMIT_INPUT,
     RoundState.CONFIRM_SURVIVORS,
     RoundState.REVEAL_SHARES,
 )
+ENCRYPTED_PHASES = (RoundState.SUBMIT_INPUT,)
 
 
 @dataclass(frozen=True, order=True)
@@ -120,6 +122,21 @@ class PhaseRecord:
 
 
 @dataclass(frozen=True)
+class TrusteeAnswer:
+    """What a trustee did when it was asked to help open a round's sum.
+
+    Attributes:
+        holder: number of its key share, from 1.
+        trustee: its id.
+        reason: code why its partial decryption was not had or not believed; empty where it served.
+    """
+
+    holder: int
+    trustee: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class RoundRecord:
     """One attempt at a round.
 
@@ -140,6 +157,7 @@ class RoundRecord:
         metrics: once completed.
         clients: ids by phase whose message was accepted, in order of acceptance.
         received_bytes: of accepted messages by client id.
+        trustees: what those said that were asked to open an encrypted sum.
     """
 
     key: RoundKey
@@ -158,6 +176,7 @@ class RoundRecord:
     metrics: RoundMetrics | None = None
     clients: Mapping[RoundState, tuple[str, ...]] = field(default_factory=dict)
     received_bytes: Mapping[str, int] = field(default_factory=dict)
+    trustees: tuple[TrusteeAnswer, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -169,7 +188,7 @@ class Message:
         client: id of the sender.
         digest: SHA-256 of the payload; stays when the payload is dropped after the round.
         payload: the serialised request; empty once the round is over.
-        size_bytes: what the client sent, a masked input's vector included.
+        size_bytes: what the client sent, its input included.
     """
 
     phase: RoundState

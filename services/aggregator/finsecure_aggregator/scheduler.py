@@ -15,9 +15,10 @@ from finsecure_crypto.federation import RoundKind, statistics_result, training_r
 from finsecure_rpc.logs import get_logger
 
 from finsecure_aggregator import convert, progress
-from finsecure_aggregator.convert import Instruction, Outcome
+from finsecure_aggregator.convert import Instruction, Invitation, Outcome
 from finsecure_aggregator.models import ModelKeeper
 from finsecure_aggregator.plan import Plan
+from finsecure_aggregator.protocols import open_protocol
 from finsecure_aggregator.records import (
     ModelRecord,
     PhaseRecord,
@@ -27,7 +28,8 @@ from finsecure_aggregator.records import (
     TaskRecord,
     TaskState,
 )
-from finsecure_aggregator.rounds import RoundDriver, RoundSum, Surroundings
+from finsecure_aggregator.round_protocol import Sums
+from finsecure_aggregator.rounds import RoundDriver, Surroundings
 
 _INTERNAL_WAIT_NS = 2 * 10**9
 _INTERNAL_TRIES = 3
@@ -66,7 +68,7 @@ class Scheduler:
         self._last_ended: dict[str, RoundRecord | None] = {}
 
     async def start(self) -> None:
-        """Pick up all tasks that run, and delete masked inputs that nobody waits for."""
+        """Pick up all tasks that run, and delete inputs that nobody waits for."""
         tasks = await self._around.store.unfinished_tasks()
         open_rounds = frozenset(task.current for task in tasks if task.current is not None)
         await asyncio.to_thread(self._around.blobs.keep_inputs_of, open_rounds)
@@ -205,15 +207,12 @@ class TaskRunner:
         number = progress.next_number(task, plan)
         key = RoundKey(task.name, number, await store.attempts(task.name, number) + 1)
         chosen = SystemRandom().sample(sorted(clients), min(plan.maximum_cohort, len(clients)))
-        phase = PhaseRecord(
-            RoundState.ADVERTISE_KEYS,
-            now_ns,
-            now_ns + plan.deadlines_ns[RoundState.ADVERTISE_KEYS],
-        )
+        first = plan.phases[0]
+        phase = PhaseRecord(first, now_ns, now_ns + plan.deadlines_ns[first])
         record = RoundRecord(
             key=key,
             kind=progress.kind_of(number),
-            state=RoundState.ADVERTISE_KEYS,
+            state=first,
             nonce=secrets.token_bytes(32),
             base_version=task.latest_version or 0,
             invited=tuple(sorted(chosen)),
@@ -261,7 +260,14 @@ class TaskRunner:
         record = await store.round(key)
         task = await store.task(key.task)
         base = self._models.refreshed(await store.model(key.task, record.base_version))
-        driver = RoundDriver(self._around, task, plan, record, base)
+        try:
+            protocol = await open_protocol(self._around, plan, Invitation(task, record, base))
+        except _TRANSIENT:
+            raise
+        except FinSecureError as error:
+            await self._abort(record, error.code, error.message)
+            return
+        driver = RoundDriver(self._around, plan, record, base, protocol)
         try:
             if task.state is TaskState.CANCELLED:
                 raise StateError("TASK_CANCELLED", "an operator has cancelled the task")
@@ -276,13 +282,13 @@ class TaskRunner:
         except _TRANSIENT:
             raise
         except FinSecureError as error:
-            await self._abort(driver, error.code, error.message)
+            await self._abort(driver.record_so_far(), error.code, error.message)
         except Exception:
             if self._failures + 1 < _INTERNAL_TRIES:
                 raise
             _log.exception("round_failed", round=key.name)
             await self._abort(
-                driver,
+                driver.record_so_far(),
                 "INTERNAL_ERROR",
                 "the aggregator failed while it worked on the round; its log says why",
             )
@@ -292,10 +298,10 @@ class TaskRunner:
         self._around.changes.notify(key.task)
         await asyncio.to_thread(self._around.blobs.drop_inputs, key)
 
-    async def _complete(self, driver: RoundDriver, found: RoundSum) -> None:
-        store, record, plan = self._around.store, driver.record, driver.plan
+    async def _complete(self, driver: RoundDriver, sums: Sums) -> None:
+        store, record, plan = self._around.store, driver.record_so_far(), driver.plan
         interpret = statistics_result if record.kind is RoundKind.STATISTICS else training_result
-        result = interpret(plan.terms, found.sums)
+        result = interpret(plan.terms, sums)
         # The time of the phase, not of now: a repetition after a crash makes the same version.
         made_ns = record.phases[-1].open_ns
         model: ModelRecord = await asyncio.to_thread(
@@ -307,7 +313,6 @@ class TaskRunner:
             state=RoundState.COMPLETED,
             end_ns=end_ns,
             result_version=model.version,
-            blamed=found.blamed,
             metrics=result.metrics,
         )
         before = await store.task(record.key.task)
@@ -320,7 +325,7 @@ class TaskRunner:
             start_ns=record.start_ns,
             end_ns=end_ns,
         )
-        if before.state.ended:  # cancelled while the sum was being unmasked
+        if before.state.ended:  # cancelled while the sum was being made
             task = replace(task, state=before.state, detail=before.detail, next_round_ns=None)
         await store.complete_round(record, model, task)
         self._ended(record)
@@ -329,16 +334,15 @@ class TaskRunner:
             self._models.forget_state, record.key.task, driver.base_model.version - 1
         )
 
-    async def _abort(self, driver: RoundDriver, reason: str, detail: str) -> None:
-        store, key = self._around.store, driver.key
+    async def _abort(self, record: RoundRecord, reason: str, detail: str) -> None:
+        store, key = self._around.store, record.key
         end_ns = self._around.clock.now_ns()
         record = replace(
-            driver.record,
+            record,
             state=RoundState.ABORTED,
             end_ns=end_ns,
             abort_reason=reason,
             abort_detail=detail,
-            blamed=driver.blamed,
         )
         task = progress.after_abort(
             await store.task(key.task),

@@ -55,6 +55,7 @@ rounds = Table(
     Column("abort_reason", String(64), nullable=False),
     Column("abort_detail", String(1000), nullable=False),
     Column("blamed", JSON, nullable=False),
+    Column("trustees", JSON, nullable=False),
     Column("metrics", JSON),
     ForeignKeyConstraint(["task"], ["tasks.name"]),
 )

@@ -31,6 +31,7 @@ from google.protobuf.message import Message as Proto
 from finsecure_aggregator import convert, schema, store
 from finsecure_aggregator.blobs import CHUNK_BYTES
 from finsecure_aggregator.clock import Clock
+from finsecure_aggregator.encryption import EncryptionDesk
 from finsecure_aggregator.initial_models import InitialModels
 from finsecure_aggregator.models import ModelKeeper
 from finsecure_aggregator.participation import Participation
@@ -49,7 +50,7 @@ Item = TypeVar("Item")
 Request = TypeVar(
     "Request",
     models_pb2.UploadInitialModelRequest,
-    participation_pb2.SubmitMaskedInputRequest,
+    participation_pb2.SubmitInputRequest,
 )
 
 
@@ -68,6 +69,7 @@ class Desk:
         presence: who is connected.
         changes: wakes watchers.
         clock: time.
+        encryption: keys that tasks may name.
     """
 
     federation: str
@@ -80,6 +82,7 @@ class Desk:
     presence: Presence
     changes: Changes
     clock: Clock
+    encryption: EncryptionDesk
 
     def require_federation(self, federation: str) -> None:
         """Refuse names of other federations; NotFoundError FEDERATION_NOT_FOUND."""
@@ -155,7 +158,9 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         desk, spec = self._desk, convert.spec_bytes(request.task.spec)
         name = desk.task_name(request.task.name)
         # A sparse graph for very many clients takes seconds to search.
-        await asyncio.to_thread(convert.plan(name, spec).check)
+        plan = convert.plan(name, spec)
+        await asyncio.to_thread(plan.check)
+        await desk.encryption.check(plan)
         record = TaskRecord(name, spec, TaskState.AWAITING_MODEL, "", desk.clock.now_ns())
         caller = str(require_peer().spiffe_id)
         return await desk.store.transact(
@@ -380,11 +385,11 @@ class ParticipationService(participation_pb2_grpc.ParticipationServiceServicer):
         await self._submit(RoundState.SHARE_KEYS, request.round, request)
         return participation_pb2.ShareKeysResponse()
 
-    async def SubmitMaskedInput(
+    async def SubmitInput(
         self,
-        request_iterator: AsyncIterator[participation_pb2.SubmitMaskedInputRequest],
+        request_iterator: AsyncIterator[participation_pb2.SubmitInputRequest],
         context: Context,
-    ) -> participation_pb2.SubmitMaskedInputResponse:
+    ) -> participation_pb2.SubmitInputResponse:
         """Take phase 3's vector, or some more of it."""
         async with _heard_out(request_iterator):
             header = (await _first(request_iterator, "header")).header
@@ -392,7 +397,7 @@ class ParticipationService(participation_pb2_grpc.ParticipationServiceServicer):
             status = await self._participation.upload(
                 key, client, convert.serialised(header), _pieces(request_iterator)
             )
-        return participation_pb2.SubmitMaskedInputResponse(
+        return participation_pb2.SubmitInputResponse(
             committed_bytes=status.committed_bytes, accepted=status.accepted
         )
 

@@ -2,14 +2,17 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
-from finsecure_crypto.certificates import Role
+from finsecure_crypto.certificates import Role, SpiffeId, verify_member
 from finsecure_crypto.errors import AuthenticationError, ConfigurationError, UnavailableError
 from finsecure_rpc.authenticator import Authenticator
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.credentials import server_credentials
 from finsecure_rpc.database import open_database
+from finsecure_rpc.encryption_keys import download
 from finsecure_rpc.identity_store import Identity, IdentityStore
 from finsecure_rpc.logs import get_logger
 from finsecure_rpc.policy import federation_peers
@@ -20,9 +23,12 @@ from finsecure_rpc.server import Listener, RpcServer, build_server
 from finsecure_aggregator import schema
 from finsecure_aggregator.arithmetic import open_slices
 from finsecure_aggregator.blobs import Blobs
+from finsecure_aggregator.ciphers import CipherWorkers
 from finsecure_aggregator.clock import SystemClock
 from finsecure_aggregator.config import Configuration
+from finsecure_aggregator.encryption import EncryptionDesk
 from finsecure_aggregator.initial_models import InitialModels
+from finsecure_aggregator.key_store import KeyStore
 from finsecure_aggregator.models import ModelKeeper
 from finsecure_aggregator.participation import Participation
 from finsecure_aggregator.policy import LIMITS, POLICY
@@ -32,6 +38,7 @@ from finsecure_aggregator.rounds import Surroundings
 from finsecure_aggregator.scheduler import Pace, Scheduler
 from finsecure_aggregator.service import Desk, services
 from finsecure_aggregator.store import SqlStore
+from finsecure_aggregator.transport import RemoteTrustee
 from finsecure_aggregator.uploads import Uploads
 from finsecure_aggregator.verifier import PeerVerifier
 from finsecure_aggregator.watchers import Changes, Presence
@@ -64,7 +71,8 @@ async def serve(configuration: Configuration) -> None:
             # It goes on trying; until a list comes, every call is refused with the reason.
             _log.warning("started without a revocation list", error=str(error))
         await stack.enter_async_context(Renewer(identities, connection))
-        desk = await _desk(configuration, identities, revocations, stack)
+        encryption = await _encryption(configuration, identities, revocations, connection, stack)
+        desk = await _desk(configuration, identities, revocations, encryption, stack)
         trust_domain = identities.current().spiffe_id.trust_domain
         server = build_server(
             services(desk),
@@ -96,10 +104,52 @@ async def _report_readiness(server: RpcServer, revocations: RevocationWatcher) -
             await server.set_serving(True)
 
 
+async def _encryption(
+    configuration: Configuration,
+    identities: IdentityStore,
+    revocations: RevocationWatcher,
+    keyservice: Connection,
+    stack: AsyncExitStack,
+) -> EncryptionDesk:
+    settings = configuration.encryption
+    workers = CipherWorkers(settings.workers, settings.silence_s)
+    stack.callback(workers.close)
+    trust_domain = identities.current().spiffe_id.trust_domain
+
+    def verify(trustee: str, certificate: bytes) -> bytes:
+        return verify_member(
+            certificate,
+            identities.current().anchors,
+            revocations.current(),
+            datetime.now(UTC),
+            SpiffeId(trust_domain, Role.TRUSTEE, trustee),
+        )
+
+    trustees = {}
+    for each in configuration.trustees:
+        connection = await stack.enter_async_context(
+            Connection(each.address, identities, Role.TRUSTEE)
+        )
+        trustees[each.id] = RemoteTrustee(each.id, connection, verify)
+    return EncryptionDesk(
+        keys=KeyStore(
+            configuration.blob_dir / "keys",
+            partial(download, keyservice),
+            trust_domain,
+            lambda: identities.current().anchors,
+            revocations,
+        ),
+        workers=workers,
+        trustees=trustees,
+        patience_ns=round(settings.trustee_patience_s * 1e9),
+    )
+
+
 async def _desk(
     configuration: Configuration,
     identities: IdentityStore,
     revocations: RevocationWatcher,
+    encryption: EncryptionDesk,
     stack: AsyncExitStack,
 ) -> Desk:
     clock, changes, turns = SystemClock(), Changes(), Changes()
@@ -127,6 +177,7 @@ async def _desk(
         ),
         grace_ns=round(configuration.reconnect_grace_s * 1e9),
         slices=slices,
+        encryption=encryption,
     )
     quarantine = Quarantine(database)
     await quarantine.load()
@@ -146,6 +197,7 @@ async def _desk(
         presence=around.presence,
         changes=changes,
         clock=clock,
+        encryption=encryption,
     )
 
 

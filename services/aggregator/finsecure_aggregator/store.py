@@ -23,6 +23,7 @@ from finsecure_aggregator.records import (
     RoundState,
     TaskRecord,
     TaskState,
+    TrusteeAnswer,
 )
 
 T = TypeVar("T")
@@ -468,6 +469,7 @@ def _round_values(record: RoundRecord) -> dict[str, Any]:
         "abort_reason": record.abort_reason,
         "abort_detail": record.abort_detail[:1000],
         "blamed": [list(pair) for pair in record.blamed],
+        "trustees": [asdict(answer) for answer in record.trustees],
         "metrics": asdict(record.metrics) if record.metrics else None,
     }
 
@@ -508,6 +510,7 @@ def _round(connection: Connection, row: Row[Any]) -> RoundRecord:
         abort_reason=row.abort_reason,
         abort_detail=row.abort_detail,
         blamed=tuple((client, reason) for client, reason in row.blamed),
+        trustees=tuple(TrusteeAnswer(**answer) for answer in row.trustees),
         metrics=_metrics(row.metrics),
         clients={phase: tuple(ids) for phase, ids in clients.items()},
         received_bytes=received,

@@ -1,4 +1,4 @@
-"""Masked inputs on their way in: resumable, one writer for each client, off the event loop."""
+"""Inputs on their way in: resumable, one writer for each client, off the event loop."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable
@@ -8,9 +8,11 @@ from typing import TypeVar
 
 from finsecure_crypto.errors import StateError
 
+from finsecure_aggregator import convert
+from finsecure_aggregator.attendance import wrong_phase
 from finsecure_aggregator.blobs import Blobs, PartFile
 from finsecure_aggregator.records import RoundKey, RoundState
-from finsecure_aggregator.rounds import RoundDriver, header_of, wrong_phase
+from finsecure_aggregator.rounds import RoundDriver
 
 T = TypeVar("T")
 
@@ -39,7 +41,7 @@ class UploadStatus:
     """What is on disk.
 
     Attributes:
-        committed_bytes: of the vector.
+        committed_bytes: of the input.
         accepted: whether the input is whole, verified and in the round's log.
     """
 
@@ -55,7 +57,7 @@ class _Slot:
 
 
 class Uploads:
-    """Receives the masked inputs of all rounds."""
+    """Receives the inputs of all rounds."""
 
     def __init__(self, blobs: Blobs) -> None:
         self._blobs = blobs
@@ -69,17 +71,17 @@ class Uploads:
         Args:
             driver: of the round.
             client: the authenticated sender.
-            header: serialised MaskedInputHeader.
+            header: serialised InputHeader.
             pieces: from the committed size on.
 
         Raises:
             StateError: WRONG_PHASE, STALE_ROUND or UPLOAD_SUPERSEDED.
             IntegrityError: what `PartFile` refuses; what came before stays.
-            ProtocolViolationError: what the core says of the header.
+            ProtocolViolationError: what the core says of the header, or of the ciphertexts.
         """
         if not await driver.check(RoundState.SUBMIT_INPUT, client, header):
             return UploadStatus(driver.input_bytes(), accepted=True)
-        said = header_of(header)
+        said = convert.input_header(header)
         slot = self._slots.setdefault((driver.key, client), _Slot())
         stream = slot.stream = object()
         try:
@@ -101,6 +103,7 @@ class Uploads:
                 if not part.whole:
                     return UploadStatus(await _in_thread(part.sync), accepted=False)
                 await _in_thread(part.finish)
+                await driver.examine_input(client)
                 size = said.size_bytes + len(header)
                 await driver.accept(RoundState.SUBMIT_INPUT, client, header, size_bytes=size)
             return UploadStatus(said.size_bytes, accepted=True)

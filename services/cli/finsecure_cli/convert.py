@@ -12,7 +12,7 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from finsecure_cli.task_file import CategoricalColumn, TaskFile
+from finsecure_cli.task_file import CategoricalColumn, SecuritySection, TaskFile
 
 Document = dict[str, Any]
 
@@ -61,10 +61,23 @@ def _enum_text(field: Any, number: int) -> str:
     return str(values[number].name.removeprefix(prefix).lower())
 
 
-def task_spec(task: TaskFile, tensors: Sequence[tuple[str, tuple[int, ...]]]) -> tasks_pb2.TaskSpec:
+_MASKED_DEADLINES = {
+    "advertise_keys_s",
+    "share_keys_s",
+    "submit_input_s",
+    "confirm_survivors_s",
+    "reveal_shares_s",
+}
+_ENCRYPTED_DEADLINES = {"submit_input_s", "opening_s"}
+
+
+def task_spec(
+    federation: str, task: TaskFile, tensors: Sequence[tuple[str, tuple[int, ...]]]
+) -> tasks_pb2.TaskSpec:
     """Build the spec of a task.
 
     Args:
+        federation: resource name of the federation.
         task: the task file.
         tensors: name and shape of each parameter, in the order of the update vector.
 
@@ -81,11 +94,7 @@ def task_spec(task: TaskFile, tensors: Sequence[tuple[str, tuple[int, ...]]]) ->
         training=tasks_pb2.TrainingSpec(**task.training.model_dump()),
         rounds=task.rounds,
         cohort=tasks_pb2.CohortSpec(**task.cohort.model_dump()),
-        security=tasks_pb2.SecuritySpec(
-            profile=tasks_pb2.SecurityProfile.Value(
-                f"SECURITY_PROFILE_{task.security.profile.upper()}"
-            )
-        ),
+        security=_security(federation, task.security),
         encoding=tasks_pb2.EncodingSpec(**task.encoding.model_dump()),
         server_optimizer=tasks_pb2.ServerOptimizerSpec(
             kind=tasks_pb2.ServerOptimizer.Value(
@@ -96,20 +105,31 @@ def task_spec(task: TaskFile, tensors: Sequence[tuple[str, tuple[int, ...]]]) ->
         deadlines=tasks_pb2.DeadlineSpec(
             **{
                 name.removesuffix("_s"): _duration(seconds)
-                for name, seconds in task.deadlines.model_dump().items()
+                for name, seconds in task.deadlines.model_dump(
+                    include=_MASKED_DEADLINES if task.security.masked else _ENCRYPTED_DEADLINES
+                ).items()
             }
         ),
     )
     if task.interval_s is not None:
         spec.interval.CopyFrom(_duration(task.interval_s))
-    if task.security.sparse_graph is not None:
-        spec.security.sparse_graph.CopyFrom(
-            tasks_pb2.SparseGraph(**task.security.sparse_graph.model_dump())
-        )
     if task.convergence is not None:
         spec.convergence.CopyFrom(tasks_pb2.ConvergenceSpec(**task.convergence.model_dump()))
     check_message(spec)
     return spec
+
+
+def _security(federation: str, section: SecuritySection) -> tasks_pb2.SecuritySpec:
+    if not section.masked:
+        return tasks_pb2.SecuritySpec(
+            protection=tasks_pb2.Protection.Value(f"PROTECTION_{section.protection.upper()}"),
+            encryption_key=f"{federation}/encryptionKeys/{section.encryption_key}",
+        )
+    profile = tasks_pb2.SecurityProfile.Value(f"SECURITY_PROFILE_{section.profile.upper()}")
+    security = tasks_pb2.SecuritySpec(profile=profile, protection=tasks_pb2.PROTECTION_MASKS)
+    if section.sparse_graph is not None:
+        security.sparse_graph.CopyFrom(tasks_pb2.SparseGraph(**section.sparse_graph.model_dump()))
+    return security
 
 
 def _features(task: TaskFile) -> tasks_pb2.FeatureSchema:

@@ -9,16 +9,8 @@ from rich.text import Text
 
 from finsecure_cli.convert import Document
 from finsecure_cli.output import seconds_between, short_name, size, table
-from finsecure_cli.rounds import ROUND_ENDS, summed
+from finsecure_cli.rounds import ROUND_ENDS, course, summed
 
-_PHASES = (
-    "advertise_keys",
-    "share_keys",
-    "submit_input",
-    "confirm_survivors",
-    "reveal_shares",
-    "unmasking",
-)
 _SHOWN_ROUNDS = 8
 
 
@@ -72,11 +64,12 @@ class TaskProgress:
 
     def _phase(self) -> RenderableType:
         round_ = self._round
-        if round_ is None or round_["state"] not in _PHASES:
+        phases = course(round_) if round_ is not None else ()
+        if round_ is None or round_["state"] not in phases:
             detail = (self._task or {}).get("state_detail", "")
             return Text(detail or "between rounds", style="dim")
-        at = _PHASES.index(round_["state"])
-        marks = Text("●" * (at + 1), style="cyan") + Text("○" * (len(_PHASES) - at - 1), "dim")
+        at = phases.index(round_["state"])
+        marks = Text("●" * (at + 1), style="cyan") + Text("○" * (len(phases) - at - 1), "dim")
         words = f" round {short_name(round_)}: {round_['state'].replace('_', ' ')}, "
         return marks + Text(f"{words}{_present(round_)} of {len(round_['invited'])} clients there")
 

@@ -5,10 +5,10 @@ are checked here; bounds stand in the contract and are checked with it (`convert
 """
 
 import re
-from typing import Annotated, Literal
+from typing import Annotated, Literal, Self
 
 from finsecure_rpc.config import Settings
-from pydantic import Field
+from pydantic import Field, model_validator
 
 IDENTIFIER = re.compile(r"[a-z][a-z0-9-]{0,38}[a-z0-9]", re.ASCII)
 Identifier = Annotated[str, Field(pattern=f"^{IDENTIFIER.pattern}$")]
@@ -87,8 +87,25 @@ class SparseGraphSection(Settings):
 class SecuritySection(Settings):
     """How inputs are protected."""
 
+    protection: Literal["masks", "paillier", "bgv", "ckks"] = "masks"
     profile: Literal["active", "semi_honest"] = "active"
     sparse_graph: SparseGraphSection | None = None
+    encryption_key: Identifier | None = None
+
+    @property
+    def masked(self) -> bool:
+        """Whether inputs are masked, rather than encrypted."""
+        return self.protection == "masks"
+
+    @model_validator(mode="after")
+    def _fits(self) -> Self:
+        if self.masked and self.encryption_key is not None:
+            raise ValueError("masks have no encryption_key; leave it out, or set protection")
+        if not self.masked and self.encryption_key is None:
+            raise ValueError(f"{self.protection} needs an encryption_key: finsecure key list")
+        if not self.masked and self.model_fields_set & {"profile", "sparse_graph"}:
+            raise ValueError(f"{self.protection} has no profile and no sparse_graph")
+        return self
 
 
 class EncodingSection(Settings):
@@ -125,6 +142,7 @@ class DeadlinesSection(Settings):
     submit_input_s: Seconds = 600.0
     confirm_survivors_s: Seconds = 30.0
     reveal_shares_s: Seconds = 30.0
+    opening_s: Seconds = 600.0
 
 
 class TaskFile(Settings):

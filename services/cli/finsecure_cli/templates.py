@@ -81,7 +81,7 @@ keyservice = "$keyservice"
 keyservice_enrol = "$keyservice_enrol"
 # Where clients and operators connect.
 listen = "$aggregator"
-# The log of accepted messages and, beside it, masked inputs and models: to be backed up.
+# The log of accepted messages and, beside it, inputs and models: to be backed up.
 database = "aggregator/aggregator.db"
 blob_dir = "aggregator/blobs"
 """
@@ -139,6 +139,9 @@ tasks = ["*"]
 # Fewest clients among whom the party's update is hidden, and fewest shares that rebuild a secret.
 minimum_cohort = $pinned
 minimum_threshold = $pinned
+# How the update may be protected: masks, or encryption by paillier, bgv or ckks under a key whose
+# shares trustees hold. There, two trustees that collude with the aggregator can open it.
+protections = ["masks"]
 # The aggregator may be malicious and still learns nothing but the sum.
 minimum_profile = "active"
 
@@ -191,7 +194,11 @@ maximum = $maximum
 weight_cap = 2000
 
 [security]
-# active: holds against a cheating aggregator; semi_honest: against a curious one only.
+# masks: clients hide their updates from the aggregator by masks that cancel in the sum. paillier,
+# bgv, ckks: they encrypt them under the key that encryption_key names, which trustees open.
+protection = "masks"
+# encryption_key = "first"
+# Of masks only. active: holds against a cheating aggregator; semi_honest: against a curious one.
 profile = "active"
 
 [encoding]
@@ -219,4 +226,6 @@ share_keys_s = 30
 submit_input_s = 600
 confirm_survivors_s = 30
 reveal_shares_s = 30
+# Encryption has two phases: submit_input_s, and opening_s for the trustees.
+# opening_s = 600
 """

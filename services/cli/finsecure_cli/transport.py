@@ -165,7 +165,8 @@ class Services:
         """Register a task; it then waits for its initial model."""
         request = tasks_pb2.CreateTaskRequest(
             task=tasks_pb2.Task(
-                name=f"{self.federation}/tasks/{task.name}", spec=task_spec(task, tensors)
+                name=f"{self.federation}/tasks/{task.name}",
+                spec=task_spec(self.federation, task, tensors),
             ),
             request_id=str(uuid.uuid4()),
         )

@@ -58,6 +58,12 @@ class PolicySettings(Settings):
     minimum_cohort: Annotated[int, Field(ge=2)] = 3
     minimum_threshold: Annotated[int, Field(ge=2)] = 3
     minimum_profile: Profile = Profile.ACTIVE
+    protections: Annotated[
+        tuple[Literal["masks", "paillier", "bgv", "ckks"], ...], Field(min_length=1)
+    ] = ("masks",)
+    encryption_keys: tuple[Pattern, ...] = ("*",)
+    trustees: tuple[Id, ...] | None = None
+    dealt_keys: bool = False
     maximum_rounds: Annotated[int, Field(ge=1)] = 1000
     maximum_attempts: Annotated[int, Field(ge=1)] = 20
     maximum_epochs: Annotated[int, Field(ge=1)] = 20
@@ -92,6 +98,10 @@ class ClientConfig(Settings):
                 minimum_threshold=pinned.minimum_threshold,
                 minimum_profile=pinned.minimum_profile,
             ),
+            protections=frozenset(pinned.protections),
+            encryption_keys=pinned.encryption_keys,
+            trustees=None if pinned.trustees is None else frozenset(pinned.trustees),
+            dealt_keys=pinned.dealt_keys,
             models=None if self.trainer is None else frozenset(self.trainer.models),
             maximum_rounds=pinned.maximum_rounds,
             maximum_attempts=pinned.maximum_attempts,

@@ -1,9 +1,9 @@
-"""From what a trainer returns to the words that are masked: checked, weighted, encoded."""
+"""From what a trainer returns to the values that are protected: checked and weighted."""
 
 from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
-from finsecure_crypto.encoding import VectorLayout, rounding_generator
 from finsecure_crypto.errors import InvalidArgumentError
 from finsecure_crypto.federation import (
     LocalMetrics,
@@ -17,15 +17,15 @@ from numpy.typing import NDArray
 from finsecure_client.terms import Task
 from finsecure_client.trainer import Assignment, Trainer
 
+Values = dict[str, NDArray[Any]]
+"""One client's values by section, as `VectorLayout.encode` takes them."""
 
-def statistics(trainer: Trainer, task: Task, layout: VectorLayout) -> NDArray[np.uint64]:
-    """Encode the moments of the party's numeric features.
 
-    Returns:
-        Shape (layout.words,).
+def statistics(trainer: Trainer, task: Task) -> Values:
+    """Take the moments of the party's numeric features.
 
     Raises:
-        InvalidArgumentError: FEATURES_INVALID or what the encoding refuses; the trainer's fault.
+        InvalidArgumentError: FEATURES_INVALID or VECTOR_SHAPE; the trainer's fault.
     """
     features = trainer.numeric_features(task)
     if not bool(np.all((features >= 0) & (features <= 1))):
@@ -34,18 +34,15 @@ def statistics(trainer: Trainer, task: Task, layout: VectorLayout) -> NDArray[np
             "the trainer returned numeric features outside [0, 1]; it must scale them by the "
             "bounds of the task's schema",
         )
-    return layout.encode(statistics_values(task.terms, features), rounding_generator())
+    return statistics_values(task.terms, features)
 
 
-def training(trainer: Trainer, assignment: Assignment, layout: VectorLayout) -> NDArray[np.uint64]:
-    """Evaluate, train, and encode the weighted update with all metrics.
-
-    Returns:
-        Shape (layout.words,).
+def training(trainer: Trainer, assignment: Assignment) -> Values:
+    """Evaluate, train, and weigh the update; all metrics come with it.
 
     Raises:
         InvalidArgumentError: MODEL_TENSORS_MISMATCH, MODEL_SHAPE_MISMATCH, MODEL_DTYPE_MISMATCH,
-            VALUE_NOT_FINITE, TOO_FEW_EXAMPLES or what the encoding refuses; the trainer's fault.
+            VALUE_NOT_FINITE or TOO_FEW_EXAMPLES; the trainer's fault.
         StateError: TRAINING_CANCELLED.
     """
     terms = assignment.task.terms
@@ -65,7 +62,7 @@ def training(trainer: Trainer, assignment: Assignment, layout: VectorLayout) -> 
         validation_loss=evaluation.loss_sum,
         scores=evaluation.scores,
     )
-    return layout.encode(training_values(terms, update, metrics), rounding_generator())
+    return training_values(terms, update, metrics)
 
 
 def _arrays(tensors: Mapping[str, object]) -> dict[str, NDArray[np.float32]]:

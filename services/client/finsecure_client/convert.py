@@ -8,7 +8,9 @@ from datetime import UTC, datetime
 
 from finsecure.aggregation.v1 import models_pb2, participation_pb2, tasks_pb2
 from finsecure_crypto.errors import FinSecureError, ProtocolViolationError
-from finsecure_crypto.federation import RoundKind, Tensor, Terms
+from finsecure_crypto.federation import Encryption, Masking, RoundKind, Tensor, Terms
+from finsecure_crypto.homomorphic.mode import Mode
+from finsecure_crypto.homomorphic.rounds import EncryptedInputHeader
 from finsecure_crypto.model_version import ModelVersion
 from finsecure_crypto.secagg import messages
 from finsecure_crypto.secagg.parameters import Profile, SparseGraph
@@ -18,6 +20,7 @@ from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from finsecure_client.instructions import (
+    EncryptedInvitation,
     Instruction,
     Invitation,
     Outcome,
@@ -38,6 +41,11 @@ from finsecure_client.trust import SignedModel
 _PROFILES = {
     tasks_pb2.SECURITY_PROFILE_ACTIVE: Profile.ACTIVE,
     tasks_pb2.SECURITY_PROFILE_SEMI_HONEST: Profile.SEMI_HONEST,
+}
+_MODES = {
+    tasks_pb2.PROTECTION_PAILLIER: Mode.PAILLIER,
+    tasks_pb2.PROTECTION_BGV: Mode.BGV,
+    tasks_pb2.PROTECTION_CKKS: Mode.CKKS,
 }
 _KINDS = {
     tasks_pb2.ROUND_KIND_STATISTICS: RoundKind.STATISTICS,
@@ -88,7 +96,6 @@ def task(message: tasks_pb2.Task) -> Task:
     tensors = tuple(Tensor(tensor.name, tuple(tensor.shape)) for tensor in spec.model.tensors)
     if len({tensor.name for tensor in tensors}) != len(tensors):
         raise _violation("a model specification that names a tensor twice")
-    graph = spec.security.sparse_graph
     try:
         terms = Terms(
             tensors=tensors,
@@ -99,10 +106,7 @@ def task(message: tasks_pb2.Task) -> Task:
             clip_value=spec.encoding.clip_value,
             score_bins=spec.encoding.score_bins,
             minimum_cohort=spec.cohort.minimum,
-            profile=_PROFILES[spec.security.profile],
-            graph=SparseGraph(graph.corrupt_fraction, graph.dropout_fraction)
-            if spec.security.HasField("sparse_graph")
-            else None,
+            protection=_protection(spec.security),
         )
     except FinSecureError as error:
         raise _violation(f"impossible terms: {error}") from error
@@ -122,6 +126,23 @@ def task(message: tasks_pb2.Task) -> Task:
         terms=terms,
         rounds=spec.rounds,
         maximum_cohort=spec.cohort.maximum,
+    )
+
+
+def _protection(message: tasks_pb2.SecuritySpec) -> Masking | Encryption:
+    mode = _MODES.get(message.protection)
+    if mode is not None:
+        if message.profile or message.HasField("sparse_graph") or not message.encryption_key:
+            raise _violation("an encrypted task without a key, or with parameters of masks")
+        return Encryption(mode, message.encryption_key)
+    if message.profile not in _PROFILES or message.encryption_key:
+        raise _violation("a task under masks without a profile, or with an encryption key")
+    graph = message.sparse_graph
+    return Masking(
+        _PROFILES[message.profile],
+        SparseGraph(graph.corrupt_fraction, graph.dropout_fraction)
+        if message.HasField("sparse_graph")
+        else None,
     )
 
 
@@ -192,6 +213,11 @@ def instruction(message: participation_pb2.WatchResponse) -> Instruction:
         case "reveal_shares":
             confirmations = message.reveal_shares
             body = messages.Confirmations(confirmations.signers, confirmations.signatures)
+        case "encrypt_input":
+            encrypted = message.encrypt_input
+            body = EncryptedInvitation(
+                _invitation(encrypted.invitation), encrypted.encryption_key_digest
+            )
         case "outcome":
             outcome = message.outcome
             body = Outcome(
@@ -284,16 +310,18 @@ def key_shares(round_name: str, message: messages.KeyShares) -> participation_pb
     )
 
 
-def masked_input_header(
-    round_name: str, message: messages.MaskedInputHeader
-) -> participation_pb2.SubmitMaskedInputRequest:
-    """Make the header of phase 3."""
-    return participation_pb2.SubmitMaskedInputRequest(
-        header=participation_pb2.MaskedInputHeader(
+def input_header(
+    round_name: str, message: messages.MaskedInputHeader | EncryptedInputHeader
+) -> participation_pb2.SubmitInputRequest:
+    """Make the header of an upload."""
+    certificate = message.certificate if isinstance(message, EncryptedInputHeader) else b""
+    return participation_pb2.SubmitInputRequest(
+        header=participation_pb2.InputHeader(
             round=round_name,
             size_bytes=message.size_bytes,
             sha256=message.sha256,
             signature=message.signature,
+            certificate=certificate,
         )
     )
 

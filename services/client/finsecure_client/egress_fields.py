@@ -26,16 +26,17 @@ KINDS: dict[str, dict[str, str]] = {
         "self_mask_commitment": "commitment",
         "signature": "signature",
     },
-    "finsecure.aggregation.v1.MaskedInputHeader": {
+    "finsecure.aggregation.v1.InputHeader": {
         "round": "round name",
-        "size_bytes": "size of the masked input",
-        "sha256": "digest of the masked input",
+        "size_bytes": "size of the protected input",
+        "sha256": "digest of the protected input",
         "signature": "signature",
+        "certificate": "own certificate",
     },
     "finsecure.aggregation.v1.Chunk": {
-        "offset": "offset in the masked input",
-        "content": "masked model update",
-        "crc32": "checksum of the masked input",
+        "offset": "offset in the protected input",
+        "content": "masked or encrypted model update",
+        "crc32": "checksum of the protected input",
     },
     "finsecure.aggregation.v1.GetUploadStatusRequest": {"round": "round name"},
     "finsecure.aggregation.v1.ConfirmSurvivorsRequest": {
@@ -72,6 +73,7 @@ KINDS: dict[str, dict[str, str]] = {
         "tls_csr": "certificate request",
         "signing_csr": "certificate request",
     },
+    "finsecure.keyservice.v1.DownloadEncryptionKeyRequest": {"name": "key name"},
     "finsecure.keyservice.v1.GetTrustBundleRequest": {},
     "finsecure.keyservice.v1.GetRevocationListRequest": {},
     "finsecure.keyservice.v1.WatchRevocationListRequest": {},

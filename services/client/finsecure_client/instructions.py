@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from datetime import datetime
 
+from finsecure_crypto.attempt import Attempt
 from finsecure_crypto.errors import ProtocolViolationError
-from finsecure_crypto.federation import RoundKind, round_parameters
+from finsecure_crypto.federation import RoundKind, round_attempt
 from finsecure_crypto.secagg.messages import Confirmations, Roster, ShareDelivery
-from finsecure_crypto.secagg.parameters import RoundParameters
 
 from finsecure_client.terms import Task
 from finsecure_client.trust import SignedModel
@@ -14,7 +14,7 @@ from finsecure_client.trust import SignedModel
 
 @dataclass(frozen=True)
 class Invitation:
-    """All public parameters of a round; phase 1 is open."""
+    """All public parameters that every kind of round has; under masks phase 1 is open."""
 
     task: Task
     kind: RoundKind
@@ -24,13 +24,13 @@ class Invitation:
     base_model: SignedModel
     invited: int
 
-    def parameters(self) -> RoundParameters:
+    def attempt_at(self) -> Attempt:
         """Build the parameters from which the round's context is derived.
 
         Raises:
             InvalidArgumentError: where they are impossible; the aggregator's fault.
         """
-        return round_parameters(
+        return round_attempt(
             self.task.terms,
             task_name=self.task.name,
             spec=self.task.spec,
@@ -41,6 +41,19 @@ class Invitation:
             model_digest=self.base_model.version.sha256,
             invited=self.invited,
         )
+
+
+@dataclass(frozen=True)
+class EncryptedInvitation:
+    """An encrypted round; its only phase is open.
+
+    Attributes:
+        invitation: what every round has.
+        key_digest: digest of the encryption key, 32 bytes.
+    """
+
+    invitation: Invitation
+    key_digest: bytes
 
 
 @dataclass(frozen=True)
@@ -67,7 +80,14 @@ class Malformed:
 
 
 ServerMessage = (
-    Invitation | Roster | ShareDelivery | Survivors | Confirmations | Outcome | Malformed
+    Invitation
+    | EncryptedInvitation
+    | Roster
+    | ShareDelivery
+    | Survivors
+    | Confirmations
+    | Outcome
+    | Malformed
 )
 
 

@@ -9,27 +9,30 @@ import threading
 from datetime import UTC, datetime
 
 import numpy as np
+from finsecure_crypto.encoding import VectorLayout, rounding_generator
 from finsecure_crypto.errors import (
     FinSecureError,
     IntegrityError,
     InternalError,
-    InvalidArgumentError,
     PolicyError,
     ProtocolViolationError,
     ResourceExhaustedError,
     StateError,
     UnavailableError,
 )
-from finsecure_crypto.federation import RoundKind
+from finsecure_crypto.federation import Encryption
+from finsecure_crypto.homomorphic.rounds import EncryptedInputHeader
 from finsecure_crypto.secagg import client as secagg
 from finsecure_crypto.secagg import messages
 from finsecure_rpc.backoff import Backoff
 from finsecure_rpc.logs import get_logger
 from numpy.typing import NDArray
 
-from finsecure_client import contribution
+from finsecure_client import assignments
 from finsecure_client.egress import EGRESS_CODES
+from finsecure_client.encrypted_input import EncryptedInput, encrypt_input
 from finsecure_client.instructions import (
+    EncryptedInvitation,
     Instruction,
     Invitation,
     Malformed,
@@ -37,12 +40,10 @@ from finsecure_client.instructions import (
     Survivors,
 )
 from finsecure_client.party import Party
-from finsecure_client.trainer import Assignment, GlobalModel
 
 # The aggregator alone decides what is late; a client whose clock is wrong still tries.
 _LEAST_S = 5.0
 _LONGEST_S = 7 * 24 * 3600.0
-_FETCH_TRIES = 5
 
 log = get_logger(__name__)
 
@@ -50,6 +51,7 @@ Answer = (
     messages.KeyAdvertisement
     | messages.KeyShares
     | secagg.MaskedInput
+    | EncryptedInput
     | messages.SurvivorConfirmation
     | messages.RevealedShares
 )
@@ -73,6 +75,7 @@ class Participant:
         self.name = name
         self._party = party
         self._invitation: Invitation | None = None
+        self._layout: VectorLayout | None = None
         self._state: State | None = None
         self._answers: dict[type[ServerMessage], tuple[ServerMessage, Answer]] = {}
         self._unwanted = threading.Event()
@@ -122,15 +125,15 @@ class Participant:
             case _, Malformed():
                 raise body.error
             case None, Invitation():
-                self._state, answer = await asyncio.to_thread(self._accept, body)
-                self._invitation = body
+                self._state, answer = await self._join(body)
+            case None, EncryptedInvitation():
+                answer = await self._encrypt(body)
             case secagg.AwaitRoster() as state, messages.Roster():
                 self._state, answer = await asyncio.to_thread(
                     state.share_keys, body, self._party.trust.peer
                 )
             case secagg.AwaitShares() as state, messages.ShareDelivery():
-                words = await self._input()
-                await asyncio.to_thread(self._record)
+                words = await self._words()
                 self._state, answer = await asyncio.to_thread(state.mask_input, body, words)
             case secagg.AwaitSurvivors() as state, Survivors():
                 self._state, answer = state.confirm_survivors(body.bitmap)
@@ -148,82 +151,43 @@ class Participant:
                 )
         return answer
 
-    def _accept(self, invitation: Invitation) -> tuple[State, Answer]:
-        """Check an invitation wholly, then make the round's keys."""
-        party, task = self._party, invitation.task
-        expected = f"{task.name}/rounds/{invitation.number}-{invitation.attempt}"
-        version = invitation.base_model.version
-        if self.name != expected or version.name != f"{task.name}/models/{version.version}":
-            raise ProtocolViolationError(
-                "ROUND_NAME_MISMATCH", f"an invitation to {expected} came as {self.name}"
-            )
-        if invitation.kind is RoundKind.STATISTICS and not task.schema.standardise:
-            raise PolicyError(
-                "ROUND_NOT_ALLOWED", f"{task.name} does not standardise, so it needs no statistics"
-            )
-        if invitation.invited > task.maximum_cohort:
-            raise ProtocolViolationError(
-                "COHORT_ABOVE_TASK",
-                f"{invitation.invited} clients are invited, the task allows {task.maximum_cohort}",
-            )
-        try:
-            parameters = invitation.parameters()
-            party.policy.check_round(task, parameters)
-            party.ledger.check(task, invitation.number, invitation.attempt)
-        except InvalidArgumentError as error:
-            raise ProtocolViolationError(
-                error.code, f"the aggregator proposed an impossible round: {error.message}"
-            ) from error
-        party.trust.check_model(invitation.base_model)
-        return secagg.advertise_keys(parameters, party.identity(), policy=party.policy.security)
+    async def _join(self, invitation: Invitation) -> tuple[State, Answer]:
+        """Check an invitation to a round under masks, then make the round's keys."""
+        party = self._party
+        parameters = await asyncio.to_thread(
+            assignments.masked_parameters, self.name, invitation, party
+        )
+        self._invitation, self._layout = invitation, parameters.layout
+        return await asyncio.to_thread(
+            secagg.advertise_keys, parameters, party.identity(), policy=party.policy.security
+        )
 
-    def _record(self) -> None:
+    async def _words(self) -> NDArray[np.uint64]:
+        """Make and encode the values of a round that this process has joined."""
+        assert self._invitation is not None  # noqa: S101  # set before any other state
+        assert self._layout is not None  # noqa: S101  # as well
+        values = await assignments.make_values(self._invitation, self._party, self._unwanted.is_set)
+        await asyncio.to_thread(self._record, self._invitation)
+        return await asyncio.to_thread(self._layout.encode, values, rounding_generator())
+
+    async def _encrypt(self, body: EncryptedInvitation) -> EncryptedInput:
+        """Check an invitation and its key, make the values, and encrypt them."""
+        party, invitation = self._party, body.invitation
+        parameters = await asyncio.to_thread(
+            assignments.encrypted_parameters, self.name, invitation, body.key_digest, party
+        )
+        encryption = invitation.task.terms.protection
+        assert isinstance(encryption, Encryption)  # noqa: S101  # for the type checker
+        key = await party.keys.key(encryption, body.key_digest)
+        values = await assignments.make_values(invitation, party, self._unwanted.is_set)
+        await asyncio.to_thread(self._record, invitation)
+        return await asyncio.get_running_loop().run_in_executor(
+            party.worker, encrypt_input, key, parameters, values, party.identity()
+        )
+
+    def _record(self, invitation: Invitation) -> None:
         """Note that this round gets its one input."""
-        assert self._invitation is not None  # noqa: S101  # set before any other state
-        said = self._invitation
-        self._party.ledger.record(said.task, said.number, said.attempt)
-
-    async def _input(self) -> NDArray[np.uint64]:
-        """Train, or take statistics, on the worker thread, and encode the result."""
-        assert self._invitation is not None  # noqa: S101  # set before any other state
-        invitation, party = self._invitation, self._party
-        task, layout = invitation.task, invitation.parameters().layout
-        loop = asyncio.get_running_loop()
-        if invitation.kind is RoundKind.STATISTICS:
-            return await loop.run_in_executor(
-                party.worker, contribution.statistics, party.trainer, task, layout
-            )
-        assignment = Assignment(
-            task=task,
-            model=await self._fetch_model(invitation),
-            round_number=invitation.number,
-            cancelled=self._unwanted.is_set,
-        )
-        return await loop.run_in_executor(
-            party.worker, contribution.training, party.trainer, assignment, layout
-        )
-
-    async def _fetch_model(self, invitation: Invitation) -> GlobalModel:
-        """Download the base model; what arrives damaged is fetched anew a few times."""
-        backoff = Backoff()
-        party, task = self._party, invitation.task
-        for tries_left in reversed(range(_FETCH_TRIES)):
-            try:
-                model = await party.models.fetch(invitation.base_model, task, party.service)
-            except (IntegrityError, UnavailableError) as error:
-                if not tries_left:
-                    raise
-                log.warning("model not fetched yet", round=self.name, error=str(error))
-                await asyncio.sleep(backoff.next_s())
-            else:
-                if (model.standardisation is not None) != task.schema.standardise:
-                    raise ProtocolViolationError(
-                        "MODEL_NOT_STANDARDISED",
-                        f"{invitation.base_model.version.name} does not fit to standardise = "
-                        f"{str(task.schema.standardise).lower()} of the task",
-                    )
-                return model
-        raise AssertionError
+        self._party.ledger.record(invitation.task, invitation.number, invitation.attempt)
 
     async def _persist(self, answer: Answer) -> None:
         """Send until the aggregator takes the answer or the phase is over."""
@@ -248,17 +212,20 @@ class Participant:
                 await service.advertise_keys(name, answer)
             case messages.KeyShares():
                 await service.share_keys(name, answer)
-            case secagg.MaskedInput():
-                await self._upload(answer)
+            case secagg.MaskedInput(header=header, words=words):
+                await self._upload(header, words.astype("<u8", copy=False).data.cast("B"))
+            case EncryptedInput(header=header, content=content):
+                await self._upload(header, memoryview(content))
             case messages.SurvivorConfirmation():
                 await service.confirm_survivors(name, answer)
             case messages.RevealedShares():
                 await service.reveal_shares(name, answer)
 
-    async def _upload(self, masked: secagg.MaskedInput) -> None:
-        """Send the masked vector from where the aggregator has it on disk."""
+    async def _upload(
+        self, header: messages.MaskedInputHeader | EncryptedInputHeader, content: memoryview
+    ) -> None:
+        """Send the input from where the aggregator has it on disk."""
         service = self._party.service
-        content = masked.words.astype("<u8", copy=False).data.cast("B")
         committed, accepted = await service.upload_status(self.name)
         if accepted:
             return
@@ -268,9 +235,7 @@ class Participant:
             )
         cause: FinSecureError | None = None
         try:
-            _, accepted = await service.submit_masked_input(
-                self.name, masked.header, content, committed
-            )
+            _, accepted = await service.submit_input(self.name, header, content, committed)
         except (IntegrityError, StateError) as error:
             # A repeated stream may begin where the bytes on disk no longer end.
             if isinstance(error, StateError) and error.code != "UPLOAD_SUPERSEDED":

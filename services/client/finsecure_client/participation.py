@@ -15,7 +15,7 @@ from finsecure_crypto.errors import (
 from finsecure_rpc.backoff import Backoff
 from finsecure_rpc.logs import get_logger
 
-from finsecure_client.instructions import Instruction, Invitation, Outcome
+from finsecure_client.instructions import EncryptedInvitation, Instruction, Invitation, Outcome
 from finsecure_client.participant import AnswerRefusedError, Participant, reason_to_tell
 from finsecure_client.party import Party, RoundService
 
@@ -131,6 +131,8 @@ class Participation:
             # Once out of a round, whatever the reason, always out of it: nothing is said twice.
             return
         if name not in self._rounds:
+            if isinstance(body, EncryptedInvitation):
+                body = body.invitation
             if isinstance(body, Invitation):
                 log.info("round begins", round=name, invited=body.invited)
                 self._close_other_rounds(name)

@@ -5,9 +5,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Protocol
 
+from finsecure_crypto.homomorphic.rounds import EncryptedInputHeader
 from finsecure_crypto.secagg import messages
 from finsecure_crypto.secagg.membership import Identity
 
+from finsecure_client.encryption_keys import EncryptionKeys
 from finsecure_client.ledger import Ledger
 from finsecure_client.models import ModelCache, ModelSource
 from finsecure_client.policy import Policy
@@ -27,14 +29,14 @@ class RoundService(ModelSource, Protocol):
     async def upload_status(self, name: str) -> tuple[int, bool]:
         """Bytes on disk, and whether the input is accepted."""
 
-    async def submit_masked_input(
+    async def submit_input(
         self,
         name: str,
-        header: messages.MaskedInputHeader,
+        header: messages.MaskedInputHeader | EncryptedInputHeader,
         content: memoryview,
         start: int,
     ) -> tuple[int, bool]:
-        """Phase 3."""
+        """Upload from byte `start` on."""
 
     async def confirm_survivors(self, name: str, message: messages.SurvivorConfirmation) -> None:
         """Phase 4."""
@@ -54,6 +56,7 @@ class Party:
         service: the aggregator.
         identity: returns the newest identity; a round keeps the one that it began with.
         trust: verifies peers and models.
+        keys: gives verified encryption keys.
         policy: what the client takes part in at all.
         ledger: which rounds have got an input already.
         models: downloaded models.
@@ -64,6 +67,7 @@ class Party:
     service: RoundService
     identity: Callable[[], Identity]
     trust: Trust
+    keys: EncryptionKeys
     policy: Policy
     ledger: Ledger
     models: ModelCache

@@ -4,13 +4,19 @@ Every refusal is a `PolicyError` whose code goes to the aggregator with `Decline
 threshold and profile are pinned in `ClientPolicy` of the protocol itself; this is the rest.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from finsecure_crypto.attempt import Attempt
 from finsecure_crypto.errors import PolicyError
+from finsecure_crypto.federation import Encryption, Masking
+from finsecure_crypto.homomorphic.key_record import Generation
 from finsecure_crypto.secagg.parameters import ClientPolicy, RoundParameters
 
 from finsecure_client.terms import Task
+
+MASKS = "masks"
 
 
 @dataclass(frozen=True)
@@ -21,6 +27,11 @@ class Policy:
         federation: the only federation whose tasks are accepted.
         tasks: patterns of task ids, as in file names (`*`, `?`, `[…]`).
         security: smallest cohort and threshold, weakest profile.
+        protections: how inputs may be protected: "masks" or names of encryption modes.
+        encryption_keys: patterns of ids of encryption keys.
+        trustees: ids of the trustees that may hold shares of a key; None means any of the
+            federation's.
+        dealt_keys: whether a key is accepted whose shares a dealer has made.
         models: names `module:function` that a task may ask for; None leaves it to the trainer.
         maximum_rounds: most rounds of one task.
         maximum_attempts: most attempts at one round; each could reveal another sum.
@@ -32,6 +43,10 @@ class Policy:
     federation: str
     tasks: tuple[str, ...]
     security: ClientPolicy
+    protections: frozenset[str] = frozenset({MASKS})
+    encryption_keys: tuple[str, ...] = ("*",)
+    trustees: frozenset[str] | None = None
+    dealt_keys: bool = False
     models: frozenset[str] | None = None
     maximum_rounds: int = 1000
     maximum_attempts: int = 20
@@ -51,8 +66,9 @@ class Policy:
 
         Raises:
             PolicyError: TASK_NOT_ALLOWED, MODEL_NOT_ALLOWED, ROUNDS_ABOVE_POLICY,
-                EPOCHS_ABOVE_POLICY, MODEL_ABOVE_POLICY, INPUTS_ABOVE_POLICY; the task's owner has
-                to change the task, or the client's owner the policy.
+                EPOCHS_ABOVE_POLICY, MODEL_ABOVE_POLICY, INPUTS_ABOVE_POLICY,
+                PROTECTION_NOT_ALLOWED, KEY_NOT_ALLOWED; the task's owner has to change the
+                task, or the client's owner the policy.
         """
         if not self.allows_name(task.name):
             raise PolicyError(
@@ -64,6 +80,7 @@ class Policy:
                 f"the task's model {task.factory} is not among models in [trainer]; look at its "
                 "code, then add it there",
             )
+        self.check_protection(task.terms.protection)
         parameters = task.terms.coordinates
         for code, asked, limit, what in (
             ("ROUNDS_ABOVE_POLICY", task.rounds, self.maximum_rounds, "rounds"),
@@ -76,7 +93,7 @@ class Policy:
                     code, f"the task has {asked} {what}; maximum_{what} in [policy] is {limit}"
                 )
 
-    def check_round(self, task: Task, parameters: RoundParameters) -> None:
+    def check_round(self, task: Task, parameters: Attempt) -> None:
         """Check the parameters of a round of a task.
 
         Raises:
@@ -91,6 +108,49 @@ class Policy:
                 f"attempt {attempt} at round {number} is above the task's {task.rounds} rounds or "
                 f"above maximum_attempts {self.maximum_attempts} in [policy]",
             )
+        if not isinstance(parameters, RoundParameters):
+            self.security.check_cohort(parameters)
+            return
         self.security.check_parameters(parameters)
         # A smaller roster lowers the threshold; it is checked again when the roster is known.
         self.security.check_thresholds(parameters.thresholds(parameters.layout.cohort))
+
+    def check_protection(self, protection: Masking | Encryption) -> None:
+        """Check how a task protects inputs.
+
+        Raises:
+            PolicyError: PROTECTION_NOT_ALLOWED or KEY_NOT_ALLOWED.
+        """
+        name = protection.mode.value if isinstance(protection, Encryption) else MASKS
+        if name not in self.protections:
+            raise PolicyError(
+                "PROTECTION_NOT_ALLOWED",
+                f"the task protects inputs by {name}; protections in [policy] does not name it",
+            )
+        if isinstance(protection, Encryption):
+            key = protection.key_name.rpartition("/encryptionKeys/")[2]
+            if not any(fnmatchcase(key, pattern) for pattern in self.encryption_keys):
+                raise PolicyError(
+                    "KEY_NOT_ALLOWED",
+                    f"{protection.key_name} matches none of encryption_keys in [policy]",
+                )
+
+    def check_key(self, generation: Generation, trustees: Collection[str]) -> None:
+        """Check who holds the shares of an encryption key, and how they came to be.
+
+        Raises:
+            PolicyError: KEY_DEALT or TRUSTEE_NOT_ALLOWED.
+        """
+        if generation is Generation.DEALER and not self.dealt_keys:
+            raise PolicyError(
+                "KEY_DEALT",
+                "a dealer made the shares of the task's key and had all of it for a moment; "
+                "dealt_keys in [policy] does not allow that",
+            )
+        strangers = set(trustees) - (self.trustees if self.trustees is not None else set(trustees))
+        if strangers:
+            raise PolicyError(
+                "TRUSTEE_NOT_ALLOWED",
+                f"shares of the task's key are held by {', '.join(sorted(strangers))}; trustees in "
+                "[policy] does not name them",
+            )

@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 
 from finsecure_crypto.certificates import Role, SpiffeId
@@ -14,6 +15,7 @@ from finsecure_crypto.secagg.membership import Identity
 from finsecure_crypto.secret import SecretBytes
 from finsecure_rpc import enrolment
 from finsecure_rpc.connection import Connection
+from finsecure_rpc.encryption_keys import download
 from finsecure_rpc.identity_store import IdentityStore
 from finsecure_rpc.logs import get_logger
 from finsecure_rpc.renewal import Renewer
@@ -22,6 +24,7 @@ from finsecure_rpc.revocation import RevocationWatcher
 from finsecure_client import config as configuration
 from finsecure_client.config import ClientConfig
 from finsecure_client.egress import Manifest
+from finsecure_client.encryption_keys import EncryptionKeys, KeyRegister
 from finsecure_client.instructions import Outcome
 from finsecure_client.ledger import Ledger
 from finsecure_client.models import ModelCache
@@ -135,6 +138,7 @@ async def connect(config: ClientConfig | Path, *, patient: bool = False) -> Asyn
             id=identity.spiffe_id.id,
             aggregator=Aggregator(aggregator),
             trust=trust,
+            keys=KeyRegister(partial(download, keyservice), trust, config.make_policy()),
             models=ModelCache(settings.state_dir / "models", trust),
             ledger=Ledger(settings.state_dir / "ledger.json"),
             identity=lambda: _secagg_identity(store),
@@ -150,6 +154,7 @@ class Client:
     id: str
     aggregator: Aggregator
     trust: Trust
+    keys: EncryptionKeys
     models: ModelCache
     ledger: Ledger
     identity: Callable[[], Identity]
@@ -260,6 +265,7 @@ class Client:
                 service=self.aggregator,
                 identity=self.identity,
                 trust=self.trust,
+                keys=self.keys,
                 policy=self.config.make_policy(),
                 ledger=self.ledger,
                 models=self.models,

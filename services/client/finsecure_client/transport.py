@@ -14,6 +14,7 @@ from finsecure.aggregation.v1 import (
     tasks_pb2_grpc,
 )
 from finsecure_crypto.errors import IntegrityError, ProtocolViolationError
+from finsecure_crypto.homomorphic.rounds import EncryptedInputHeader
 from finsecure_crypto.secagg import messages
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.logs import get_logger
@@ -129,7 +130,7 @@ class Aggregator:
         await self._send("ShareKeys", convert.key_shares(name, message))
 
     async def upload_status(self, name: str) -> tuple[int, bool]:
-        """Ask how many bytes of the masked input are on disk, and whether it is accepted."""
+        """Ask how many bytes of the input are on disk, and whether it is accepted."""
         stub = self._connection.stub(participation_pb2_grpc.ParticipationServiceStub)
         response = await self._connection.call(
             stub.GetUploadStatus,
@@ -138,28 +139,26 @@ class Aggregator:
         )
         return response.committed_bytes, response.accepted
 
-    async def submit_masked_input(
+    async def submit_input(
         self,
         name: str,
-        header: messages.MaskedInputHeader,
+        header: messages.MaskedInputHeader | EncryptedInputHeader,
         content: memoryview,
         start: int,
     ) -> tuple[int, bool]:
-        """Phase 3: upload from byte `start` on; returns the bytes on disk and acceptance."""
+        """Upload from byte `start` on; returns the bytes on disk and acceptance."""
 
-        async def parts() -> AsyncIterator[participation_pb2.SubmitMaskedInputRequest]:
-            yield convert.masked_input_header(name, header)
+        async def parts() -> AsyncIterator[participation_pb2.SubmitInputRequest]:
+            yield convert.input_header(name, header)
             for offset in range(start, len(content), CHUNK_BYTES):
                 piece = bytes(content[offset : offset + CHUNK_BYTES])
-                yield participation_pb2.SubmitMaskedInputRequest(
+                yield participation_pb2.SubmitInputRequest(
                     chunk=models_pb2.Chunk(offset=offset, content=piece, crc32=zlib.crc32(piece))
                 )
 
         async with self._uploading:
             stub = self._connection.stub(participation_pb2_grpc.ParticipationServiceStub)
-            response = await self._connection.call(
-                stub.SubmitMaskedInput, parts(), deadline_s=_UPLOAD_S
-            )
+            response = await self._connection.call(stub.SubmitInput, parts(), deadline_s=_UPLOAD_S)
         return response.committed_bytes, response.accepted
 
     async def confirm_survivors(self, name: str, message: messages.SurvivorConfirmation) -> None:

@@ -17,6 +17,7 @@ from finsecure_crypto.certificates import (
 )
 from finsecure_crypto.errors import AuthenticationError
 from finsecure_crypto.model_version import ModelVersion
+from finsecure_rpc.encryption_keys import RegisteredKey
 
 
 @dataclass(frozen=True)
@@ -72,6 +73,15 @@ class Trust:
         )
         self._check_name(certified, Role.AGGREGATOR, None)
         model.version.verify(certified.public_key, model.signature)
+
+    def check_encryption_key(self, key: RegisteredKey) -> None:
+        """Verify that an encryption key is one that the federation's trustees have signed.
+
+        Raises:
+            AuthenticationError: a trustee's certificate does not hold.
+            IntegrityError: KEY_NOT_ENDORSED.
+        """
+        key.verify(self.trust_domain, self.anchors(), self.revocations())
 
     def _check_name(self, certified: Certified, role: Role, name: str | None) -> None:
         found = certified.spiffe_id

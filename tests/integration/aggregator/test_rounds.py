@@ -100,7 +100,7 @@ async def test_too_many_drop_outs_abort_and_the_next_attempt_goes_on_without_the
 @pytest.mark.parametrize("phase", [SUBMIT, REVEAL])
 async def test_a_sparse_graph_withstands_a_drop_out(tmp_path, phase):
     spec = task_spec(minimum=15, maximum=20, sparse=(0.05, 0.05))
-    graph = terms_of(spec).graph
+    graph = terms_of(spec).protection.graph
     assert sparse_search.search(20, graph.corrupt_fraction, graph.dropout_fraction, True)
     async with Federation(tmp_path, banks=20, settle_s=3) as federation:
         await federation.create_task("credit", spec)

@@ -21,7 +21,7 @@ STEP = 100_000
 
 def requests(header, content, *, start=0, end=None, change=None):
     async def stream():
-        yield participation_pb2.SubmitMaskedInputRequest(header=header)
+        yield participation_pb2.SubmitInputRequest(header=header)
         for offset in range(start, len(content) if end is None else end, STEP):
             piece = part(content[offset : offset + STEP], offset)
             if change is not None and offset == start + STEP:
@@ -32,7 +32,7 @@ def requests(header, content, *, start=0, end=None, change=None):
 
 
 async def submit(client, stream):
-    return await client.connection.call(client.stub.SubmitMaskedInput, stream, deadline_s=30)
+    return await client.connection.call(client.stub.SubmitInput, stream, deadline_s=30)
 
 
 async def committed(client, item):
@@ -142,11 +142,11 @@ async def test_headers_that_no_honest_client_sends(tmp_path):
         assert failure.value.code == code
 
     async def misbehave(client, item, header, content):
-        short = participation_pb2.MaskedInputHeader()
+        short = participation_pb2.InputHeader()
         short.CopyFrom(header)
         short.size_bytes -= 8
         await refused(client, short, content, "WRONG_INPUT_SIZE", ProtocolViolationError)
-        forged = participation_pb2.MaskedInputHeader()
+        forged = participation_pb2.InputHeader()
         forged.CopyFrom(header)
         forged.sha256 = hashlib.sha256(b"other").digest()
         await refused(client, forged, content, "MESSAGE_SIGNATURE", ProtocolViolationError)
@@ -154,7 +154,7 @@ async def test_headers_that_no_honest_client_sends(tmp_path):
         with pytest.raises(FinSecureError) as failure:
             await submit(client, _chunks_only(content))
         assert failure.value.code == "UPLOAD_WITHOUT_HEADER"
-        stale = participation_pb2.MaskedInputHeader()
+        stale = participation_pb2.InputHeader()
         stale.CopyFrom(header)
         stale.round = item.round.replace("1-1", "1-2")
         await refused(client, stale, content, "ROUND_NOT_FOUND", FinSecureError)
@@ -167,7 +167,7 @@ async def test_headers_that_no_honest_client_sends(tmp_path):
 
 
 async def _chunks_only(content):
-    yield participation_pb2.SubmitMaskedInputRequest(
+    yield participation_pb2.SubmitInputRequest(
         chunk=models_pb2.Chunk(offset=0, content=content[:10], crc32=zlib.crc32(content[:10]))
     )
 

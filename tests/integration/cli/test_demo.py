@@ -42,7 +42,7 @@ def test_short_demonstration_completes_without_the_killed_bank(
 
     # Only protocol messages have left the bank: nothing is described as data.
     kinds = {total["kind"] for total in findings["egress"]["totals"]}
-    assert "masked model update" in kinds
+    assert "masked or encrypted model update" in kinds
     assert findings["egress"]["bytes"] < 200_000
 
     page = (out / "report.html").read_text()

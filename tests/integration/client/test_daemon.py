@@ -112,11 +112,13 @@ async def test_daemons_train_and_stop(federation):
         report = json.loads(out)
         assert code == 0
         kinds = {total["kind"]: total for total in report["totals"]}
-        assert kinds["masked model update"]["bytes"] == len(next(iter(fake._uploads.values())))
+        assert kinds["masked or encrypted model update"]["bytes"] == len(
+            next(iter(fake._uploads.values()))
+        )
         assert kinds["API key"]["fields"] == 1
         code, out, _ = await command("egress", "--config", home / "client.toml", "--round", "1-1")
         assert code == 0
-        assert "masked model update" in out
+        assert "masked or encrypted model update" in out
         assert "API key" not in out
         code, out, err = await command("egress", "--config", home / "client.toml", "--round", "9-9")
         assert (code, out) == (4, "")

@@ -69,17 +69,17 @@ async def test_every_field_that_arrived_is_in_the_manifest(tmp_path):
             if entry.destination == "aggregator"
         )
         assert arrived == written
-        assert {"AdvertiseKeys", "ShareKeys", "SubmitMaskedInput", "RevealShares"} <= {
+        assert {"AdvertiseKeys", "ShareKeys", "SubmitInput", "RevealShares"} <= {
             method for method, *_ in arrived
         }
         kinds = {e.kind for e in entries if e.round.endswith("/rounds/0-1")}
-        assert "masked model update" in kinds
+        assert "masked or encrypted model update" in kinds
         masked = [e for e in entries if e.path == "chunk.content"]
         header = next(e for e in entries if e.path == "header.sha256")
         raw = next(
-            participation_pb2.SubmitMaskedInputRequest.FromString(raw).header.sha256
+            participation_pb2.SubmitInputRequest.FromString(raw).header.sha256
             for method, client, raw in fake.received
-            if method == "SubmitMaskedInput" and client == "bank-a"
+            if method == "SubmitInput" and client == "bank-a"
         )
         assert header.sha256 == hashlib.sha256(raw).hexdigest()
         assert all(entry.sha256 == raw.hex() for entry in masked)  # the vector fits into one chunk

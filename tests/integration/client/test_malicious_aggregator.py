@@ -203,7 +203,7 @@ async def test_replayed_roster(federation):
 @pytest.mark.parametrize("sharers", [b"\x07", b"\x0e", b"\x03", b"\xff", b"\x0f\x00", b""])
 async def test_inconsistent_sharers(federation, sharers):
     await lie(federation, set_field("submit_input.sharers", sharers), "submit_input")
-    assert "SubmitMaskedInput" not in methods(federation)
+    assert "SubmitInput" not in methods(federation)
     assert declined(federation) is not None
 
 
@@ -268,7 +268,7 @@ async def test_malformed_delivery(federation, change):
         instruction.submit_input.ciphertexts = change(instruction.submit_input.ciphertexts)
 
     await lie(federation, bend, "submit_input")
-    assert "SubmitMaskedInput" not in methods(federation)
+    assert "SubmitInput" not in methods(federation)
     assert declined(federation) == "WRONG_SHARE_SET"
 
 
@@ -394,7 +394,7 @@ async def test_second_round_at_once(federation):
     federation.aggregator.phase_s = 3
     sums = await federation.aggregator.run_round(BANKS)
     assert sums["weight"].tolist() == [300]
-    assert "SubmitMaskedInput" not in methods(federation)
+    assert "SubmitInput" not in methods(federation)
 
 
 async def test_flood_of_instructions(federation):

@@ -10,7 +10,7 @@ import pytest
 from finsecure.aggregation.v1 import tasks_pb2
 from finsecure.aggregation.v1.participation_pb2 import (
     AdvertiseKeysRequest,
-    SubmitMaskedInputRequest,
+    SubmitInputRequest,
     Survivors,
 )
 from finsecure_client import Evaluation, TrainedModel, connect
@@ -127,9 +127,9 @@ async def test_upload_resumes_where_it_was_cut(tmp_path):
         sums = await federation.aggregator.run_round(BANKS[:3])
         expected_counts(sums, 3)
         offsets = [
-            SubmitMaskedInputRequest.FromString(raw).chunk.offset
+            SubmitInputRequest.FromString(raw).chunk.offset
             for method, client, raw in federation.aggregator.received
-            if method == "SubmitMaskedInput" and client == "bank-b"
+            if method == "SubmitInput" and client == "bank-b"
         ]
         assert sorted(set(offsets)) == [number << 20 for number in range(3)]
         assert not federation.aggregator.cut_uploads

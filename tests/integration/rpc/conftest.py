@@ -35,7 +35,7 @@ CLIENT = frozenset({Role.CLIENT})
 POLICY: Policy = {
     PARTICIPATION + "Watch": CLIENT,
     PARTICIPATION + "GetUploadStatus": CLIENT,
-    PARTICIPATION + "SubmitMaskedInput": CLIENT,
+    PARTICIPATION + "SubmitInput": CLIENT,
     PARTICIPATION + "DeclineRound": CLIENT,
     MODELS + "GetModel": frozenset({Role.CLIENT, Role.OPERATOR}),
     MODELS + "ListModels": frozenset({Role.OPERATOR}),
@@ -71,13 +71,13 @@ class Participation(participation_pb2_grpc.ParticipationServiceServicer):
             await asyncio.sleep(30)
         return participation_pb2.GetUploadStatusResponse(committed_bytes=7)
 
-    async def SubmitMaskedInput(self, request_iterator, context):  # noqa: N802
+    async def SubmitInput(self, request_iterator, context):  # noqa: N802
         total = 0
         async for request in request_iterator:
             total += len(request.chunk.content)
             self.uploads.append(total)
             self.received.set()
-        return participation_pb2.SubmitMaskedInputResponse(committed_bytes=total)
+        return participation_pb2.SubmitInputResponse(committed_bytes=total)
 
 
 class Models(models_pb2_grpc.ModelServiceServicer):
@@ -156,7 +156,7 @@ async def running_toy(
             deadlines={
                 PARTICIPATION + "Watch": 3600.0,
                 MODELS + "DownloadModel": 3600.0,
-                PARTICIPATION + "SubmitMaskedInput": 600.0,
+                PARTICIPATION + "SubmitInput": 600.0,
             },
             recheck_s=0.1,
         ),

@@ -39,9 +39,7 @@ async def status(connection, round_="r", **options):
 
 
 def chunk(content=b"12345"):
-    return participation_pb2.SubmitMaskedInputRequest(
-        chunk=models_pb2.Chunk(offset=0, content=content)
-    )
+    return participation_pb2.SubmitInputRequest(chunk=models_pb2.Chunk(offset=0, content=content))
 
 
 async def test_server_and_client_certificates_are_renewed_under_traffic(toy):
@@ -131,7 +129,7 @@ async def test_every_outgoing_message_is_shown_first(toy):
         yield chunk(b"1")
         yield chunk(b"2")
 
-    await connection.call(connection.stub(Participation).SubmitMaskedInput, requests())
+    await connection.call(connection.stub(Participation).SubmitInput, requests())
     responses = connection.stream(
         connection.stub(Participation).Watch, Watch(tasks=["t"]), deadline_s=5
     )
@@ -139,8 +137,8 @@ async def test_every_outgoing_message_is_shown_first(toy):
     await responses.aclose()
     assert [method.rpartition("/")[2] for method, _ in seen] == [
         "GetUploadStatus",
-        "SubmitMaskedInput",
-        "SubmitMaskedInput",
+        "SubmitInput",
+        "SubmitInput",
         "Watch",
     ]
     assert seen[0] == (STATUS, Status(round="one"))
@@ -159,7 +157,7 @@ async def test_what_the_hook_refuses_is_not_sent(toy):
         yield chunk()
 
     with pytest.raises(OSError, match="manifest"):
-        await connection.call(connection.stub(Participation).SubmitMaskedInput, requests())
+        await connection.call(connection.stub(Participation).SubmitInput, requests())
     assert toy.participation.uploads == []
 
 
@@ -170,7 +168,7 @@ async def test_what_the_iterator_raises_reaches_the_caller(toy):
 
     connection = toy.connect()
     with pytest.raises(KeyError, match="disk"):
-        await connection.call(connection.stub(Participation).SubmitMaskedInput, requests())
+        await connection.call(connection.stub(Participation).SubmitInput, requests())
 
 
 async def test_an_unreachable_service_is_named(toy):
@@ -288,7 +286,7 @@ async def test_a_refusal_amid_an_upload_is_no_defect_of_the_service(toy):
     seen = set()
     for _ in range(15):
         with pytest.raises(FinSecureError) as caught:
-            await connection.call(stub.SubmitMaskedInput, chunks(), deadline_s=20)
+            await connection.call(stub.SubmitInput, chunks(), deadline_s=20)
         seen.add(caught.value.code)
     assert seen <= {"ROLE_NOT_ALLOWED", "UPLOAD_INTERRUPTED"}
 

@@ -62,12 +62,12 @@ async def send_bytes(connection, raw, method="GetUploadStatus"):
     if method == "Watch":
         call = channel.unary_stream(path, bytes, bytes)
         return [answer async for answer in connection.stream(call, raw, deadline_s=10)]
-    if method == "SubmitMaskedInput":
+    if method == "SubmitInput":
         return await connection.call(channel.stream_unary(path, bytes, bytes), iter([raw]))
     return await connection.call(channel.unary_unary(path, bytes, bytes), raw)
 
 
-@pytest.mark.parametrize("method", ["GetUploadStatus", "Watch", "SubmitMaskedInput"])
+@pytest.mark.parametrize("method", ["GetUploadStatus", "Watch", "SubmitInput"])
 @pytest.mark.parametrize("raw", [b"\xff\xff", b"\x0a\xff\xff\xff\xff\x0f", b"\x0a\x02\xff\xfe"])
 async def test_bytes_that_are_no_message_are_the_callers_fault(toy, method, raw):
     with pytest.raises(InvalidArgumentError) as caught:
@@ -249,13 +249,13 @@ async def test_every_streamed_message_is_validated(toy):
     chunk = models_pb2.Chunk(offset=0, content=b"12345")
 
     async def requests():
-        yield participation_pb2.SubmitMaskedInputRequest(chunk=chunk)
-        yield participation_pb2.SubmitMaskedInputRequest()  # lacks its part
+        yield participation_pb2.SubmitInputRequest(chunk=chunk)
+        yield participation_pb2.SubmitInputRequest()  # lacks its part
 
     connection = toy.connect()
     stub = connection.stub(Participation)
     with pytest.raises(InvalidMessageError):
-        await connection.call(stub.SubmitMaskedInput, requests(), deadline_s=5)
+        await connection.call(stub.SubmitInput, requests(), deadline_s=5)
     assert toy.participation.uploads == [5]
 
 
@@ -347,7 +347,7 @@ async def test_a_revoked_upload_is_cut_off(toy):
 
     async def requests():
         chunk = models_pb2.Chunk(offset=0, content=b"12345")
-        yield participation_pb2.SubmitMaskedInputRequest(chunk=chunk)
+        yield participation_pb2.SubmitInputRequest(chunk=chunk)
         await toy.participation.received.wait()
         toy.pki.revoke(store.current().certified.serial)
         await asyncio.Event().wait()
@@ -355,7 +355,7 @@ async def test_a_revoked_upload_is_cut_off(toy):
     stub = connection.stub(Participation)
     async with asyncio.timeout(5):
         with pytest.raises(AuthenticationError) as caught:
-            await connection.call(stub.SubmitMaskedInput, requests(), deadline_s=60)
+            await connection.call(stub.SubmitInput, requests(), deadline_s=60)
     assert caught.value.code == "CERTIFICATE_REVOKED"
 
 

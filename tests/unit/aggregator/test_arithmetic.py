@@ -8,7 +8,7 @@ import time
 
 import numpy as np
 import pytest
-from finsecure_aggregator import process_slices
+from finsecure_aggregator import frames
 from finsecure_aggregator.accumulator import Accumulator
 from finsecure_aggregator.arithmetic import open_slices
 from finsecure_aggregator.config import Arithmetic
@@ -213,7 +213,7 @@ def test_a_system_without_room_for_a_process_is_a_lost_slice(monkeypatch):
     def full(*_args, **_keywords):
         raise BlockingIOError(11, "Resource temporarily unavailable")
 
-    monkeypatch.setattr(process_slices.subprocess, "Popen", full)
+    monkeypatch.setattr(frames.subprocess, "Popen", full)
     with pytest.raises(SliceLostError, match="no process could be started"):
         ProcessSlices(1, 1).open(Span(0, 2))
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 from finsecure.aggregation.v1 import models_pb2, participation_pb2, tasks_pb2
 from finsecure_aggregator import convert
-from finsecure_aggregator.config import Arithmetic, Configuration
+from finsecure_aggregator.config import Arithmetic, Configuration, EncryptionSettings
 from finsecure_aggregator.policy import LIMITS, POLICY
 from finsecure_aggregator.records import RoundKey, RoundState, TaskState
 from finsecure_crypto.errors import ConfigurationError, InvalidArgumentError
@@ -27,10 +27,10 @@ def test_the_example_configuration_is_complete_and_shows_the_defaults():
     example = load(EXAMPLE, Configuration)
     text = EXAMPLE.read_text()
     for name, field in Configuration.model_fields.items():
-        assert f"\n{name} = " in text or f"\n[{name}]\n" in text
+        assert any(f"\n{form}" in text for form in (f"{name} = ", f"[{name}]\n", f"# [[{name}]]"))
         if not field.is_required():
             assert getattr(example, name) == field.default
-    for name in Arithmetic.model_fields:
+    for name in (*Arithmetic.model_fields, *EncryptionSettings.model_fields):
         assert f"\n{name} = " in text or f"\n# {name} = " in text
     assert example.identity_dir == EXAMPLE.parent / "aggregator" / "identity"
     assert example.database == f"sqlite:///{EXAMPLE.parent}/aggregator/aggregator.db"

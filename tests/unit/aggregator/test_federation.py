@@ -14,6 +14,7 @@ from finsecure_crypto.federation import (
     area_under_curve,
     check_tensors,
     flatten,
+    round_attempt,
     round_parameters,
     score_histogram,
     statistics_result,
@@ -146,7 +147,7 @@ def parameters(plan, **changes):
         "model_digest": bytes(32),
         "invited": 5,
     }
-    return round_parameters(plan.terms, **(fields | changes))
+    return round_parameters(round_attempt(plan.terms, **(fields | changes)), plan.terms.protection)
 
 
 def test_everything_public_enters_the_context(plan):

@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 from finsecure_aggregator.optimizer import Optimizer, OptimizerKind
 from finsecure_aggregator.plan import Column
-from finsecure_aggregator.records import PHASES, RoundState
+from finsecure_aggregator.records import MASKED_PHASES, RoundState
 from finsecure_crypto.errors import InvalidArgumentError
-from finsecure_crypto.federation import Tensor
+from finsecure_crypto.federation import Masking, Tensor
 from finsecure_crypto.secagg.parameters import Profile, SparseGraph
 
 
@@ -16,7 +16,10 @@ def test_a_good_plan_passes(plan):
 BAD = {
     "COHORT_RANGE": {"maximum_cohort": 2},
     "COMPLETE_GRAPH_TOO_LARGE": {"maximum_cohort": 2001},
-    "LANE_OVERFLOW": {"maximum_cohort": 2**18 + 1, "graph": SparseGraph(0.0, 0.0)},
+    "LANE_OVERFLOW": {
+        "maximum_cohort": 2**18 + 1,
+        "protection": Masking(Profile.ACTIVE, SparseGraph(0.0, 0.0)),
+    },
     "FEATURE_BOUNDS": {"columns": (Column("a", (1.0, 1.0)),)},
     "DUPLICATE_COLUMN": {"columns": (Column("a", None), Column("a", (0.0, 1.0)))},
     "LABEL_IS_FEATURE": {"columns": (Column("status", None),)},
@@ -25,9 +28,12 @@ BAD = {
     "TENSOR_NAME_RESERVED": {"tensors": (Tensor("standardise.mean", (1,)),)},
     "MODEL_TOO_LARGE": {"tensors": (Tensor("a", (2**32, 2)),)},
     "INTERVAL_RANGE": {"interval_ns": -1},
-    "DEADLINE_RANGE": {"deadlines_ns": dict.fromkeys(PHASES, 10)},
+    "DEADLINE_RANGE": {"deadlines_ns": dict.fromkeys(MASKED_PHASES, 10)},
     "OPTIMIZER_PARAMETERS": {"optimizer": Optimizer(OptimizerKind.ADAM, 1, 0.9, 0.99, 0.0)},
-    "SPARSE_GRAPH_INFEASIBLE": {"graph": SparseGraph(0.33, 0.4), "maximum_cohort": 1000},
+    "SPARSE_GRAPH_INFEASIBLE": {
+        "protection": Masking(Profile.ACTIVE, SparseGraph(0.33, 0.4)),
+        "maximum_cohort": 1000,
+    },
 }
 
 
@@ -54,7 +60,7 @@ def test_momentum_and_adam_need_their_parameters(change):
 
 
 def test_each_phase_has_a_deadline_in_range(plan):
-    for phase in PHASES:
+    for phase in MASKED_PHASES:
         for bad in (0, 8 * 86400 * 10**9):
             with pytest.raises(InvalidArgumentError) as failure:
                 replace(plan, deadlines_ns={**plan.deadlines_ns, phase: bad}).check()
@@ -64,5 +70,6 @@ def test_each_phase_has_a_deadline_in_range(plan):
 
 
 def test_sparse_graphs_that_hold_are_accepted(change):
-    change(graph=SparseGraph(0.05, 0.33), maximum_cohort=1000, profile=Profile.SEMI_HONEST).check()
-    change(graph=SparseGraph(0.05, 0.2), maximum_cohort=5).check()
+    curious = Masking(Profile.SEMI_HONEST, SparseGraph(0.05, 0.33))
+    change(protection=curious, maximum_cohort=1000).check()
+    change(protection=Masking(Profile.ACTIVE, SparseGraph(0.05, 0.2)), maximum_cohort=5).check()

@@ -6,7 +6,9 @@ from contextlib import ExitStack
 import pytest
 from finsecure_aggregator import schema
 from finsecure_aggregator.blobs import Blobs
+from finsecure_aggregator.ciphers import CipherWorkers
 from finsecure_aggregator.clock import SystemClock
+from finsecure_aggregator.encryption import EncryptionDesk
 from finsecure_aggregator.models import ModelKeeper
 from finsecure_aggregator.quarantine import Quarantine
 from finsecure_aggregator.records import (
@@ -57,6 +59,7 @@ class Bench:
             verifier=PeerVerifier(lambda: pki.anchors, pki, "lending.finsecure.internal", clock),
             grace_ns=5 * 10**9,
             slices=LocalSlices(1),
+            encryption=EncryptionDesk(None, CipherWorkers(1, 60), {}, 10**9),
         )
         self.spec = spec
         self.stack = ExitStack()

@@ -124,7 +124,7 @@ def findings() -> Findings:
             "fields": 12,
             "bytes": 3456,
             "totals": [
-                {"method": "SubmitMaskedInput", "kind": "masked <update>", "fields": 2,
+                {"method": "SubmitInput", "kind": "masked <update>", "fields": 2,
                  "bytes": 3000}
             ],
         },

@@ -47,7 +47,7 @@ def test_templates_agree_with_the_services_that_read_them(folder: Path) -> None:
 
 
 def test_template_of_a_task_keeps_the_contract(folder: Path) -> None:
-    spec = task_spec(load(folder / "task.toml", TaskFile), TENSORS)
+    spec = task_spec(LENDING, load(folder / "task.toml", TaskFile), TENSORS)
     assert spec.cohort.minimum == 3
     assert spec.cohort.maximum == 3
 
@@ -72,10 +72,13 @@ def test_every_template_line_is_commented_or_plain(folder: Path) -> None:
         assert "$" not in text, name
 
 
+LENDING = "federations/lending"
+
+
 def spec_of(text: str, tmp_path: Path) -> tasks_pb2.TaskSpec:
     path = tmp_path / "task.toml"
     path.write_text(text)
-    return task_spec(load(path, TaskFile), TENSORS)
+    return task_spec(LENDING, load(path, TaskFile), TENSORS)
 
 
 def test_example_task_becomes_the_spec_that_it_says(tmp_path: Path) -> None:
@@ -109,9 +112,27 @@ def test_optional_sections_reach_the_spec(tmp_path: Path) -> None:
     assert spec.server_optimizer.beta2 == pytest.approx(0.99)
 
 
+def test_an_encrypted_task_names_its_key_and_its_two_deadlines(tmp_path: Path) -> None:
+    text = EXAMPLE.replace('profile = "active"', 'protection = "bgv"\nencryption_key = "first"')
+    spec = spec_of(text, tmp_path)
+    assert spec.security == tasks_pb2.SecuritySpec(
+        protection=tasks_pb2.PROTECTION_BGV,
+        encryption_key="federations/lending/encryptionKeys/first",
+    )
+    assert {field.name for field, _ in spec.deadlines.ListFields()} == {"submit_input", "opening"}
+
+
 @pytest.mark.parametrize(
     ("old", "new", "named"),
     [
+        ('profile = "active"', 'encryption_key = "first"', "encryption_key"),
+        ('profile = "active"', 'protection = "ckks"', "needs an encryption_key"),
+        ('profile = "active"', 'profile = "active"\nprotection = "ckks"', "encryption_key"),
+        (
+            'profile = "active"',
+            'profile = "active"\nprotection = "ckks"\nencryption_key = "first"',
+            "no profile",
+        ),
         ("rounds = 20", "rounds = 20\nround = 3", "round"),
         ("rounds = 20", "rounds = 'many'", "rounds"),
         ("rounds = 20", "rounds = -1", "rounds"),

@@ -6,8 +6,10 @@ import pytest
 from finsecure_client import contribution
 from finsecure_client.prepared import PreparedTrainer
 from finsecure_client.trainer import Assignment, Evaluation, GlobalModel, TrainedModel
+from finsecure_crypto.encoding import rounding_generator
 from finsecure_crypto.errors import FinSecureError, StateError
 from finsecure_crypto.federation import RoundKind
+from numpy.typing import NDArray
 
 from tests.support.client import ConstantTrainer, make_task
 
@@ -19,9 +21,13 @@ BASE = GlobalModel(
 START = Assignment(TASK, BASE, 1)
 
 
+def encoded(trainer: ConstantTrainer) -> NDArray[np.uint64]:
+    return LAYOUT.encode(contribution.training(trainer, START), rounding_generator())
+
+
 def test_training_is_weighted_clipped_and_encoded() -> None:
     # A step of 5 in five coordinates has norm 11.2: clipped to 10, then each to 2.
-    words = contribution.training(ConstantTrainer(step=5.0, examples=250), START, LAYOUT)
+    words = encoded(ConstantTrainer(step=5.0, examples=250))
     found = LAYOUT.decode(words, 1)
     assert found["weight"].tolist() == [250]
     assert found["examples"].tolist() == [250, 10, 4]
@@ -31,7 +37,7 @@ def test_training_is_weighted_clipped_and_encoded() -> None:
 
 
 def test_weight_is_capped() -> None:
-    words = contribution.training(ConstantTrainer(examples=5000), START, LAYOUT)
+    words = encoded(ConstantTrainer(examples=5000))
     found = LAYOUT.decode(words, 1)
     assert found["weight"].tolist() == [1000]
     assert found["examples"].tolist()[0] == 5000
@@ -39,7 +45,8 @@ def test_weight_is_capped() -> None:
 
 def test_statistics_are_moments() -> None:
     layout = TASK.terms.layout(RoundKind.STATISTICS, 3)
-    found = layout.decode(contribution.statistics(ConstantTrainer(), TASK, layout), 1)
+    values = contribution.statistics(ConstantTrainer(), TASK)
+    found = layout.decode(layout.encode(values, rounding_generator()), 1)
     assert found["weight"].tolist() == [100]
     assert found["moments"] * 10 == pytest.approx([0.5, 0.5, 0.25, 0.25], abs=1e-6)
 
@@ -71,7 +78,7 @@ def test_bad_weights_are_refused_here(
     bend: Callable[[dict[str, object]], object], code: str
 ) -> None:
     with pytest.raises(FinSecureError) as caught:
-        contribution.training(Bent(bend), START, LAYOUT)
+        contribution.training(Bent(bend), START)
     assert caught.value.code == code
 
 
@@ -80,7 +87,7 @@ def test_features_outside_their_bounds(value: float) -> None:
     trainer = ConstantTrainer()
     trainer.numeric_features = lambda task: np.full((3, 2), value)  # type: ignore[method-assign]
     with pytest.raises(FinSecureError) as caught:
-        contribution.statistics(trainer, TASK, TASK.terms.layout(RoundKind.STATISTICS, 3))
+        contribution.statistics(trainer, TASK)
     assert caught.value.code == "FEATURES_INVALID"
 
 
@@ -106,19 +113,19 @@ def test_evaluation_counts() -> None:
 def test_prepared_result_fits_one_model_only() -> None:
     evaluation = Evaluation.of(np.array([0.9]), np.array([True]), 0.1, 8)
     trainer = PreparedTrainer(BASE, TrainedModel(BASE.tensors, 10), evaluation)
-    contribution.training(trainer, START, LAYOUT)
+    contribution.training(trainer, START)
     assert trainer.used
     other = replace(START, model=replace(BASE, sha256=b"e" * 32))
     with pytest.raises(StateError) as caught:
-        contribution.training(trainer, other, LAYOUT)
+        contribution.training(trainer, other)
     assert caught.value.code == "MODEL_SUPERSEDED"
     with pytest.raises(StateError) as caught:
-        contribution.statistics(trainer, TASK, LAYOUT)
+        contribution.statistics(trainer, TASK)
     assert caught.value.code == "NO_DATA"
 
 
 def test_trainer_that_is_not_wanted_any_more_does_not_train() -> None:
     trainer = ConstantTrainer()
     with pytest.raises(StateError):
-        contribution.training(trainer, replace(START, cancelled=lambda: True), LAYOUT)
+        contribution.training(trainer, replace(START, cancelled=lambda: True))
     assert trainer.trained == 0

@@ -6,6 +6,7 @@ from finsecure_client import convert
 from finsecure_client.instructions import Outcome, Survivors
 from finsecure_client.terms import CategoricalFeature, NumericFeature
 from finsecure_crypto.errors import ProtocolViolationError
+from finsecure_crypto.federation import Masking
 from finsecure_crypto.secagg.parameters import Profile, SparseGraph
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -27,9 +28,8 @@ def test_task_is_read_whole() -> None:
     assert task.schema.standardise
     assert (task.schema.width, task.schema.numeric_inputs) == (4, (0, 3))
     assert task.terms.coordinates == 5
-    assert task.terms.profile is Profile.ACTIVE
-    assert task.terms.graph == SparseGraph(0.05, 0.33)
-    assert make_task().terms.graph is None
+    assert task.terms.protection == Masking(Profile.ACTIVE, SparseGraph(0.05, 0.33))
+    assert make_task().terms.protection == Masking(Profile.ACTIVE, None)
 
 
 def _twice(message: tasks_pb2.Task) -> None:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from finsecure.aggregation.v1 import models_pb2, participation_pb2, tasks_pb2
-from finsecure.keyservice.v1 import certificates_pb2
+from finsecure.keyservice.v1 import certificates_pb2, encryption_keys_pb2
 from finsecure_client import egress, egress_fields
 from finsecure_client.egress import Manifest
 from finsecure_client.report import Report
@@ -17,6 +17,7 @@ CALLED = {
     tasks_pb2: ["GetTask", "ListTasks"],
     models_pb2: ["GetModel", "DownloadModel"],
     certificates_pb2: ["Enrol", "RenewCertificates", "WatchRevocationList"],
+    encryption_keys_pb2: ["DownloadEncryptionKey"],
 }
 ROUND = "federations/lending/tasks/credit/rounds/1-1"
 
@@ -72,7 +73,7 @@ def test_fields_are_walked_with_path_length_and_digest() -> None:
 def test_lists_nested_messages_and_numbers_are_walked() -> None:
     request = participation_pb2.WatchRequest(tasks=["t/1", "t/2"])
     assert [field.path for field in egress_fields.fields(request)] == ["tasks[0]", "tasks[1]"]
-    chunk = participation_pb2.SubmitMaskedInputRequest(
+    chunk = participation_pb2.SubmitInputRequest(
         chunk=models_pb2.Chunk(offset=7, content=b"c", crc32=0)
     )
     found = {field.path: field for field in egress_fields.fields(chunk)}
@@ -117,11 +118,11 @@ def test_lines_hold_digests_and_no_content(tmp_path: Path) -> None:
 def test_chunks_belong_to_the_round_of_their_header(tmp_path: Path) -> None:
     manifest = Manifest(tmp_path / "egress.jsonl")
     send = manifest.recorder("aggregator")
-    request = participation_pb2.SubmitMaskedInputRequest
+    request = participation_pb2.SubmitInputRequest
     for name in (ROUND, f"{ROUND}-other"):
-        header = participation_pb2.MaskedInputHeader(round=name, size_bytes=8)
-        send("/S/SubmitMaskedInput", request(header=header))
-        send("/S/SubmitMaskedInput", request(chunk=models_pb2.Chunk(content=b"12345678")))
+        header = participation_pb2.InputHeader(round=name, size_bytes=8)
+        send("/S/SubmitInput", request(header=header))
+        send("/S/SubmitInput", request(chunk=models_pb2.Chunk(content=b"12345678")))
     manifest.close()
     rounds = [entry.round for entry in egress.read(tmp_path / "egress.jsonl")]
     assert rounds == [ROUND] * 3 + [f"{ROUND}-other"] * 3

@@ -4,7 +4,7 @@ import pytest
 from finsecure_client.policy import Policy
 from finsecure_client.terms import Task
 from finsecure_crypto.errors import PolicyError
-from finsecure_crypto.federation import RoundKind, round_parameters
+from finsecure_crypto.federation import Masking, RoundKind, round_attempt, round_parameters
 from finsecure_crypto.secagg.parameters import ClientPolicy, Profile, RoundParameters
 
 from tests.support.client import FACTORY, make_task
@@ -23,15 +23,18 @@ POLICY = Policy(
 
 def parameters(task: Task, number: int = 1, attempt: int = 1, invited: int = 5) -> RoundParameters:
     return round_parameters(
-        task.terms,
-        task_name=task.name,
-        spec=task.spec,
-        kind=RoundKind.TRAINING,
-        number=number,
-        attempt=attempt,
-        attempt_nonce=bytes(32),
-        model_digest=bytes(32),
-        invited=invited,
+        round_attempt(
+            task.terms,
+            task_name=task.name,
+            spec=task.spec,
+            kind=RoundKind.TRAINING,
+            number=number,
+            attempt=attempt,
+            attempt_nonce=bytes(32),
+            model_digest=bytes(32),
+            invited=invited,
+        ),
+        task.terms.protection,  # type: ignore[arg-type]
     )
 
 
@@ -73,7 +76,7 @@ def test_refusals(task: dict[str, object], round_: dict[str, object], code: str)
     if "cohort" in changes:
         terms = replace(terms, minimum_cohort=changes.pop("cohort"))
     if "profile" in changes:
-        terms = replace(terms, profile=changes.pop("profile"))
+        terms = replace(terms, protection=Masking(changes.pop("profile"), None))
     given = replace(given, terms=terms)
     with pytest.raises(PolicyError) as caught:
         POLICY.check_round(given, parameters(given, **changes))  # type: ignore[arg-type]

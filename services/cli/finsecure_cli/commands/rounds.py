@@ -47,7 +47,7 @@ def show(
     json: JsonOption = False,
     config: ConfigOption = DEFAULT_FILE,
 ) -> None:
-    """Show one round: its phases, who was in each, bytes by client, metrics."""
+    """Show one round: its phases, who was in each, trustees, bytes by client, metrics."""
     number, _, attempt = round_.partition("-")
     if not (number.isdigit() and (attempt or "1").isdigit()):
         raise InvalidArgumentError(
@@ -76,6 +76,17 @@ def show(
         ],
         empty="No phase has opened.",
     )
+    if found["trustees"]:
+        print_table(
+            ("trustee", "share", "opened the sum"),
+            [
+                (answer["trustee"], answer["holder"], f"no: {answer['reason']}")
+                if answer["reason"]
+                else (answer["trustee"], answer["holder"], "yes")
+                for answer in found["trustees"]
+            ],
+            empty="",
+        )
     print_table(
         ("client", "received"),
         [(client, size(count)) for client, count in found["received_bytes"].items()],

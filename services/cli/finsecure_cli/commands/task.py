@@ -116,7 +116,7 @@ def show(task: TaskArgument, json: JsonOption = False, config: ConfigOption = DE
         ("columns", len(spec["features"]["features"])),
         ("cohort", f"{spec['cohort']['minimum']} to {spec['cohort']['maximum']}"),
         ("weight cap", spec["cohort"]["weight_cap"]),
-        ("profile", spec["security"]["profile"]),
+        ("protection", protection(spec["security"])),
         ("bits a value", spec["encoding"]["value_bits"]),
     ]
     print_table(("", ""), rows, empty="")
@@ -149,6 +149,13 @@ def cancel(
         typer.echo(f"{ended['name']} is {ended['state']}")
 
 
+def protection(security: Document) -> str:
+    """Say in words how a task protects inputs."""
+    if not security["encryption_key"]:
+        return f"masks, {security['profile']}"
+    return f"{security['protection']} under {security['encryption_key'].rpartition('/')[2]}"
+
+
 async def create_task(services: Services, task: TaskFile, initial: InitialModel) -> Document:
     """Create a task and upload its initial model; goes on where an earlier call was cut off."""
     waiting = [
@@ -156,7 +163,7 @@ async def create_task(services: Services, task: TaskFile, initial: InitialModel)
         for item in await services.list_tasks()
         if short_name(item) == task.name
         and item["state"] == "awaiting_model"
-        and item["spec"] == document(task_spec(task, initial.tensors))
+        and item["spec"] == document(task_spec(services.federation, task, initial.tensors))
     ]
     if not waiting:
         await services.create_task(task, initial.tensors)

@@ -59,6 +59,7 @@ class WatchResponse(_message.Message):
     CONFIRM_SURVIVORS_FIELD_NUMBER: _builtins.int
     REVEAL_SHARES_FIELD_NUMBER: _builtins.int
     OUTCOME_FIELD_NUMBER: _builtins.int
+    ENCRYPT_INPUT_FIELD_NUMBER: _builtins.int
     round: _builtins.str
     """Resource name of the round."""
     @_builtins.property
@@ -89,6 +90,10 @@ class WatchResponse(_message.Message):
     def outcome(self) -> Global___RoundOutcome:
         """The round is over for this client."""
 
+    @_builtins.property
+    def encrypt_input(self) -> Global___EncryptedRoundInvitation:
+        """An encrypted round's only phase is open: train, encrypt and submit."""
+
     def __init__(
         self,
         *,
@@ -100,12 +105,13 @@ class WatchResponse(_message.Message):
         confirm_survivors: Global___Survivors | None = ...,
         reveal_shares: Global___Confirmations | None = ...,
         outcome: Global___RoundOutcome | None = ...,
+        encrypt_input: Global___EncryptedRoundInvitation | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["advertise_keys", b"advertise_keys", "confirm_survivors", b"confirm_survivors", "deadline", b"deadline", "instruction", b"instruction", "outcome", b"outcome", "reveal_shares", b"reveal_shares", "share_keys", b"share_keys", "submit_input", b"submit_input"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["advertise_keys", b"advertise_keys", "confirm_survivors", b"confirm_survivors", "deadline", b"deadline", "encrypt_input", b"encrypt_input", "instruction", b"instruction", "outcome", b"outcome", "reveal_shares", b"reveal_shares", "share_keys", b"share_keys", "submit_input", b"submit_input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advertise_keys", b"advertise_keys", "confirm_survivors", b"confirm_survivors", "deadline", b"deadline", "instruction", b"instruction", "outcome", b"outcome", "reveal_shares", b"reveal_shares", "round", b"round", "share_keys", b"share_keys", "submit_input", b"submit_input"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advertise_keys", b"advertise_keys", "confirm_survivors", b"confirm_survivors", "deadline", b"deadline", "encrypt_input", b"encrypt_input", "instruction", b"instruction", "outcome", b"outcome", "reveal_shares", b"reveal_shares", "round", b"round", "share_keys", b"share_keys", "submit_input", b"submit_input"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_instruction: _TypeAlias = _typing.Literal["advertise_keys", "share_keys", "submit_input", "confirm_survivors", "reveal_shares", "outcome"]  # noqa: Y015
+    _WhichOneofReturnType_instruction: _TypeAlias = _typing.Literal["advertise_keys", "share_keys", "submit_input", "confirm_survivors", "reveal_shares", "outcome", "encrypt_input"]  # noqa: Y015
     _WhichOneofArgType_instruction: _TypeAlias = _typing.Literal["instruction", b"instruction"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_instruction) -> _WhichOneofReturnType_instruction | None: ...
 
@@ -162,6 +168,36 @@ class RoundInvitation(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RoundInvitation: _TypeAlias = RoundInvitation  # noqa: Y015
+
+@_typing.final
+class EncryptedRoundInvitation(_message.Message):
+    """EncryptedRoundInvitation holds all public parameters of an encrypted round; its scheme and key
+    are those of the task's SecuritySpec.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    INVITATION_FIELD_NUMBER: _builtins.int
+    ENCRYPTION_KEY_DIGEST_FIELD_NUMBER: _builtins.int
+    encryption_key_digest: _builtins.bytes
+    """Digest of the encryption key, 32 bytes; the key itself comes from the key service."""
+    @_builtins.property
+    def invitation(self) -> Global___RoundInvitation:
+        """What every round has."""
+
+    def __init__(
+        self,
+        *,
+        invitation: Global___RoundInvitation | None = ...,
+        encryption_key_digest: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["invitation", b"invitation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encryption_key_digest", b"encryption_key_digest", "invitation", b"invitation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EncryptedRoundInvitation: _TypeAlias = EncryptedRoundInvitation  # noqa: Y015
 
 @_typing.final
 class KeyAdvertisement(_message.Message):
@@ -476,8 +512,8 @@ class ShareKeysResponse(_message.Message):
 Global___ShareKeysResponse: _TypeAlias = ShareKeysResponse  # noqa: Y015
 
 @_typing.final
-class MaskedInputHeader(_message.Message):
-    """MaskedInputHeader opens an upload."""
+class InputHeader(_message.Message):
+    """InputHeader opens an upload."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -485,14 +521,23 @@ class MaskedInputHeader(_message.Message):
     SIZE_BYTES_FIELD_NUMBER: _builtins.int
     SHA256_FIELD_NUMBER: _builtins.int
     SIGNATURE_FIELD_NUMBER: _builtins.int
+    CERTIFICATE_FIELD_NUMBER: _builtins.int
     round: _builtins.str
     """Resource name of the round."""
     size_bytes: _builtins.int
-    """Bytes of the vector: eight for each 64-bit word, little-endian."""
+    """Bytes of the input. Masked: eight for each 64-bit word, little-endian. Encrypted: whole
+    ciphertexts one after another.
+    """
     sha256: _builtins.bytes
-    """SHA-256 of the vector's bytes."""
+    """SHA-256 of the input's bytes."""
     signature: _builtins.bytes
-    """Ed25519 signature over session, size and digest."""
+    """Ed25519 signature over session, size and digest; in an encrypted round over context, digest
+    of the encryption key, size and digest.
+    """
+    certificate: _builtins.bytes
+    """Signing certificate of the client, DER; in an encrypted round only, where nothing was said
+    before.
+    """
     def __init__(
         self,
         *,
@@ -500,25 +545,26 @@ class MaskedInputHeader(_message.Message):
         size_bytes: _builtins.int = ...,
         sha256: _builtins.bytes = ...,
         signature: _builtins.bytes = ...,
+        certificate: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["round", b"round", "sha256", b"sha256", "signature", b"signature", "size_bytes", b"size_bytes"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificate", b"certificate", "round", b"round", "sha256", b"sha256", "signature", b"signature", "size_bytes", b"size_bytes"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___MaskedInputHeader: _TypeAlias = MaskedInputHeader  # noqa: Y015
+Global___InputHeader: _TypeAlias = InputHeader  # noqa: Y015
 
 @_typing.final
-class SubmitMaskedInputRequest(_message.Message):
-    """SubmitMaskedInputRequest is the header or a chunk."""
+class SubmitInputRequest(_message.Message):
+    """SubmitInputRequest is the header or a chunk."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
     HEADER_FIELD_NUMBER: _builtins.int
     CHUNK_FIELD_NUMBER: _builtins.int
     @_builtins.property
-    def header(self) -> Global___MaskedInputHeader:
+    def header(self) -> Global___InputHeader:
         """Header; first and once."""
 
     @_builtins.property
@@ -528,7 +574,7 @@ class SubmitMaskedInputRequest(_message.Message):
     def __init__(
         self,
         *,
-        header: Global___MaskedInputHeader | None = ...,
+        header: Global___InputHeader | None = ...,
         chunk: _models_pb2.Chunk | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["chunk", b"chunk", "header", b"header", "part", b"part"]  # noqa: Y015
@@ -539,11 +585,11 @@ class SubmitMaskedInputRequest(_message.Message):
     _WhichOneofArgType_part: _TypeAlias = _typing.Literal["part", b"part"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_part) -> _WhichOneofReturnType_part | None: ...
 
-Global___SubmitMaskedInputRequest: _TypeAlias = SubmitMaskedInputRequest  # noqa: Y015
+Global___SubmitInputRequest: _TypeAlias = SubmitInputRequest  # noqa: Y015
 
 @_typing.final
-class SubmitMaskedInputResponse(_message.Message):
-    """SubmitMaskedInputResponse says what is on disk."""
+class SubmitInputResponse(_message.Message):
+    """SubmitInputResponse says what is on disk."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -565,7 +611,7 @@ class SubmitMaskedInputResponse(_message.Message):
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
-Global___SubmitMaskedInputResponse: _TypeAlias = SubmitMaskedInputResponse  # noqa: Y015
+Global___SubmitInputResponse: _TypeAlias = SubmitInputResponse  # noqa: Y015
 
 @_typing.final
 class GetUploadStatusRequest(_message.Message):

@@ -26,7 +26,10 @@ if _version_not_supported:
 
 
 class ParticipationServiceStub:
-    """ParticipationService is a client's side of secure aggregation. Clients only.
+    """ParticipationService is a client's side of a round. Clients only.
+
+    A round under pairwise masks has five phases. An encrypted round has one: a client encrypts its
+    input under the trustees' key and submits it, and needs no peers.
 
     A client keeps one Watch stream open: while it is open the client is available, and the
     stream tells it what each round expects of it. It answers with the unary calls. Every call is
@@ -55,10 +58,10 @@ class ParticipationServiceStub:
                 request_serializer=finsecure_dot_aggregation_dot_v1_dot_participation__pb2.ShareKeysRequest.SerializeToString,
                 response_deserializer=finsecure_dot_aggregation_dot_v1_dot_participation__pb2.ShareKeysResponse.FromString,
                 _registered_method=True)
-        self.SubmitMaskedInput = channel.stream_unary(
-                '/finsecure.aggregation.v1.ParticipationService/SubmitMaskedInput',
-                request_serializer=finsecure_dot_aggregation_dot_v1_dot_participation__pb2.SubmitMaskedInputRequest.SerializeToString,
-                response_deserializer=finsecure_dot_aggregation_dot_v1_dot_participation__pb2.SubmitMaskedInputResponse.FromString,
+        self.SubmitInput = channel.stream_unary(
+                '/finsecure.aggregation.v1.ParticipationService/SubmitInput',
+                request_serializer=finsecure_dot_aggregation_dot_v1_dot_participation__pb2.SubmitInputRequest.SerializeToString,
+                response_deserializer=finsecure_dot_aggregation_dot_v1_dot_participation__pb2.SubmitInputResponse.FromString,
                 _registered_method=True)
         self.GetUploadStatus = channel.unary_unary(
                 '/finsecure.aggregation.v1.ParticipationService/GetUploadStatus',
@@ -83,7 +86,10 @@ class ParticipationServiceStub:
 
 
 class ParticipationServiceServicer:
-    """ParticipationService is a client's side of secure aggregation. Clients only.
+    """ParticipationService is a client's side of a round. Clients only.
+
+    A round under pairwise masks has five phases. An encrypted round has one: a client encrypts its
+    input under the trustees' key and submits it, and needs no peers.
 
     A client keeps one Watch stream open: while it is open the client is available, and the
     stream tells it what each round expects of it. It answers with the unary calls. Every call is
@@ -112,15 +118,16 @@ class ParticipationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
-    def SubmitMaskedInput(self, request_iterator, context):
-        """SubmitMaskedInput is phase 3: the header, then chunks from the committed size on.
+    def SubmitInput(self, request_iterator, context):
+        """SubmitInput is phase 3 under masks and the only one of an encrypted round: the header, then
+        chunks from the committed size on.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
     def GetUploadStatus(self, request, context):
-        """GetUploadStatus says how much of a masked input is on disk, so that an upload resumes.
+        """GetUploadStatus says how much of an input is on disk, so that an upload resumes.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -165,10 +172,10 @@ def add_ParticipationServiceServicer_to_server(servicer, server):
                     request_deserializer=finsecure_dot_aggregation_dot_v1_dot_participation__pb2.ShareKeysRequest.FromString,
                     response_serializer=finsecure_dot_aggregation_dot_v1_dot_participation__pb2.ShareKeysResponse.SerializeToString,
             ),
-            'SubmitMaskedInput': grpc.stream_unary_rpc_method_handler(
-                    servicer.SubmitMaskedInput,
-                    request_deserializer=finsecure_dot_aggregation_dot_v1_dot_participation__pb2.SubmitMaskedInputRequest.FromString,
-                    response_serializer=finsecure_dot_aggregation_dot_v1_dot_participation__pb2.SubmitMaskedInputResponse.SerializeToString,
+            'SubmitInput': grpc.stream_unary_rpc_method_handler(
+                    servicer.SubmitInput,
+                    request_deserializer=finsecure_dot_aggregation_dot_v1_dot_participation__pb2.SubmitInputRequest.FromString,
+                    response_serializer=finsecure_dot_aggregation_dot_v1_dot_participation__pb2.SubmitInputResponse.SerializeToString,
             ),
             'GetUploadStatus': grpc.unary_unary_rpc_method_handler(
                     servicer.GetUploadStatus,
@@ -199,7 +206,10 @@ def add_ParticipationServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class ParticipationService:
-    """ParticipationService is a client's side of secure aggregation. Clients only.
+    """ParticipationService is a client's side of a round. Clients only.
+
+    A round under pairwise masks has five phases. An encrypted round has one: a client encrypts its
+    input under the trustees' key and submits it, and needs no peers.
 
     A client keeps one Watch stream open: while it is open the client is available, and the
     stream tells it what each round expects of it. It answers with the unary calls. Every call is
@@ -289,7 +299,7 @@ class ParticipationService:
             _registered_method=True)
 
     @staticmethod
-    def SubmitMaskedInput(request_iterator,
+    def SubmitInput(request_iterator,
             target,
             options=(),
             channel_credentials=None,
@@ -302,9 +312,9 @@ class ParticipationService:
         return grpc.experimental.stream_unary(
             request_iterator,
             target,
-            '/finsecure.aggregation.v1.ParticipationService/SubmitMaskedInput',
-            finsecure_dot_aggregation_dot_v1_dot_participation__pb2.SubmitMaskedInputRequest.SerializeToString,
-            finsecure_dot_aggregation_dot_v1_dot_participation__pb2.SubmitMaskedInputResponse.FromString,
+            '/finsecure.aggregation.v1.ParticipationService/SubmitInput',
+            finsecure_dot_aggregation_dot_v1_dot_participation__pb2.SubmitInputRequest.SerializeToString,
+            finsecure_dot_aggregation_dot_v1_dot_participation__pb2.SubmitInputResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -27,7 +27,10 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class ParticipationServiceStub:
-    """ParticipationService is a client's side of secure aggregation. Clients only.
+    """ParticipationService is a client's side of a round. Clients only.
+
+    A round under pairwise masks has five phases. An encrypted round has one: a client encrypts its
+    input under the trustees' key and submits it, and needs no peers.
 
     A client keeps one Watch stream open: while it is open the client is available, and the
     stream tells it what each round expects of it. It answers with the unary calls. Every call is
@@ -45,10 +48,12 @@ class ParticipationServiceStub:
     """AdvertiseKeys is phase 1."""
     ShareKeys: _grpc.UnaryUnaryMultiCallable[_participation_pb2.ShareKeysRequest, _participation_pb2.ShareKeysResponse]
     """ShareKeys is phase 2."""
-    SubmitMaskedInput: _grpc.StreamUnaryMultiCallable[_participation_pb2.SubmitMaskedInputRequest, _participation_pb2.SubmitMaskedInputResponse]
-    """SubmitMaskedInput is phase 3: the header, then chunks from the committed size on."""
+    SubmitInput: _grpc.StreamUnaryMultiCallable[_participation_pb2.SubmitInputRequest, _participation_pb2.SubmitInputResponse]
+    """SubmitInput is phase 3 under masks and the only one of an encrypted round: the header, then
+    chunks from the committed size on.
+    """
     GetUploadStatus: _grpc.UnaryUnaryMultiCallable[_participation_pb2.GetUploadStatusRequest, _participation_pb2.GetUploadStatusResponse]
-    """GetUploadStatus says how much of a masked input is on disk, so that an upload resumes."""
+    """GetUploadStatus says how much of an input is on disk, so that an upload resumes."""
     ConfirmSurvivors: _grpc.UnaryUnaryMultiCallable[_participation_pb2.ConfirmSurvivorsRequest, _participation_pb2.ConfirmSurvivorsResponse]
     """ConfirmSurvivors is phase 4."""
     RevealShares: _grpc.UnaryUnaryMultiCallable[_participation_pb2.RevealSharesRequest, _participation_pb2.RevealSharesResponse]
@@ -58,7 +63,10 @@ class ParticipationServiceStub:
 
 @_typing.type_check_only
 class ParticipationServiceAsyncStub(ParticipationServiceStub):
-    """ParticipationService is a client's side of secure aggregation. Clients only.
+    """ParticipationService is a client's side of a round. Clients only.
+
+    A round under pairwise masks has five phases. An encrypted round has one: a client encrypts its
+    input under the trustees' key and submits it, and needs no peers.
 
     A client keeps one Watch stream open: while it is open the client is available, and the
     stream tells it what each round expects of it. It answers with the unary calls. Every call is
@@ -73,10 +81,12 @@ class ParticipationServiceAsyncStub(ParticipationServiceStub):
     """AdvertiseKeys is phase 1."""
     ShareKeys: _aio.UnaryUnaryMultiCallable[_participation_pb2.ShareKeysRequest, _participation_pb2.ShareKeysResponse]  # type: ignore[assignment]
     """ShareKeys is phase 2."""
-    SubmitMaskedInput: _aio.StreamUnaryMultiCallable[_participation_pb2.SubmitMaskedInputRequest, _participation_pb2.SubmitMaskedInputResponse]  # type: ignore[assignment]
-    """SubmitMaskedInput is phase 3: the header, then chunks from the committed size on."""
+    SubmitInput: _aio.StreamUnaryMultiCallable[_participation_pb2.SubmitInputRequest, _participation_pb2.SubmitInputResponse]  # type: ignore[assignment]
+    """SubmitInput is phase 3 under masks and the only one of an encrypted round: the header, then
+    chunks from the committed size on.
+    """
     GetUploadStatus: _aio.UnaryUnaryMultiCallable[_participation_pb2.GetUploadStatusRequest, _participation_pb2.GetUploadStatusResponse]  # type: ignore[assignment]
-    """GetUploadStatus says how much of a masked input is on disk, so that an upload resumes."""
+    """GetUploadStatus says how much of an input is on disk, so that an upload resumes."""
     ConfirmSurvivors: _aio.UnaryUnaryMultiCallable[_participation_pb2.ConfirmSurvivorsRequest, _participation_pb2.ConfirmSurvivorsResponse]  # type: ignore[assignment]
     """ConfirmSurvivors is phase 4."""
     RevealShares: _aio.UnaryUnaryMultiCallable[_participation_pb2.RevealSharesRequest, _participation_pb2.RevealSharesResponse]  # type: ignore[assignment]
@@ -85,7 +95,10 @@ class ParticipationServiceAsyncStub(ParticipationServiceStub):
     """DeclineRound says that the client will not take part, and why, so that nobody waits for it."""
 
 class ParticipationServiceServicer(metaclass=_abc_1.ABCMeta):
-    """ParticipationService is a client's side of secure aggregation. Clients only.
+    """ParticipationService is a client's side of a round. Clients only.
+
+    A round under pairwise masks has five phases. An encrypted round has one: a client encrypts its
+    input under the trustees' key and submits it, and needs no peers.
 
     A client keeps one Watch stream open: while it is open the client is available, and the
     stream tells it what each round expects of it. It answers with the unary calls. Every call is
@@ -118,12 +131,14 @@ class ParticipationServiceServicer(metaclass=_abc_1.ABCMeta):
         """ShareKeys is phase 2."""
 
     @_abc_1.abstractmethod
-    def SubmitMaskedInput(
+    def SubmitInput(
         self,
-        request_iterator: _MaybeAsyncIterator[_participation_pb2.SubmitMaskedInputRequest],
+        request_iterator: _MaybeAsyncIterator[_participation_pb2.SubmitInputRequest],
         context: _ServicerContext,
-    ) -> _typing.Union[_participation_pb2.SubmitMaskedInputResponse, _abc.Awaitable[_participation_pb2.SubmitMaskedInputResponse]]:
-        """SubmitMaskedInput is phase 3: the header, then chunks from the committed size on."""
+    ) -> _typing.Union[_participation_pb2.SubmitInputResponse, _abc.Awaitable[_participation_pb2.SubmitInputResponse]]:
+        """SubmitInput is phase 3 under masks and the only one of an encrypted round: the header, then
+        chunks from the committed size on.
+        """
 
     @_abc_1.abstractmethod
     def GetUploadStatus(
@@ -131,7 +146,7 @@ class ParticipationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _participation_pb2.GetUploadStatusRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_participation_pb2.GetUploadStatusResponse, _abc.Awaitable[_participation_pb2.GetUploadStatusResponse]]:
-        """GetUploadStatus says how much of a masked input is on disk, so that an upload resumes."""
+        """GetUploadStatus says how much of an input is on disk, so that an upload resumes."""
 
     @_abc_1.abstractmethod
     def ConfirmSurvivors(

@@ -85,6 +85,38 @@ SECURITY_PROFILE_SEMI_HONEST: SecurityProfile.ValueType  # 2
 """Aggregator that follows the protocol but is curious."""
 Global___SecurityProfile: _TypeAlias = SecurityProfile  # noqa: Y015
 
+class _Protection:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _ProtectionEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Protection.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PROTECTION_UNSPECIFIED: _Protection.ValueType  # 0
+    """Not said; means masks."""
+    PROTECTION_MASKS: _Protection.ValueType  # 1
+    """Pairwise masks that cancel in the sum."""
+    PROTECTION_PAILLIER: _Protection.ValueType  # 2
+    """Paillier encryption under a key whose shares trustees hold; exact."""
+    PROTECTION_BGV: _Protection.ValueType  # 3
+    """BGV encryption under such a key; exact."""
+    PROTECTION_CKKS: _Protection.ValueType  # 4
+    """CKKS encryption under such a key; within an error bound."""
+
+class Protection(_Protection, metaclass=_ProtectionEnumTypeWrapper):
+    """Protection says how clients hide their inputs from the aggregator."""
+
+PROTECTION_UNSPECIFIED: Protection.ValueType  # 0
+"""Not said; means masks."""
+PROTECTION_MASKS: Protection.ValueType  # 1
+"""Pairwise masks that cancel in the sum."""
+PROTECTION_PAILLIER: Protection.ValueType  # 2
+"""Paillier encryption under a key whose shares trustees hold; exact."""
+PROTECTION_BGV: Protection.ValueType  # 3
+"""BGV encryption under such a key; exact."""
+PROTECTION_CKKS: Protection.ValueType  # 4
+"""CKKS encryption under such a key; within an error bound."""
+Global___Protection: _TypeAlias = Protection  # noqa: Y015
+
 class _RoundKind:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -122,7 +154,7 @@ class _RoundStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RoundState
     ROUND_STATE_SHARE_KEYS: _RoundState.ValueType  # 2
     """Clients share key shares."""
     ROUND_STATE_SUBMIT_INPUT: _RoundState.ValueType  # 3
-    """Clients train and submit masked inputs."""
+    """Clients train and submit inputs."""
     ROUND_STATE_CONFIRM_SURVIVORS: _RoundState.ValueType  # 4
     """Clients confirm who survived."""
     ROUND_STATE_REVEAL_SHARES: _RoundState.ValueType  # 5
@@ -133,6 +165,8 @@ class _RoundStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_RoundState
     """Done; a new model version exists."""
     ROUND_STATE_ABORTED: _RoundState.ValueType  # 8
     """Ended without a result; nothing about any client was learnt."""
+    ROUND_STATE_OPENING: _RoundState.ValueType  # 9
+    """Trustees open the encrypted sum, and the model is stepped."""
 
 class RoundState(_RoundState, metaclass=_RoundStateEnumTypeWrapper):
     """RoundState is where a round stands."""
@@ -144,7 +178,7 @@ ROUND_STATE_ADVERTISE_KEYS: RoundState.ValueType  # 1
 ROUND_STATE_SHARE_KEYS: RoundState.ValueType  # 2
 """Clients share key shares."""
 ROUND_STATE_SUBMIT_INPUT: RoundState.ValueType  # 3
-"""Clients train and submit masked inputs."""
+"""Clients train and submit inputs."""
 ROUND_STATE_CONFIRM_SURVIVORS: RoundState.ValueType  # 4
 """Clients confirm who survived."""
 ROUND_STATE_REVEAL_SHARES: RoundState.ValueType  # 5
@@ -155,6 +189,8 @@ ROUND_STATE_COMPLETED: RoundState.ValueType  # 7
 """Done; a new model version exists."""
 ROUND_STATE_ABORTED: RoundState.ValueType  # 8
 """Ended without a result; nothing about any client was learnt."""
+ROUND_STATE_OPENING: RoundState.ValueType  # 9
+"""Trustees open the encrypted sum, and the model is stepped."""
 Global___RoundState: _TypeAlias = RoundState  # noqa: Y015
 
 class _ServerOptimizer:
@@ -597,21 +633,31 @@ class SecuritySpec(_message.Message):
 
     PROFILE_FIELD_NUMBER: _builtins.int
     SPARSE_GRAPH_FIELD_NUMBER: _builtins.int
+    PROTECTION_FIELD_NUMBER: _builtins.int
+    ENCRYPTION_KEY_FIELD_NUMBER: _builtins.int
     profile: Global___SecurityProfile.ValueType
-    """Profile."""
+    """Profile; of masks only, which need one."""
+    protection: Global___Protection.ValueType
+    """Masks or an encryption scheme."""
+    encryption_key: _builtins.str
+    """Key that inputs are encrypted under, by resource name; of encryption only,
+    which needs one.
+    """
     @_builtins.property
     def sparse_graph(self) -> Global___SparseGraph:
-        """Sparse masking graph; unset means that every client masks with every other."""
+        """Sparse masking graph; of masks only. Unset means that every client masks with every other."""
 
     def __init__(
         self,
         *,
         profile: Global___SecurityProfile.ValueType = ...,
         sparse_graph: Global___SparseGraph | None = ...,
+        protection: Global___Protection.ValueType = ...,
+        encryption_key: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["sparse_graph", b"sparse_graph"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["profile", b"profile", "sparse_graph", b"sparse_graph"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encryption_key", b"encryption_key", "profile", b"profile", "protection", b"protection", "sparse_graph", b"sparse_graph"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -743,7 +789,9 @@ Global___ConvergenceSpec: _TypeAlias = ConvergenceSpec  # noqa: Y015
 
 @_typing.final
 class DeadlineSpec(_message.Message):
-    """DeadlineSpec says how long each phase waits for its slowest client."""
+    """DeadlineSpec says how long each phase waits for its slowest client. A task sets those of the
+    phases that its rounds have.
+    """
 
     DESCRIPTOR: _descriptor.Descriptor
 
@@ -752,13 +800,14 @@ class DeadlineSpec(_message.Message):
     SUBMIT_INPUT_FIELD_NUMBER: _builtins.int
     CONFIRM_SURVIVORS_FIELD_NUMBER: _builtins.int
     REVEAL_SHARES_FIELD_NUMBER: _builtins.int
+    OPENING_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def advertise_keys(self) -> _duration_pb2.Duration:
-        """From the start of a round until keys must be advertised."""
+        """Masks: from the start of a round until keys must be advertised."""
 
     @_builtins.property
     def share_keys(self) -> _duration_pb2.Duration:
-        """Until shares must be there."""
+        """Masks: until shares must be there."""
 
     @_builtins.property
     def submit_input(self) -> _duration_pb2.Duration:
@@ -766,11 +815,15 @@ class DeadlineSpec(_message.Message):
 
     @_builtins.property
     def confirm_survivors(self) -> _duration_pb2.Duration:
-        """Until confirmations must be there."""
+        """Masks: until confirmations must be there."""
 
     @_builtins.property
     def reveal_shares(self) -> _duration_pb2.Duration:
-        """Until shares must be revealed."""
+        """Masks: until shares must be revealed."""
+
+    @_builtins.property
+    def opening(self) -> _duration_pb2.Duration:
+        """Encryption: until trustees must have opened the sum."""
 
     def __init__(
         self,
@@ -780,10 +833,11 @@ class DeadlineSpec(_message.Message):
         submit_input: _duration_pb2.Duration | None = ...,
         confirm_survivors: _duration_pb2.Duration | None = ...,
         reveal_shares: _duration_pb2.Duration | None = ...,
+        opening: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["advertise_keys", b"advertise_keys", "confirm_survivors", b"confirm_survivors", "reveal_shares", b"reveal_shares", "share_keys", b"share_keys", "submit_input", b"submit_input"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["advertise_keys", b"advertise_keys", "confirm_survivors", b"confirm_survivors", "opening", b"opening", "reveal_shares", b"reveal_shares", "share_keys", b"share_keys", "submit_input", b"submit_input"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["advertise_keys", b"advertise_keys", "confirm_survivors", b"confirm_survivors", "reveal_shares", b"reveal_shares", "share_keys", b"share_keys", "submit_input", b"submit_input"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["advertise_keys", b"advertise_keys", "confirm_survivors", b"confirm_survivors", "opening", b"opening", "reveal_shares", b"reveal_shares", "share_keys", b"share_keys", "submit_input", b"submit_input"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -902,6 +956,36 @@ class Blame(_message.Message):
 Global___Blame: _TypeAlias = Blame  # noqa: Y015
 
 @_typing.final
+class TrusteeAnswer(_message.Message):
+    """TrusteeAnswer tells what a trustee did when it was asked to help open a round's sum."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    HOLDER_FIELD_NUMBER: _builtins.int
+    TRUSTEE_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    holder: _builtins.int
+    """Number of the trustee's key share, from 1."""
+    trustee: _builtins.str
+    """Id of the trustee."""
+    reason: _builtins.str
+    """Reason code where its partial decryption was not had or not believed; empty where it was used."""
+    def __init__(
+        self,
+        *,
+        holder: _builtins.int = ...,
+        trustee: _builtins.str = ...,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["holder", b"holder", "reason", b"reason", "trustee", b"trustee"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___TrusteeAnswer: _TypeAlias = TrusteeAnswer  # noqa: Y015
+
+@_typing.final
 class Round(_message.Message):
     """Round is one round of a task."""
 
@@ -943,6 +1027,7 @@ class Round(_message.Message):
     START_TIME_FIELD_NUMBER: _builtins.int
     END_TIME_FIELD_NUMBER: _builtins.int
     RECEIVED_BYTES_FIELD_NUMBER: _builtins.int
+    TRUSTEES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `federations/{federation}/tasks/{task}/rounds/{number}-{attempt}`."""
     number: _builtins.int
@@ -989,6 +1074,10 @@ class Round(_message.Message):
     def received_bytes(self) -> _containers.ScalarMap[_builtins.str, _builtins.int]:
         """Bytes of client messages that were accepted, by client id."""
 
+    @_builtins.property
+    def trustees(self) -> _containers.RepeatedCompositeFieldContainer[Global___TrusteeAnswer]:
+        """Trustees that were asked to open the sum of an encrypted round."""
+
     def __init__(
         self,
         *,
@@ -1008,10 +1097,11 @@ class Round(_message.Message):
         start_time: _timestamp_pb2.Timestamp | None = ...,
         end_time: _timestamp_pb2.Timestamp | None = ...,
         received_bytes: _abc.Mapping[_builtins.str, _builtins.int] | None = ...,
+        trustees: _abc.Iterable[Global___TrusteeAnswer] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["end_time", b"end_time", "metrics", b"metrics", "start_time", b"start_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_detail", b"abort_detail", "abort_reason", b"abort_reason", "attempt", b"attempt", "base_model", b"base_model", "blamed", b"blamed", "end_time", b"end_time", "invited", b"invited", "kind", b"kind", "metrics", b"metrics", "name", b"name", "number", b"number", "phases", b"phases", "received_bytes", b"received_bytes", "result_model", b"result_model", "start_time", b"start_time", "state", b"state"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["abort_detail", b"abort_detail", "abort_reason", b"abort_reason", "attempt", b"attempt", "base_model", b"base_model", "blamed", b"blamed", "end_time", b"end_time", "invited", b"invited", "kind", b"kind", "metrics", b"metrics", "name", b"name", "number", b"number", "phases", b"phases", "received_bytes", b"received_bytes", "result_model", b"result_model", "start_time", b"start_time", "state", b"state", "trustees", b"trustees"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -1,0 +1,195 @@
+"""An encrypted round: signed ciphertexts are examined, added, and opened with the trustees."""
+
+import asyncio
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from pathlib import Path
+
+from finsecure_crypto.errors import IntegrityError, ProtocolViolationError, StateError
+from finsecure_crypto.homomorphic.decryption import (
+    Contribution,
+    DecryptionRequest,
+    manifest_digest,
+)
+from finsecure_crypto.homomorphic.rounds import (
+    CollectEncryptedInputs,
+    EncryptedInputHeader,
+    EncryptedRoundParameters,
+)
+
+from finsecure_aggregator.blobs import Blobs
+from finsecure_aggregator.ciphers import CipherSum, InputShape, WorkerLostError
+from finsecure_aggregator.clock import Clock
+from finsecure_aggregator.convert import Body, ClientMessage, EncryptedInvitation
+from finsecure_aggregator.encryption import EncryptionDesk, HeldKey, Opening
+from finsecure_aggregator.opening import SumOpener
+from finsecure_aggregator.records import ENCRYPTED_PHASES, RoundState, TrusteeAnswer
+from finsecure_aggregator.round_protocol import Sums
+from finsecure_aggregator.verifier import RoundVerifier
+
+_MOST_LOSSES = 2  # a worker may also die of something else than what it reads
+
+
+class EncryptedRound:
+    """The protocol of an encrypted round; see `round_protocol.RoundProtocol`.
+
+    Args:
+        invitation: the round, its task, its model and its key.
+        parameters: its public parameters.
+        verify: checks the clients' certificates.
+        blobs: where the inputs are.
+        desk: workers and trustees.
+        key: that the inputs are encrypted under.
+        shape: of an input.
+        clock: time.
+    """
+
+    phases = ENCRYPTED_PHASES
+    finale = RoundState.OPENING
+    blamed: Sequence[tuple[str, str]] = ()
+
+    def __init__(
+        self,
+        invitation: EncryptedInvitation,
+        parameters: EncryptedRoundParameters,
+        verify: RoundVerifier,
+        blobs: Blobs,
+        desk: EncryptionDesk,
+        key: HeldKey,
+        shape: InputShape,
+        clock: Clock,
+    ) -> None:
+        record = invitation.invitation.round
+        self._invitation = invitation
+        self._parameters = parameters
+        self._verify = verify
+        self._blobs = blobs
+        self._desk = desk
+        self._key = key
+        self._shape = shape
+        self._round = record.key
+        self._collector = CollectEncryptedInputs(
+            parameters, shape.input_bytes, frozenset(record.invited), verify
+        )
+        self._manifest: Sequence[Contribution] = ()
+        self._sum = CipherSum(desk.workers, key.file, shape)
+        self._opener = SumOpener(
+            desk, key, parameters.layout, blobs.opening_folder(record.key), clock
+        )
+
+    @property
+    def input_bytes(self) -> int:
+        """Bytes of an input's ciphertexts."""
+        return self._shape.input_bytes
+
+    @property
+    def expected(self) -> frozenset[str]:
+        """Clients that may answer."""
+        return self._collector.expected
+
+    def restoring(self) -> AbstractContextManager[None]:
+        """Trust certificates from the own log: one that has expired since does not undo it."""
+        return self._verify.trusting()
+
+    def check(self, client: str, message: ClientMessage) -> bool:
+        """Verify a header without accepting it."""
+        return self._collector.check(client, _header(client, message))
+
+    def accept(self, client: str, message: ClientMessage) -> bool:
+        """Verify and accept a header."""
+        return self._collector.accept(client, _header(client, message))
+
+    def enough(self) -> bool:
+        """Whether the minimum cohort is there."""
+        try:
+            self._collector.close()
+        except StateError:
+            return False
+        return True
+
+    def turn(self, phase: RoundState) -> None:
+        """Fix whose inputs are summed."""
+        self._manifest = self._collector.close()
+
+    def instruction(self, client: str) -> Body:
+        """Train, encrypt and submit."""
+        return self._invitation
+
+    async def examine_input(self, client: str) -> None:
+        """Let a worker parse every ciphertext.
+
+        Raises:
+            ProtocolViolationError: CIPHERTEXT_MALFORMED, or WORKER_KILLED where workers die over
+                it; the client's fault.
+        """
+        path = self._blobs.input_path(self._round, client)
+        for loss in range(1, _MOST_LOSSES + 1):
+            try:
+                await self._desk.workers.ask(
+                    self._key.file,
+                    "check",
+                    path=str(path),
+                    ciphertext_bytes=self._shape.ciphertext_bytes,
+                    input_bytes=self._shape.input_bytes,
+                )
+            except WorkerLostError as error:
+                if loss == _MOST_LOSSES:
+                    await asyncio.to_thread(self._blobs.discard_input, self._round, client)
+                    raise ProtocolViolationError(
+                        "WORKER_KILLED",
+                        f"processes of the aggregator died over the input of {client}; make it "
+                        "with an unchanged client",
+                        culprit=client,
+                    ) from error
+            except IntegrityError as error:
+                await asyncio.to_thread(self._blobs.discard_input, self._round, client)
+                raise ProtocolViolationError(
+                    error.code,
+                    f"the input of {client} is refused: {error.message}",
+                    culprit=client,
+                ) from error
+            else:
+                return
+
+    async def add_inputs(self, clients: Sequence[str]) -> None:
+        """Add accepted inputs to the sum."""
+        if clients:
+            await asyncio.to_thread(self._sum.add, self._paths(clients))
+
+    async def sum(self, deadline_ns: int) -> Sums:
+        """Let trustees open the sum.
+
+        Everything in the request follows from the log, so after a restart it is the same again.
+        """
+        total = self._blobs.opening_folder(self._round) / "total"
+        sha256 = await asyncio.to_thread(self._sum.write, total)
+        request = DecryptionRequest(
+            self._parameters.binding(),
+            contributions=len(self._manifest),
+            size_bytes=self._shape.input_bytes,
+            manifest_digest=manifest_digest(self._manifest),
+            total_sha256=sha256,
+        )
+        inputs = self._paths([contribution.client for contribution in self._manifest])
+        return await self._opener.open(Opening(request, self._manifest, inputs), total, deadline_ns)
+
+    def trustees(self) -> Sequence[TrusteeAnswer]:
+        """What trustees have said so far."""
+        return self._opener.answers()
+
+    async def close(self) -> None:
+        """Let go of the worker that sums."""
+        await asyncio.to_thread(self._sum.close)
+
+    def _paths(self, clients: Sequence[str]) -> list[Path]:
+        return [self._blobs.input_path(self._round, client) for client in clients]
+
+
+def _header(client: str, message: ClientMessage) -> EncryptedInputHeader:
+    if not isinstance(message, EncryptedInputHeader):
+        raise ProtocolViolationError(
+            "PROTECTION_MISMATCH",
+            f"{client} sent an input without a certificate to an encrypted round",
+            culprit=client,
+        )
+    return message

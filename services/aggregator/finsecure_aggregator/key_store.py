@@ -1,0 +1,89 @@
+"""Encryption keys on the aggregator's disk: verified once, when they come from the key service."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+from finsecure_crypto.certificates import TrustAnchors
+from finsecure_crypto.errors import NotFoundError, StateError
+from finsecure_crypto.homomorphic.mode import Mode
+from finsecure_rpc.durable import write_file
+from finsecure_rpc.encryption_keys import RegisteredKey
+
+from finsecure_aggregator.ciphers import KeyFile
+from finsecure_aggregator.encryption import HeldKey, unknown_key
+from finsecure_aggregator.verifier import RevocationSource
+
+
+class KeyStore:
+    """Keeps the keys that tasks use; a key never changes, so one that is here needs no network.
+
+    Args:
+        folder: where they are kept.
+        download: reads a key from the key service.
+        trust_domain: of the federation.
+        anchors: gives the certificate authorities.
+        revocations: gives the revocation list.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        download: Callable[[str], Awaitable[RegisteredKey]],
+        trust_domain: str,
+        anchors: Callable[[], TrustAnchors],
+        revocations: RevocationSource,
+    ) -> None:
+        self._folder = folder
+        self._download = download
+        self._trust_domain = trust_domain
+        self._anchors = anchors
+        self._revocations = revocations
+
+    async def key(self, name: str) -> HeldKey:
+        """Give a key; see `encryption.KeySource`.
+
+        Raises:
+            StateError: KEY_STATE, for one that nothing new is encrypted with.
+        """
+        record = self._folder / f"{name.rsplit('/', 1)[-1]}.json"
+        if not await asyncio.to_thread(record.exists):
+            await self._fetch(name, record)
+        return await asyncio.to_thread(_read, record)
+
+    async def _fetch(self, name: str, record: Path) -> None:
+        try:
+            key = await self._download(name)
+        except NotFoundError as error:
+            raise unknown_key(name) from error
+        if not key.state.encrypts:
+            raise StateError("KEY_STATE", f"{name} is {key.state.value}; use a key that is enabled")
+        await asyncio.to_thread(
+            key.verify, self._trust_domain, self._anchors(), self._revocations.current()
+        )
+        await asyncio.to_thread(self._write, key, record)
+
+    def _write(self, key: RegisteredKey, record: Path) -> None:
+        description = key.description
+        self._folder.mkdir(parents=True, exist_ok=True)
+        write_file(record.with_suffix(".key"), key.public_key)
+        document = {
+            "name": description.name,
+            "mode": description.mode.value,
+            "digest": description.digest.hex(),
+            "threshold": description.threshold,
+            "trustees": key.trustees,
+        }
+        write_file(record, json.dumps(document).encode())
+
+
+def _read(record: Path) -> HeldKey:
+    document = json.loads(record.read_bytes())
+    return HeldKey(
+        name=document["name"],
+        digest=bytes.fromhex(document["digest"]),
+        threshold=document["threshold"],
+        trustees={int(holder): trustee for holder, trustee in document["trustees"].items()},
+        file=KeyFile(Mode(document["mode"]), record.with_suffix(".key")),
+    )
