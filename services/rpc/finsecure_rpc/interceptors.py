@@ -2,13 +2,16 @@
 
 The order is: deadline → identity → rate → policy → message → handler → error. Nothing reaches a
 handler that did not pass all of them; what is not declared is denied.
+
+A call with one request is served as a stream of one, so that its deadline is checked before its
+request has arrived: who opens calls and never sends anything is bounded by it.
 """
 
-import functools
 import inspect
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, NoReturn
 
 import grpc
@@ -35,6 +38,7 @@ from finsecure_rpc.validation import check_message
 _log = get_logger(__name__)
 # gRPC rounds long timeouts up on the wire, by as much as a hundredth.
 _SLACK_S, _SLACK_FRACTION = 1.0, 0.02
+_AWAITED_RETRY_S = 1.0
 
 Handler = Any  # grpc.RpcMethodHandler: its stub has no attributes
 Context = Any  # grpc.aio.ServicerContext, whatever its messages
@@ -64,6 +68,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         self._known = RateLimiter(limits.rate, clock)
         self._anonymous = RateLimiter(limits.anonymous_rate, clock)
         self._streams = OpenStreams(authenticator.recheck, limits.recheck_s, limits.streams)
+        self._awaited: Counter[str] = Counter()
         self._wrapped: dict[str, tuple[Handler, Handler]] = {}
 
     async def intercept_service(
@@ -92,34 +97,45 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         generator = inspect.isasyncgenfunction(behaviour)
         if not (generator or inspect.iscoroutinefunction(behaviour)):
             behaviour = _unimplemented  # generated bases are not async; nothing else may be
-        reader = _read_stream if handler.request_streaming else _read
-        read = functools.partial(reader, handler.request_deserializer)
+        deserialize = handler.request_deserializer
 
-        async def unary_unary(request: Any, context: Context) -> Any:
+        async def unary_unary(requests: Any, context: Context) -> Any:
             try:
+                async with self._waiting(method, context):
+                    request = await _only(requests)
                 self._admit(method, context)
-                return await behaviour(read(request), context)
+                return await behaviour(_read(deserialize, request), context)
             except Exception as error:  # whatever it is, the caller gets a status
                 await _abort(method, context, error)
 
-        async def stream_unary(request: Any, context: Context) -> Any:
+        async def stream_unary(requests: Any, context: Context) -> Any:
             try:
+                self._check_deadline(method, context.time_remaining())
                 caller = self._admit(method, context)
                 async with self._streams.watched(caller):
-                    return await behaviour(read(request), context)
+                    return await behaviour(_read_stream(deserialize, requests), context)
             except Exception as error:
                 await _abort(method, context, error)
 
-        async def to_stream(request: Any, context: Context) -> None:
+        async def to_stream(requests: Any, context: Context) -> None:
             # Written here rather than by gRPC, so that a revoked caller who reads slowly is
             # interrupted in the middle of a write too.
             try:
+                raw = None
+                async with self._waiting(method, context):
+                    if not handler.request_streaming:
+                        raw = await _only(requests)
                 caller = self._admit(method, context)
                 async with self._streams.watched(caller):
+                    request = (
+                        _read_stream(deserialize, requests)
+                        if raw is None
+                        else _read(deserialize, raw)
+                    )
                     if not generator:
-                        await behaviour(read(request), context)
+                        await behaviour(request, context)
                         return
-                    async with aclosing(behaviour(read(request), context)) as responses:
+                    async with aclosing(behaviour(request, context)) as responses:
                         async for response in responses:
                             await context.write(response)
             except Exception as error:
@@ -128,20 +144,23 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         # Requests come here as bytes: who may not call does not get them parsed, and gRPC would
         # answer those that cannot be parsed with UNKNOWN and a traceback in the log.
         codec = (None, handler.response_serializer)
-        if not handler.response_streaming:
-            if handler.request_streaming:
-                return grpc.stream_unary_rpc_method_handler(stream_unary, *codec)
-            return grpc.unary_unary_rpc_method_handler(unary_unary, *codec)
-        if handler.request_streaming:
+        if handler.response_streaming:
             return grpc.stream_stream_rpc_method_handler(to_stream, *codec)
-        return grpc.unary_stream_rpc_method_handler(to_stream, *codec)
+        one = stream_unary if handler.request_streaming else unary_unary
+        return grpc.stream_unary_rpc_method_handler(one, *codec)
 
     def _admit(self, method: str, context: Context) -> Certified | None:
         """Check everything that does not need the message; set the current peer."""
-        self._check_deadline(method, context.time_remaining())
         address = _address(context.peer())
         set_peer(None, address)
-        caller = self._authenticator.authenticate(context.auth_context())
+        try:
+            caller = self._authenticator.authenticate(context.auth_context())
+        except FinSecureError:
+            # Who is nobody we know pays like who says nothing.
+            wait_s = self._anonymous.take(address)
+            if wait_s:
+                raise RateExceededError(wait_s) from None
+            raise
         if caller is None:
             wait_s = self._anonymous.take(address)
         else:
@@ -165,6 +184,21 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             )
         return caller
 
+    @asynccontextmanager
+    async def _waiting(self, method: str, context: Context) -> AsyncIterator[None]:
+        """Bound how long, and for how many calls of one address, a request is awaited."""
+        self._check_deadline(method, context.time_remaining())
+        address = _address(context.peer())
+        if self._awaited[address] >= self._limits.awaited:
+            raise RateExceededError(_AWAITED_RETRY_S)
+        self._awaited[address] += 1
+        try:
+            yield
+        finally:
+            self._awaited[address] -= 1
+            if not self._awaited[address]:
+                del self._awaited[address]
+
     def _check_deadline(self, method: str, remaining_s: float | None) -> None:
         if remaining_s is None:
             raise InvalidArgumentError(
@@ -175,6 +209,15 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             raise InvalidArgumentError(
                 "DEADLINE_TOO_LONG", f"The deadline of {method} is at most {most:g} seconds away."
             )
+
+
+async def _only(requests: AsyncIterator[bytes]) -> bytes:
+    """The request of a call that has one."""
+    async for request in requests:
+        return request
+    raise InvalidArgumentError(
+        "MESSAGE_MISSING", "The call ended without its request: send one message."
+    )
 
 
 async def _unimplemented(_: Any, context: Context) -> NoReturn:

@@ -67,6 +67,7 @@ class Limits:
         anonymous_rate: calls without a certificate, for each address.
         recheck_s: how often the callers of open streams are checked again.
         streams: open streams of each identity at once, so that none takes all that there are.
+        awaited: calls of one address at once whose request has not arrived yet.
     """
 
     deadline_s: float = 60.0
@@ -75,6 +76,7 @@ class Limits:
     anonymous_rate: Rate = Rate(per_second=5.0, burst=20.0)
     recheck_s: float = 1.0
     streams: int = 64
+    awaited: int = 2000
 
     def deadline_of(self, method: str) -> float:
         """Longest deadline of a method, in seconds."""
