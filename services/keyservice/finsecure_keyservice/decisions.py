@@ -169,7 +169,9 @@ class Decisions(Generic[S]):
             except _NO_DECISION:
                 raise
             except FinSecureError as error:
-                trail.refuse(method, subject, error, self.auditor.budget)
+                unrecorded = self.auditor.budget.take(caller.name)
+                if unrecorded is not None:
+                    trail.refuse(method, subject, error, unrecorded)
                 return _Refused(error)
 
         result = await self.books.transact(work)

@@ -11,6 +11,7 @@ from finsecure_rpc.authenticator import Authenticator
 from finsecure_rpc.credentials import server_credentials
 from finsecure_rpc.database import open_database
 from finsecure_rpc.identity_store import IdentityStore
+from finsecure_rpc.interceptors import OnRefusal
 from finsecure_rpc.logs import get_logger
 from finsecure_rpc.policy import Limits, Rate, domain_peers
 from finsecure_rpc.server import Listener, RpcServer, Service, build_server
@@ -33,6 +34,7 @@ from finsecure_keyservice.keys.serving import services as key_services
 from finsecure_keyservice.keys.store import KeyStore
 from finsecure_keyservice.own_identity import OwnIdentity
 from finsecure_keyservice.policy import POLICY, STAYS_OPEN
+from finsecure_keyservice.refusals import RefusalRecorder
 from finsecure_keyservice.schema import AUDIT, REQUESTS
 from finsecure_keyservice.service import services
 from finsecure_keyservice.state import StateFolder
@@ -102,7 +104,8 @@ async def opened(
             configuration.domain,
         )
         more = [audit_service(books, auditor.log, signer), *key_services(desk)]
-        server = _server(configuration, backend, more, own, clock)
+        refusals = RefusalRecorder(books, auditor)
+        server = _server(configuration, backend, more, own, clock, refusals.note)
         shortest = min(lifetime, configuration.certificate_lifetime)
         interval_s = min(_TICK_S, shortest.total_seconds() / 8)
         tasks = [
@@ -117,6 +120,7 @@ async def opened(
             for task in tasks:
                 with suppress(asyncio.CancelledError):
                     await task
+            await refusals.drain()
             if mirror is not None:
                 await mirror.stop()
     finally:
@@ -140,6 +144,7 @@ def _server(
     more: Sequence[Service],
     own: OwnIdentity,
     clock: Clock,
+    on_refusal: OnRefusal,
 ) -> RpcServer:
     anchors = backend.enrolment.authority.anchors
     authenticator = Authenticator(
@@ -161,6 +166,7 @@ def _server(
         listeners,
         limits,
         reflection=configuration.reflection,
+        on_refusal=on_refusal,
     )
 
 

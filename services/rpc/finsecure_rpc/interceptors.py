@@ -43,6 +43,7 @@ _AWAITED_RETRY_S = 1.0
 Handler = Any  # grpc.RpcMethodHandler: its stub has no attributes
 Context = Any  # grpc.aio.ServicerContext, whatever its messages
 Deserialize = Callable[[bytes], Message]
+OnRefusal = Callable[[str, FinSecureError], None]
 
 
 class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
@@ -52,6 +53,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         policy: who may call which method.
         authenticator: says who is calling.
         limits: bounds on deadlines and rates.
+        on_refusal: hears of callers who are not who they say or may not call a method.
         clock: monotonic seconds.
     """
 
@@ -60,11 +62,13 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         policy: Policy,
         authenticator: Authenticator,
         limits: Limits,
+        on_refusal: OnRefusal | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._policy = policy
         self._authenticator = authenticator
         self._limits = limits
+        self._on_refusal = on_refusal
         self._known = RateLimiter(limits.rate, clock)
         self._anonymous = RateLimiter(limits.anonymous_rate, clock)
         self._streams = OpenStreams(authenticator.recheck, limits.recheck_s, limits.streams)
@@ -151,6 +155,14 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
     def _admit(self, method: str, context: Context) -> Certified | None:
         """Check everything that does not need the message; set the current peer."""
+        try:
+            return self._let_in(method, context)
+        except (AuthenticationError, PermissionDeniedError) as error:
+            if self._on_refusal is not None:
+                self._on_refusal(method, error)
+            raise
+
+    def _let_in(self, method: str, context: Context) -> Certified | None:
         address = _address(context.peer())
         set_peer(None, address)
         try:

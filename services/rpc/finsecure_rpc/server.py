@@ -13,7 +13,7 @@ from grpc_reflection.v1alpha import reflection as reflection_service
 
 from finsecure_rpc.authenticator import Authenticator
 from finsecure_rpc.channel import MESSAGE_LIMIT
-from finsecure_rpc.interceptors import Guard
+from finsecure_rpc.interceptors import Guard, OnRefusal
 from finsecure_rpc.logs import get_logger
 from finsecure_rpc.policy import HEALTH_POLICY, REFLECTION_POLICY, Limits, Policy
 
@@ -119,6 +119,7 @@ def build_server(
     *,
     reflection: bool = False,
     maximum_calls: int = 20_000,
+    on_refusal: OnRefusal | None = None,
 ) -> RpcServer:
     """Build a server whose every call passes the `Guard`.
 
@@ -129,6 +130,7 @@ def build_server(
         listeners: where it listens.
         limits: bounds on deadlines and rates.
         reflection: let members list the methods.
+        on_refusal: hears of callers who are not let in; see `Guard`.
         maximum_calls: open calls at once, streams included; more get RESOURCE_EXHAUSTED.
 
     Raises:
@@ -136,7 +138,7 @@ def build_server(
     """
     whole_policy = {**policy, **HEALTH_POLICY, **(REFLECTION_POLICY if reflection else {})}
     server = grpc.aio.server(
-        interceptors=[Guard(whole_policy, authenticator, limits or Limits())],
+        interceptors=[Guard(whole_policy, authenticator, limits or Limits(), on_refusal)],
         options=_OPTIONS,
         maximum_concurrent_rpcs=maximum_calls,
     )

@@ -85,6 +85,22 @@ async def test_who_called_from_which_certificate_is_in_every_event(
     assert b"127.0.0.1" not in text
 
 
+async def test_callers_who_are_not_let_in_are_in_the_log(keyservice: Deployment) -> None:
+    bank = await keyservice.member(BANK)
+    stub = bank.stub(members_grpc.MemberServiceStub)
+    for _ in range(100):
+        with pytest.raises(PermissionDeniedError):
+            await bank.call(stub.ListMembers, members.ListMembersRequest(parent=LENDING))
+    await keyservice.stop()
+    await keyservice.restart()
+    leaves = await _leaves(_follower(keyservice, keyservice.operator))
+    refused = [event for event in map(Event.parse, leaves) if event.action == "call.refuse"]
+    assert 60 <= len(refused) <= 100  # all of a burst, then one a second
+    assert {event.caller for event in refused} == {"spiffe://lending.finsecure.test/client/bank-1"}
+    assert refused[0].details["method"] == "ListMembers"
+    assert refused[0].details["reason"] == "ROLE_NOT_ALLOWED"
+
+
 async def test_a_follower_sees_the_log_grow_and_proves_events(keyservice: Deployment) -> None:
     bank = await keyservice.member(BANK)
     follower = _follower(keyservice, bank)

@@ -11,7 +11,6 @@ from finsecure_crypto.secret import SecretBytes
 from sqlalchemy import Connection
 
 from finsecure_keyservice.audit.log import AuditLog
-from finsecure_keyservice.audit.refusals import RefusalBudget
 
 
 @dataclass(frozen=True)
@@ -132,13 +131,11 @@ class Trail:
         self._log.append(self._connection, edge, event.encode(), subject, published)
         self._recorded += 1
 
-    def refuse(
-        self, method: str, subject: str, error: FinSecureError, budget: RefusalBudget
-    ) -> None:
-        """Record that a call was refused, if the caller's refusals are not too many."""
-        unrecorded = budget.take(self._caller.name)
-        if unrecorded is None:
-            return
+    def refuse(self, method: str, subject: str, error: FinSecureError, unrecorded: int) -> None:
+        """Record that a call was refused.
+
+        `unrecorded` counts refusals of this caller before it that were too many to record.
+        """
         self.record("call.refuse", subject, method=method, reason=error.code, unrecorded=unrecorded)
 
     def require_event(self) -> None:
