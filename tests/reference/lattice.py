@@ -5,8 +5,9 @@ odd powers of psi, the least primitive 2N-th root of one modulo a prime, in bit-
 """
 
 import hashlib
+import hmac
 
-from tests.reference import transcript
+from tests.reference import masks, transcript
 
 
 def multiply(a, b, q):
@@ -64,3 +65,60 @@ def pack(rows, word_bits, spare_bits):
         for row in range(group - 1):
             words[row * width + column] = joined >> (row * word_bits) & (2**word_bits - 1)
     return b"".join(word.to_bytes(word_bits // 8, "little") for word in words)
+
+
+def fast_transform(a, prime):
+    """Does the same as `transform` by halving: X^2m + w² = (X^m + iw)(X^m - iw), i = psi^(N/2)."""
+    n = len(a)
+    psi, values, length, branch = root(prime, n), list(a), n, 1
+    bits = n.bit_length() - 1
+    while length > 1:
+        length //= 2
+        for block in range(branch):
+            power = int(f"{branch + block:0{bits}b}"[::-1], 2)
+            w, start = pow(psi, power, prime), 2 * block * length
+            for i in range(start, start + length):
+                x, y = values[i], values[i + length] * w % prime
+                values[i], values[i + length] = (x + y) % prime, (x - y) % prime
+        branch *= 2
+    return values
+
+
+def ternary(randomness, n):
+    """Takes bytes modulo 3, as many calls as it needs; those of 252 and more are skipped."""
+    kept = []
+    while len(kept) < n:
+        kept += [byte % 3 for byte in randomness(n) if byte < 252]
+    return bytes(kept[:n])
+
+
+def smudging(seed, residues, word_bytes, n):
+    """Adds three keystream words of 59 bits; the key comes from the seed and the residues."""
+    part = b"".join(residue.to_bytes(word_bytes, "little") for row in residues for residue in row)
+    pseudorandom = hmac.digest(hashlib.sha256(part).digest(), seed, "sha256")
+    info = transcript.encode("lattice-smudging")
+    key = hmac.digest(pseudorandom, info + b"\x01", "sha256")[:16]
+    words = [word >> 5 for word in masks.mask(key, 3 * n)]
+    return [words[i] + words[n + i] + words[2 * n + i] - 3 * 2**58 for i in range(n)]
+
+
+def contribution(seed, secret, errors, primes, factor, word_bytes):
+    """Returns b = -(a·s + t·e) over all primes, a having been expanded from a seed."""
+    n, written = len(secret), b""
+    for prime in primes:
+        a = uniform(seed, n, prime)
+        s = fast_transform([(c - 1) % prime for c in secret], prime)
+        e = fast_transform([factor * c % prime for c in errors], prime)
+        row = [-(x * y + z) % prime for x, y, z in zip(a, s, e, strict=True)]
+        written += b"".join(value.to_bytes(word_bytes, "little") for value in row)
+    return written
+
+
+def partial(residues, secret, flood, primes, factor):
+    """Returns c1·s + t·f as values, one row for each prime."""
+    rows = []
+    for row, prime in zip(residues, primes, strict=True):
+        s = fast_transform([(c - 1) % prime for c in secret], prime)
+        f = fast_transform([factor * c % prime for c in flood], prime)
+        rows.append([(x * y + z) % prime for x, y, z in zip(row, s, f, strict=True)])
+    return rows

@@ -186,13 +186,37 @@ def test_whose_component_leaves_noise_is_named(federation, liar, place):
     assert (caught.value.code, caught.value.culprit) == ("PARTIAL_INVALID", str(liar))
 
 
-def test_two_trustees_are_enough_to_notice(federation):
-    partials = federation[3]
-    size = federation[0].system.parameters.ciphertext_bytes
-    # Holders 1 and 2 both have component 1: the first of holder 1, the second of holder 2.
-    with pytest.raises((IntegrityError, ProtocolViolationError)) as caught:
-        combine(federation, (1, 2), {**partials, 2: changed(partials[2], 1, size)})
-    assert caught.value.code in {"PARTIALS_DISAGREE", "PARTIAL_INVALID"}
+@pytest.mark.parametrize("pair", PAIRS)
+def test_two_trustees_notice_a_lie_in_what_both_sent(federation, pair):
+    key, _, _, partials = federation
+    size = key.system.parameters.ciphertext_bytes
+    for liar in pair:
+        other = sum(pair) - liar
+        place = 0 if other == liar % 3 + 1 else 1  # its own component, or its predecessor's
+        wrong = {**partials, liar: changed(partials[liar], place, size)}
+        with pytest.raises((IntegrityError, ProtocolViolationError)) as caught:
+            combine(federation, pair, wrong)
+        assert caught.value.code in {"PARTIALS_DISAGREE", "PARTIAL_INVALID"}
+        assert caught.value.culprit in {None, str(liar)}
+
+
+def test_two_trustees_do_not_notice_a_small_lie_in_what_one_sent(federation):
+    """What the documents say is not promised: it takes the third."""
+    key, _, total, partials = federation
+    parameters = key.system.parameters
+    # Holder 2 alone of 1 and 2 sends component 2, in its first place; t is nothing modulo t.
+    shift = np.full(
+        (2, len(parameters.ciphertext_primes), parameters.degree),
+        parameters.noise_factor if key.mode is Mode.BGV else 1,
+        parameters.word,
+    )
+    shift[1] = 0
+    wrong = canonical.write(parameters, canonical.total(parameters, key.pairs(partials[2]), shift))
+    sums = key.combine(LAYOUT, CLIENTS, total, {1: partials[1], 2: wrong}, CONTEXT)
+    assert_sum(key, sums)
+    with pytest.raises(IntegrityError) as caught:
+        combine(federation, HOLDERS, {**partials, 2: wrong})
+    assert caught.value.code == "PARTIALS_DISAGREE"
 
 
 def test_a_small_lie_opens_nothing_and_names_two(federation):

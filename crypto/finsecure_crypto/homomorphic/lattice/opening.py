@@ -5,11 +5,13 @@ and sends for each of them c1·s_j + flooding noise. The noise is a function of 
 a component know, so honest ones send the same residues for it (the replicated sharing of Ito, Saito
 and Nishizeki 1989, with noise as in Boneh et al. 2018, section 5.2, made deterministic).
 
-With one liar among three holders, a wrong component contradicts the other holder of it. A holder
-that contradicts both others lies for certain. Where just one component is disputed, its two values
-are tried: one that leaves noise all over the modulus is wrong. That is evidence, not proof: who
-conspires with a contributor that sent such noise could turn it around. A lie that is itself small
-cannot be told from the truth here: nothing opens then.
+Two holders have one component in common, three have each twice: only with three is every residue
+compared, and with two a small lie in what one alone sent shifts the sum unnoticed. With one liar
+among three, a wrong component contradicts the other holder of it. A holder that contradicts both
+others lies for certain. Where just one component is disputed, its two values are tried: one that
+leaves noise all over the modulus is wrong. That is evidence, not proof: who conspires with a
+contributor that sent such noise could turn it around. A lie that is itself small cannot be told
+from the truth here: nothing opens then.
 """
 
 from collections.abc import Mapping

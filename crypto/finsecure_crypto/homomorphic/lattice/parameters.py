@@ -1,7 +1,7 @@
 """The parameters of the lattice modes: one fixed set each, checked against SEAL's 128-bit tables.
 
 Both work in R_q = Z_q[X]/(X^N + 1) with q a product of primes that are 1 modulo 2N; a key has one
-prime more than a ciphertext, which encryption switches away. docs/adr/0006-lattice-modes.md says
+prime more than a ciphertext, which encryption switches away. docs/adr/0007-lattice-modes.md says
 why these.
 """
 
