@@ -105,8 +105,10 @@ class Ceremonies:
 
     async def advance(
         self, ceremony: Ceremony, step: int, messages: Sequence[CeremonyMessage]
-    ) -> tuple[CeremonyMessage, HeldKey | None]:
+    ) -> tuple[CeremonyMessage | None, HeldKey | None]:
         """Do a step; after the last one the new key is on disk and returned too.
+
+        Of a ceremony that was finished before a restart only the key is left.
 
         Raises:
             ConflictError: KEY_EXISTS for a name that is taken.
@@ -115,6 +117,12 @@ class Ceremonies:
         """
         self._require_federation(ceremony.key_name)
         async with self._turn:
+            context = ceremony.digest()
+            kept = await self._around.database.run(lambda c: store.key(c, ceremony.key_name))
+            if kept is not None and context not in self._running:
+                if kept.origin != context:
+                    raise _exists(ceremony.key_name)
+                return None, kept
             participant = await self._participant(ceremony)
             message = await asyncio.to_thread(participant.advance, step, messages)
             if participant.made is None:
@@ -166,8 +174,6 @@ class Ceremonies:
         known = self._running.get(context)
         if known is not None:
             return known
-        if await self._around.database.run(lambda c: store.key(c, ceremony.key_name)) is not None:
-            raise _exists(ceremony.key_name)
         identity = self._identities.current()
         pair = await self._sealing_key()
         public_keys = await asyncio.to_thread(self._verified, ceremony)

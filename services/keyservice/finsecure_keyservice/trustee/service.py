@@ -102,7 +102,9 @@ class TrusteeService(trustee_pb2_grpc.TrusteeServiceServicer):
             request.step,
             [convert.ceremony_message(item) for item in request.messages],
         )
-        response = trustee_pb2.AdvanceCeremonyResponse(message=convert.ceremony_answer(message))
+        response = trustee_pb2.AdvanceCeremonyResponse()
+        if message is not None:
+            response.message.CopyFrom(convert.ceremony_answer(message))
         if held is not None:
             endorsement = self._desk.ceremonies.endorse(held)
             response.endorsement.CopyFrom(convert.endorsement(endorsement))

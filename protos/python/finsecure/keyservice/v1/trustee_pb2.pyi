@@ -636,7 +636,7 @@ class AdvanceCeremonyResponse(_message.Message):
     """After the last step: the public key."""
     @_builtins.property
     def message(self) -> Global___CeremonyMessage:
-        """Its message."""
+        """Its message; unset where the ceremony was finished before this trustee was restarted."""
 
     @_builtins.property
     def endorsement(self) -> _encryption_keys_pb2.KeyEndorsement:
