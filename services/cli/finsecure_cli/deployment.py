@@ -38,6 +38,11 @@ class Deployment:
         return {path.stem: path for path in sorted(self.folder.glob("clients/*.toml"))}
 
     @property
+    def trustees(self) -> dict[str, Path]:
+        """Configuration file of each trustee, by its id."""
+        return {path.stem: path for path in sorted(self.folder.glob("trustees/*.toml"))}
+
+    @property
     def operator(self) -> OperatorSettings:
         """The operator's configuration."""
         return load_operator(self.folder / "operator.toml")
@@ -47,9 +52,11 @@ class Deployment:
         return self.folder / _value(self.folder / "keyservice.toml", "state_dir")
 
     def process(self, service: str) -> ServiceProcess:
-        """Return the process of `keyservice`, `aggregator` or a client, not started."""
+        """Return the process of `keyservice`, `aggregator`, a trustee or a client, not started."""
         if service in SERVERS:
             command, config = f"finsecure-{service}", self.folder / f"{service}.toml"
+        elif service in self.trustees:
+            command, config = "finsecure-trustee", self.trustees[service]
         else:
             command, config = "finsecure-client", self.clients[service]
         return ServiceProcess(
@@ -90,11 +97,16 @@ class Deployment:
             await services.create_federation(services.federation.rpartition("/")[2], "")
 
     async def enrol(self, services: Services, service: str) -> bool:
-        """Register and enrol the aggregator or a client; returns whether there was need to."""
+        """Register and enrol a member that runs here; returns whether there was need to."""
         if service == "aggregator":
             name = f"{services.federation}/aggregators/{AGGREGATOR_ID}"
             command = "finsecure-aggregator"
             config = self.folder / "aggregator.toml"
+            identity = _value(config, "identity_dir")
+        elif service in self.trustees:
+            name = f"{services.federation}/trustees/{service}"
+            command = "finsecure-trustee"
+            config = self.trustees[service]
             identity = _value(config, "identity_dir")
         else:
             name = f"{services.federation}/clients/{service}"
@@ -171,6 +183,17 @@ async def bring_up(
         started(aggregator)
         await aggregator.wait_until_listening(settings.aggregator)
         say(f"aggregator: {settings.aggregator}")
+
+        async def start_trustee(trustee: str) -> None:
+            await deployment.enrol(services, trustee)
+            process = deployment.process(trustee)
+            process.start()
+            started(process)
+            address = _value(deployment.trustees[trustee], "listen")
+            await process.wait_until_listening(address)
+            say(f"trustee {trustee}: {address}")
+
+        await asyncio.gather(*map(start_trustee, deployment.trustees))
 
         async def start_client(client: str) -> None:
             fresh = await deployment.enrol(services, client)

@@ -6,8 +6,10 @@ from finsecure_rpc.console import run
 from finsecure_cli.commands import (
     approval,
     audit,
+    ceremony,
     client,
     federation,
+    key,
     member,
     model,
     operator,
@@ -36,6 +38,8 @@ app.add_typer(member.app, name="member")
 app.add_typer(approval.app, name="approval")
 app.add_typer(operator.app, name="operator")
 app.add_typer(audit.app, name="audit")
+app.add_typer(ceremony.app, name="ceremony")
+app.add_typer(key.app, name="key")
 app.add_typer(client.app, name="client")
 app.add_typer(task.app, name="task")
 app.add_typer(rounds.app, name="round")

@@ -12,6 +12,18 @@ DEFAULT_FILE = Path("operator.toml")
 Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$")]
 
 
+class TrusteeAddress(Settings):
+    """A trustee of the federation.
+
+    Attributes:
+        id: its member id.
+        address: where it listens.
+    """
+
+    id: Identifier
+    address: Address
+
+
 class OperatorSettings(Settings):
     """Where the services are and who the operator is.
 
@@ -22,6 +34,7 @@ class OperatorSettings(Settings):
         keyservice: address of the key service.
         keyservice_enrol: address of its enrolment listener.
         aggregator: address of the federation's aggregator.
+        trustees: who holds shares of encryption keys.
     """
 
     federation: Identifier
@@ -30,6 +43,7 @@ class OperatorSettings(Settings):
     keyservice: Address
     keyservice_enrol: Address
     aggregator: Address
+    trustees: tuple[TrusteeAddress, ...] = ()
 
 
 def load_operator(path: Path) -> OperatorSettings:

@@ -1,6 +1,6 @@
 """The configuration files that `finsecure init` writes, commented; tests parse each strictly."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from string import Template
 
 
@@ -16,6 +16,8 @@ class Plan:
         keyservice_port: of the key service, for enrolled members.
         enrol_port: of the key service, for enrolment.
         aggregator_port: of the aggregator.
+        trustees: ids of the trustees.
+        trustee_port: of the first trustee; the others have the next ones.
     """
 
     federation: str
@@ -25,6 +27,8 @@ class Plan:
     keyservice_port: int
     enrol_port: int
     aggregator_port: int
+    trustees: tuple[str, ...] = field(default=(), kw_only=True)
+    trustee_port: int = field(default=7643, kw_only=True)
 
     def files(self) -> dict[str, str]:
         """Return the text of each file by its path below the federation's folder."""
@@ -47,9 +51,21 @@ class Plan:
             "task.toml": TASK,
         }
         texts = {name: Template(text).substitute(values) for name, text in files.items()}
+        for trustee, address in self._trustee_addresses().items():
+            texts[f"trustees/{trustee}.toml"] = Template(TRUSTEE).substitute(
+                values, trustee=trustee, address=address
+            )
+            listed = Template(TRUSTEE_ADDRESS).substitute(trustee=trustee, address=address)
+            texts["operator.toml"] += listed
         for client in self.clients:
             texts[f"clients/{client}.toml"] = Template(CLIENT).substitute(values, client=client)
         return texts
+
+    def _trustee_addresses(self) -> dict[str, str]:
+        return {
+            trustee: f"{self.host}:{self.trustee_port + index}"
+            for index, trustee in enumerate(self.trustees)
+        }
 
 
 KEYSERVICE = """\
@@ -97,6 +113,44 @@ root = "root.pem"
 keyservice = "$keyservice"
 keyservice_enrol = "$keyservice_enrol"
 aggregator = "$aggregator"
+"""
+
+TRUSTEE_ADDRESS = """
+# A trustee, and where it listens.
+[[trustees]]
+id = "$trustee"
+address = "$address"
+"""
+
+TRUSTEE = """\
+# The trustee $trustee. It belongs to another owner than the aggregator and the other trustees: move
+# it to a machine of its own. Unknown keys are errors; paths count from this file.
+
+federation = "$federation"
+# The trustee's own keys and certificates; `finsecure-trustee enrol` makes the folder.
+identity_dir = "$trustee/identity"
+# Root certificate of the key service: decides whom to believe.
+root = "../root.pem"
+keyservice = "$keyservice"
+keyservice_enrol = "$keyservice_enrol"
+# Where the aggregator and operators connect.
+listen = "$address"
+# Wrapped shares, what was opened, and every decision: to be backed up, never to be put back.
+database = "$trustee/trustee.db"
+# Whether shares are taken from a dealer, who has seen the whole key. Paillier keys need one.
+dealt_keys = true
+
+# Where the key lies that wraps the shares: here, or in a PKCS#11 token.
+[protection]
+kind = "file"
+key_file = "$trustee/wrapping.key"
+
+[openings]
+# Fewest contributions whose sum this trustee helps to open.
+minimum_round_cohort = $pinned
+minimum_sum_cohort = 50
+# Most sums that are opened with one key.
+decryptions_per_key = 1000
 """
 
 CLIENT = """\

@@ -14,17 +14,29 @@ from finsecure_cli.templates import Plan
 from finsecure_client.config import read as read_client
 from finsecure_crypto.errors import ConfigurationError, InvalidArgumentError
 from finsecure_keyservice.config import Configuration as KeyServiceConfiguration
+from finsecure_keyservice.trustee.config import Configuration as TrusteeConfiguration
 from finsecure_rpc.config import load
 
 ROOT = Path(__file__).parents[3]
 TENSORS = (("layer.weight", (1, 4)), ("layer.bias", (1,)))
-PLAN = Plan("lending", "example.internal", ("bank-a", "bank-b", "bank-c"), "localhost", 1, 2, 3)
+PLAN = Plan(
+    "lending",
+    "example.internal",
+    ("bank-a", "bank-b", "bank-c"),
+    "localhost",
+    1,
+    2,
+    3,
+    trustees=("trustee-1", "trustee-2"),
+    trustee_port=7,
+)
 EXAMPLE = (ROOT / "examples" / "lending_club" / "task.toml").read_text()
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
     (tmp_path / "clients").mkdir()
+    (tmp_path / "trustees").mkdir()
     for name, text in PLAN.files().items():
         (tmp_path / name).write_text(text)
     return tmp_path
@@ -36,7 +48,13 @@ def test_templates_agree_with_the_services_that_read_them(folder: Path) -> None:
     operator = load_operator(folder / "operator.toml")
     client = read_client(folder / "clients" / "bank-b.toml").client
     assert keyservice.domain == "example.internal"
-    for one in (aggregator, operator, client):
+    trustees = [
+        load(folder / "trustees" / f"{trustee.id}.toml", TrusteeConfiguration)
+        for trustee in operator.trustees
+    ]
+    assert [one.listen for one in trustees] == ["localhost:7", "localhost:8"]
+    assert [one.address for one in operator.trustees] == ["localhost:7", "localhost:8"]
+    for one in (aggregator, operator, client, *trustees):
         assert one.federation == "lending"
         assert one.root.resolve() == (folder / "root.pem").resolve()
         assert one.keyservice == keyservice.listen == "localhost:1"

@@ -34,6 +34,12 @@ def init(
     aggregator_port: Annotated[
         int, typer.Option(min=1, max=65535, help="Port of the aggregator.")
     ] = 7543,
+    trustees: Annotated[
+        int, typer.Option(min=0, max=16, help="Trustees that hold shares of encryption keys; 3.")
+    ] = 0,
+    trustee_port: Annotated[
+        int, typer.Option(min=1, max=65520, help="Port of the first trustee; the next ones follow.")
+    ] = 7643,
     json: JsonOption = False,
 ) -> None:
     """Write the configuration files of a federation: services, operator, clients, a task.
@@ -51,7 +57,20 @@ def init(
             )
     if len(set(chosen)) != len(chosen):
         raise InvalidArgumentError("ID_REPEATED", "a client is named twice in --clients")
-    plan = Plan(federation, domain, chosen, host, keyservice_port, enrol_port, aggregator_port)
+    holders = tuple(f"trustee-{number}" for number in range(1, trustees + 1))
+    if set(holders) & set(chosen):
+        raise InvalidArgumentError("ID_REPEATED", "a client has the id of a trustee")
+    plan = Plan(
+        federation,
+        domain,
+        chosen,
+        host,
+        keyservice_port,
+        enrol_port,
+        aggregator_port,
+        trustees=holders,
+        trustee_port=trustee_port,
+    )
     written = initialise(folder, plan)
     if json:
         print_json([str(path) for path in written])
