@@ -2,15 +2,24 @@
 
 Points: `logged:<phase>:<n>` after the n-th message of a phase is committed and before it is
 acknowledged; `closed:<phase>` after a phase is closed in the log; `unmasking` before the sum is
-unmasked; `model-written` after the file of the new version is there and before the round is
-completed; `completed` after the round is, before anybody is told.
+unmasked; `opening` before trustees are asked; `partial` once one has answered; `model-written`
+after the file of the new version is there and before the round is completed; `completed` after the
+round is, before anybody is told.
 """
 
 import os
 import signal
 from typing import Any
 
-from finsecure_aggregator import main, masked_round, models, records, store
+from finsecure_aggregator import (
+    encrypted_round,
+    main,
+    masked_round,
+    models,
+    opening,
+    records,
+    store,
+)
 
 
 def crash() -> None:
@@ -52,6 +61,14 @@ def arm(point: str) -> None:
                 crash()
 
             masked_round.MaskedRound.sum = no_sum  # type: ignore[method-assign]
+        case ["opening"]:
+
+            async def no_opening(self: Any, deadline_ns: int) -> Any:
+                crash()
+
+            encrypted_round.EncryptedRound.sum = no_opening  # type: ignore[method-assign]
+        case ["partial"]:
+            after(opening.SumOpener, "_ask", lambda *_: True)
         case ["model-written"]:
             original = models.ModelKeeper.next
 
@@ -67,6 +84,8 @@ def arm(point: str) -> None:
 
 
 def _before(phase: str) -> str:
+    if phase == records.RoundState.OPENING.value:
+        return records.RoundState.SUBMIT_INPUT.value
     order = [state.value for state in records.RoundState]
     return order[order.index(phase) - 1]
 

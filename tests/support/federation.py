@@ -15,7 +15,7 @@ import socket
 import subprocess
 import sys
 import zlib
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -33,20 +33,25 @@ from finsecure.aggregation.v1 import (
     tasks_pb2_grpc,
 )
 from finsecure.keyservice.v1 import certificates_pb2, certificates_pb2_grpc
+from finsecure_crypto.attempt import Attempt
 from finsecure_crypto.certificates import Purpose, Role, verify_certificate
 from finsecure_crypto.encoding import rounding_generator
 from finsecure_crypto.errors import FinSecureError, UnavailableError
 from finsecure_crypto.federation import (
+    Encryption,
     LocalMetrics,
     Masking,
     RoundKind,
     Tensor,
     Terms,
+    encrypted_round_parameters,
     round_attempt,
     round_parameters,
     statistics_values,
     training_values,
 )
+from finsecure_crypto.homomorphic.mode import Mode
+from finsecure_crypto.homomorphic.rounds import sign_input
 from finsecure_crypto.secagg import client as secagg
 from finsecure_crypto.secagg import messages
 from finsecure_crypto.secagg.membership import Identity
@@ -72,6 +77,7 @@ ADVERTISE, SHARE, SUBMIT, CONFIRM, REVEAL = (
     "confirm_survivors",
     "reveal_shares",
 )
+ENCRYPT = "encrypt_input"
 PHASES = (ADVERTISE, SHARE, SUBMIT, CONFIRM, REVEAL)
 
 
@@ -159,6 +165,12 @@ def terms_of(spec: tasks_pb2.TaskSpec) -> Terms:
         sparse = spec.security.sparse_graph
         graph = SparseGraph(sparse.corrupt_fraction, sparse.dropout_fraction)
     active = spec.security.profile == tasks_pb2.SECURITY_PROFILE_ACTIVE
+    protection: Masking | Encryption = Masking(
+        Profile.ACTIVE if active else Profile.SEMI_HONEST, graph
+    )
+    if spec.security.encryption_key:
+        mode = Mode(tasks_pb2.Protection.Name(spec.security.protection)[11:].lower())
+        protection = Encryption(mode, spec.security.encryption_key)
     return Terms(
         tensors=tuple(Tensor(t.name, tuple(t.shape)) for t in spec.model.tensors),
         numeric_features=sum(f.HasField("numeric") for f in spec.features.features),
@@ -168,7 +180,7 @@ def terms_of(spec: tasks_pb2.TaskSpec) -> Terms:
         clip_value=spec.encoding.clip_value,
         score_bins=spec.encoding.score_bins,
         minimum_cohort=spec.cohort.minimum,
-        protection=Masking(Profile.ACTIVE if active else Profile.SEMI_HONEST, graph),
+        protection=protection,
     )
 
 
@@ -193,12 +205,19 @@ class RevocationFeed(certificates_pb2_grpc.CertificateServiceServicer):
             await changed.wait()
 
 
-def start_key_service(pki: TestAuthority, folder: Path, feed: RevocationFeed) -> RpcServer:
+def start_key_service(
+    pki: TestAuthority,
+    folder: Path,
+    feed: RevocationFeed,
+    others: Mapping[str, tuple[Any, Any]] | None = None,
+) -> RpcServer:
+    """Start a key service that has the feed, and other services by the method that they serve."""
     store = pki.enrol(folder, Role.KEYSERVICE, "main")
     method = "/finsecure.keyservice.v1.CertificateService/WatchRevocationList"
+    others = others or {}
     return build_server(
-        [(certificates_pb2_grpc.add_CertificateServiceServicer_to_server, feed)],
-        {method: frozenset(Role)},
+        [(certificates_pb2_grpc.add_CertificateServiceServicer_to_server, feed), *others.values()],
+        {each: frozenset(Role) for each in (method, *others)},
         Authenticator(lambda: pki.anchors, pki, domain_peers(pki.domain)),
         [Listener("127.0.0.1:0", server_credentials(store))],
         Limits(deadlines={method: 86400.0}),
@@ -223,7 +242,8 @@ class ProtocolClient:
         tasks: it takes part in.
         examples: rows that it claims to train on.
         hook: awaited before each answer; may raise `LeaveError`.
-        plain: encoded words by round name, before they were masked.
+        plain: encoded words by round name, before they were masked or encrypted.
+        encrypt: turns encoded words into ciphertexts.
     """
 
     name: str
@@ -238,6 +258,7 @@ class ProtocolClient:
     outcomes: list[participation_pb2.RoundOutcome] = field(default_factory=list)
     errors: list[FinSecureError] = field(default_factory=list)
     updates: dict[str, Any] = field(default_factory=dict)
+    encrypt: Callable[[Any], Iterable[bytes]] = lambda words: [words.tobytes()]
     _states: dict[str, Any] = field(default_factory=dict)
     _layouts: dict[str, Any] = field(default_factory=dict)
     _answers: dict[tuple[str, str], Any] = field(default_factory=dict)
@@ -281,13 +302,13 @@ class ProtocolClient:
 
     async def answer(self, kind: str, item: participation_pb2.WatchResponse) -> None:
         """Make the answer to an instruction, once, and send it."""
-        if kind != ADVERTISE and item.round not in self._states:
+        if kind not in (ADVERTISE, ENCRYPT) and item.round not in self._states:
             return  # a round that this process does not know
         key = (item.round, kind)
         if key not in self._answers:
             self._answers[key] = getattr(self, f"_{kind}")(item)
         answer = self._answers[key]
-        if kind == SUBMIT:
+        if kind in (SUBMIT, ENCRYPT):
             await self.upload(*answer)
             return
         method = {
@@ -321,22 +342,8 @@ class ProtocolClient:
     def _advertise_keys(
         self, item: participation_pb2.WatchResponse
     ) -> participation_pb2.AdvertiseKeysRequest:
-        invitation = item.advertise_keys
-        spec = invitation.task.spec
-        training = invitation.kind == tasks_pb2.ROUND_KIND_TRAINING
-        kind = RoundKind.TRAINING if training else RoundKind.STATISTICS
-        terms = terms_of(spec)
-        tried = round_attempt(
-            terms,
-            task_name=invitation.task.name,
-            spec=spec.SerializeToString(deterministic=True),
-            kind=kind,
-            number=invitation.number,
-            attempt=invitation.attempt,
-            attempt_nonce=invitation.attempt_nonce,
-            model_digest=invitation.base_model.sha256,
-            invited=invitation.invited,
-        )
+        terms, kind, tried = self._attempt(item.advertise_keys)
+        assert isinstance(terms.protection, Masking)
         parameters = round_parameters(tried, terms.protection)
         identity = self.store.current()
         self._layouts[item.round] = (parameters.layout, kind, terms)
@@ -355,6 +362,55 @@ class ProtocolClient:
                 certificate=said.certificate,
             ),
         )
+
+    def _attempt(
+        self, invitation: participation_pb2.RoundInvitation
+    ) -> tuple[Terms, RoundKind, Attempt]:
+        spec = invitation.task.spec
+        training = invitation.kind == tasks_pb2.ROUND_KIND_TRAINING
+        kind = RoundKind.TRAINING if training else RoundKind.STATISTICS
+        terms = terms_of(spec)
+        tried = round_attempt(
+            terms,
+            task_name=invitation.task.name,
+            spec=spec.SerializeToString(deterministic=True),
+            kind=kind,
+            number=invitation.number,
+            attempt=invitation.attempt,
+            attempt_nonce=invitation.attempt_nonce,
+            model_digest=invitation.base_model.sha256,
+            invited=invitation.invited,
+        )
+        return terms, kind, tried
+
+    def _encrypt_input(
+        self, item: participation_pb2.WatchResponse
+    ) -> tuple[participation_pb2.InputHeader, bytes]:
+        terms, kind, tried = self._attempt(item.encrypt_input.invitation)
+        assert isinstance(terms.protection, Encryption)
+        parameters = encrypted_round_parameters(
+            tried, terms.protection, item.encrypt_input.encryption_key_digest
+        )
+        self._layouts[item.round] = (parameters.layout, kind, terms)
+        words = self.words(item.round)
+        self.plain[item.round] = words
+        content = b"".join(self.encrypt(words))
+        identity = self.store.current()
+        header = sign_input(
+            parameters.binding(),
+            len(content),
+            hashlib.sha256(content).digest(),
+            signing_key=identity.signing_key,
+            certificate=identity.signing_certificate,
+        )
+        wire = participation_pb2.InputHeader(
+            round=item.round,
+            size_bytes=header.size_bytes,
+            sha256=header.sha256,
+            signature=header.signature,
+            certificate=header.certificate,
+        )
+        return wire, content
 
     def _share_keys(
         self, item: participation_pb2.WatchResponse
@@ -487,6 +543,8 @@ class Federation:
         self.running: dict[str, asyncio.Task[None]] = {}
         self.process: subprocess.Popen[bytes] | None = None
         self.log = folder / "aggregator.log"
+        self.extra_config = ""
+        self.extra_services: dict[str, tuple[Any, Any]] = {}
         self._database = database
         self._settle_s = settle_s
         self._grace_s = grace_s
@@ -494,7 +552,9 @@ class Federation:
 
     async def __aenter__(self) -> "Federation":
         self.feed = RevocationFeed(self.pki)
-        self.key_service = start_key_service(self.pki, self.folder / "keyservice", self.feed)
+        self.key_service = start_key_service(
+            self.pki, self.folder / "keyservice", self.feed, self.extra_services
+        )
         await self.key_service.start()
         self.pki.enrol(self.folder / "aggregator" / "identity", Role.AGGREGATOR, "main")
         operator = self.pki.enrol(self.folder / "operator", Role.OPERATOR, "alice")
@@ -511,7 +571,7 @@ class Federation:
             'blob_dir = "aggregator/blobs"\n'
             f"settle_s = {self._settle_s}\n"
             f"reconnect_grace_s = {self._grace_s}\n"
-            "shutdown_grace_s = 0\n"
+            f"shutdown_grace_s = 0\n{self.extra_config}"
         )
         # Operators belong to the domain, so the aggregator's name does not follow from theirs.
         self.operator = Connection(self.address, operator, Role.AGGREGATOR, federation=FEDERATION)

@@ -264,15 +264,20 @@ class RoundDriver:
         """Look into a client's whole input before its header is accepted.
 
         Raises:
-            FinSecureError: what is wrong with it; the client's fault, and it is recorded.
+            FinSecureError: what is wrong with it; where it is the client's fault that is recorded,
+                and the round waits for that client no more.
         """
         try:
             await self._protocol.examine_input(client)
         except FinSecureError as error:
             if error.fault is Fault.PEER:
-                async with self._lock:
-                    await self._blame([(client, error.code)])
+                await self._shielded(self._refuse(client, error.code))
             raise
+
+    async def _refuse(self, client: str, reason: str) -> None:
+        async with self._lock:
+            await self._blame([(client, reason)])
+        await self._decline(client, reason)
 
     def input_bytes(self) -> int:
         """Bytes of an input of this round."""

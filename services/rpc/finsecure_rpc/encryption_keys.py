@@ -30,7 +30,7 @@ from finsecure_crypto.homomorphic.scheme import key_digest
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.validation import check_message
 
-_DOWNLOAD_S = 120.0
+_DOWNLOAD_S = 60.0
 _MODES = {
     encryption_keys_pb2.ENCRYPTION_MODE_PAILLIER: Mode.PAILLIER,
     encryption_keys_pb2.ENCRYPTION_MODE_BGV: Mode.BGV,

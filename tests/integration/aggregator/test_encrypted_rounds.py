@@ -1,0 +1,78 @@
+"""Encrypted rounds over the wire: an aggregator process, three trustees, clients, failures."""
+
+import pytest
+from finsecure.aggregation.v1 import tasks_pb2
+
+from tests.support.encrypted_federation import encrypted_federation, encrypted_spec
+from tests.support.federation import ENCRYPT, Federation, leave_before
+from tests.support.rounds import check_average_round
+from tests.support.trustees import key
+
+SPEC = encrypted_spec()
+
+
+def encrypt(words):
+    public = key()
+    return public.encrypt_words(words, public.blinder(10))
+
+
+def start(federation, hooks=None):
+    federation.start_clients("credit", hooks)
+    for client in federation.clients.values():
+        client.encrypt = encrypt
+
+
+async def test_a_round_with_drop_outs_and_a_trustee_that_is_down(tmp_path):
+    federation = Federation(tmp_path)
+    async with encrypted_federation(federation, absent=[1]):
+        await federation.create_task("credit", SPEC)
+        start(federation, {"bank-1": leave_before(ENCRYPT), "bank-4": leave_before(ENCRYPT)})
+        task = await federation.ended("credit", timeout_s=120)
+        assert task.state == tasks_pb2.TASK_STATE_COMPLETED, task.state_detail
+        await check_average_round(federation, "credit", SPEC, {"bank-0", "bank-2", "bank-3"})
+        (done,) = await federation.history("credit")
+        assert [phase.phase for phase in done.phases] == [
+            tasks_pb2.ROUND_STATE_SUBMIT_INPUT,
+            tasks_pb2.ROUND_STATE_OPENING,
+        ]
+        said = {answer.trustee: answer.reason for answer in done.trustees}
+        assert said == {"trustee-1": "TRUSTEE_UNREACHED", "trustee-2": "", "trustee-3": ""}
+
+
+@pytest.mark.parametrize(
+    "point",
+    [
+        pytest.param("logged:submit_input:3", marks=pytest.mark.slow),
+        pytest.param("opening", marks=pytest.mark.slow),
+        "partial",
+    ],
+)
+async def test_a_killed_aggregator_resumes_an_encrypted_round(tmp_path, point):
+    federation = Federation(tmp_path, grace_s=60)
+    async with encrypted_federation(federation):
+        federation.kill()
+        federation.start(crash_at=point)
+        await federation.create_task("credit", SPEC)
+        start(federation)
+        await federation.died()
+        federation.start()
+        task = await federation.ended("credit", timeout_s=120)
+        assert task.state == tasks_pb2.TASK_STATE_COMPLETED, task.state_detail
+        assert [done.attempt for done in await federation.history("credit")] == [1]
+        await check_average_round(federation, "credit", SPEC, set(federation.banks))
+
+
+async def test_a_hostile_input_is_refused_and_named_and_spoils_nothing(tmp_path):
+    federation = Federation(tmp_path)
+    async with encrypted_federation(federation):
+        await federation.create_task("credit", SPEC)
+        start(federation)
+        federation.clients["bank-3"].encrypt = lambda words: [b"\xff" * 512]
+        task = await federation.ended("credit", timeout_s=120)
+        assert task.state == tasks_pb2.TASK_STATE_COMPLETED, task.state_detail
+        (done,) = await federation.history("credit")
+        blamed = [(blame.client, blame.reason) for blame in done.blamed]
+        assert blamed == [("bank-3", "CIPHERTEXT_MALFORMED")]
+        assert [error.code for error in federation.clients["bank-3"].errors] == [blamed[0][1]]
+        honest = set(federation.banks) - {"bank-3"}
+        await check_average_round(federation, "credit", SPEC, honest)
