@@ -138,8 +138,12 @@ class LatticeKey(ABC):
         parameters, degree = self.system.parameters, self.system.parameters.degree
         slots = np.zeros(count * degree, filled.dtype)
         slots[: filled.size] = filled
-        for part in slots.reshape(count, degree):
-            yield canonical.write(parameters, self.system.encrypt(self._encryptor, part))
+        parts = slots.reshape(count, degree)
+        for start in range(0, count, _TILE):
+            tile = [self.system.encrypt(self._encryptor, p) for p in parts[start : start + _TILE]]
+            written = canonical.write(parameters, np.array(tile, parameters.word))
+            for at in range(0, len(written), parameters.ciphertext_bytes):
+                yield written[at : at + parameters.ciphertext_bytes]
 
     def check(self, run: bytes) -> int:
         """Checks each ciphertext of a run; see `EncryptionKey.check`."""
