@@ -155,7 +155,7 @@ def test_a_thousand_mutations_crash_nothing(trust):
             assert key.check(run) == 1
             intact += run == before
     assert codes == {"TENSEAL_MALFORMED"}
-    assert intact < 100  # a few bits mean nothing
+    assert intact < 20  # a few bits of Zstandard's frames mean nothing
 
 
 def test_the_example_runs():

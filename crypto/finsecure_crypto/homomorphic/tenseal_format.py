@@ -26,9 +26,7 @@ from finsecure_crypto.homomorphic.lattice import canonical, seal_bytes
 from finsecure_crypto.homomorphic.lattice.seal_bytes import Residues
 
 _MINOR = 3  # of the SEAL in TenSEAL 0.3
-_HEADER_BYTES = 16
-_COMPRESSION_AT = 5  # in the header of an object: 0 for none, 2 for Zstandard
-_ZSTANDARD = 2
+_ZSTANDARD = 2  # how a header says that an object is compressed with it
 _MAXIMUM_WINDOW = 2**24
 
 # The fields of tensealcontext.proto and tensors.proto that matter, by the numbers there.
@@ -161,18 +159,17 @@ def _residues(key: CkksKey, data: bytes) -> Residues:
 
 def _decompressed(key: CkksKey, data: bytes) -> bytes:
     """Returns an object as SEAL writes it without compression, of bounded size."""
-    if len(data) <= _HEADER_BYTES or data[_COMPRESSION_AT] != _ZSTANDARD:
+    if not data.startswith(seal_bytes.header(len(data), _MINOR, _ZSTANDARD)):
         return data
     parameters = key.system.parameters
     shape = (2, len(parameters.ciphertext_primes), parameters.degree)
-    size = seal_bytes.ciphertext_bytes(shape)
     decompressor = zstandard.ZstdDecompressor(max_window_size=_MAXIMUM_WINDOW)
     try:
-        with decompressor.stream_reader(data[_HEADER_BYTES:]) as reader:
-            content = reader.read(size)
+        with decompressor.stream_reader(data[seal_bytes.HEADER_BYTES :]) as reader:
+            content = reader.read(seal_bytes.ciphertext_bytes(shape))
     except zstandard.ZstdError as error:
         raise _malformed("it has a ciphertext that is not compressed with Zstandard") from error
-    return seal_bytes.header(_HEADER_BYTES + len(content), _MINOR) + content
+    return seal_bytes.header(seal_bytes.HEADER_BYTES + len(content), _MINOR) + content
 
 
 def _monomial(key: CkksKey, power: int) -> Residues:

@@ -1,6 +1,7 @@
 """The serialised layout of SEAL's objects, as far as we write and read it, uncompressed.
 
-    header     = u16 0xa15e ‖ u8 16 ‖ u8 major ‖ u8 minor ‖ u8 0 ‖ u16 0 ‖ u64 size with the header
+    header     = u16 0xa15e ‖ u8 16 ‖ u8 major ‖ u8 minor ‖ u8 compression ‖ u16 0
+                 ‖ u64 size with the header
     array      = header ‖ u64 count ‖ count · u64
     ciphertext = header ‖ parms_id (4 · u64) ‖ u8 in NTT form ‖ u64 polynomials ‖ u64 N ‖ u64 primes
                  ‖ f64 scale ‖ u64 correction factor ‖ array; a public key is the same
@@ -25,9 +26,10 @@ Residues = NDArray[np.uint64]
 ParmsId = list[int]
 
 MINOR = 4  # of the SEAL in seal-python 4.4
+HEADER_BYTES = 16
 
 _OBJECT, _CIPHERTEXT = "<HBBBBHQ", "<4QBQQQdQ"
-_MAGIC, _HEADER_BYTES, _MAJOR = 0xA15E, 16, 4
+_MAGIC, _MAJOR = 0xA15E, 4
 _WORD_BYTES = 8
 _CKKS = 2  # SEAL's number of the scheme
 
@@ -75,11 +77,11 @@ def ckks_parameters(degree: int, primes: tuple[int, ...], *, minor: int = MINOR)
     """Writes the parameters of CKKS as SEAL does."""
     own = struct.pack("<BQQ", _CKKS, degree, len(primes))
     moduli = [
-        header(_HEADER_BYTES + _WORD_BYTES, minor) + struct.pack("<Q", modulus)
+        header(HEADER_BYTES + _WORD_BYTES, minor) + struct.pack("<Q", modulus)
         for modulus in (*primes, 0)
     ]
     content = own + b"".join(moduli)
-    return header(_HEADER_BYTES + len(content), minor) + content
+    return header(HEADER_BYTES + len(content), minor) + content
 
 
 def ciphertext_bytes(shape: tuple[int, ...]) -> int:
@@ -99,11 +101,11 @@ def _ciphertext_head(
 
 def _object(own: bytes, count: int, minor: int) -> bytes:
     """Writes all of an object but the residues at its end."""
-    array_bytes = _HEADER_BYTES + _WORD_BYTES * (1 + count)
+    array_bytes = HEADER_BYTES + _WORD_BYTES * (1 + count)
     array_head = header(array_bytes, minor) + struct.pack("<Q", count)
-    return header(_HEADER_BYTES + len(own) + array_bytes, minor) + own + array_head
+    return header(HEADER_BYTES + len(own) + array_bytes, minor) + own + array_head
 
 
-def header(size: int, minor: int = MINOR) -> bytes:
+def header(size: int, minor: int = MINOR, compression: int = 0) -> bytes:
     """Writes the header of an object whose size, with the header, is known."""
-    return struct.pack(_OBJECT, _MAGIC, _HEADER_BYTES, _MAJOR, minor, 0, 0, size)
+    return struct.pack(_OBJECT, _MAGIC, HEADER_BYTES, _MAJOR, minor, compression, 0, size)
