@@ -25,6 +25,8 @@ _EXACT_TERMS = 2**11
 
 # Elements of a table of intermediate values that are held at once: 8 MiB.
 _TABLE_ELEMENTS = 2**20
+# The same for differences, whose products are taken pass by pass: 512 KiB, within an L2 cache.
+_DIFFERENCES = 2**16
 
 
 def reduce(values: Elements) -> Elements:
@@ -158,7 +160,7 @@ def difference_products(points: Elements) -> Elements:
     size = points.shape[-1]
     sets = points.reshape(-1, size)
     products = np.empty(sets.size, np.uint64)
-    rows = max(1, _TABLE_ELEMENTS // max(1, size))
+    rows = max(1, _DIFFERENCES // max(1, size))
     for start in range(0, sets.size, rows):
         which, own = np.divmod(np.arange(start, min(start + rows, sets.size)), size)
         differences = subtract(sets[which], sets[which, own, None])

@@ -30,11 +30,13 @@ def encode(label: str, *parts: Part) -> bytes:
         InvalidArgumentError: `TRANSCRIPT_PART` for an empty or non-ASCII label, a negative
             integer, text that is not Unicode, or a part of another type; a defect of the caller.
     """
-    pieces = [_head(label), len(parts).to_bytes(8, "big")]
+    pieces = [_head(label, len(parts))]
     for part in parts:
-        tag, data = _typed(part)
         # Joined once at the end: a part may be long.
-        pieces += (tag, len(data).to_bytes(8, "big"), data)
+        if type(part) is bytes:
+            pieces += (_prefix(b"b", len(part)), part)
+        else:
+            pieces.append(_encoded(part))
     return b"".join(pieces)
 
 
@@ -47,27 +49,40 @@ def digest(label: str, *parts: Part) -> bytes:
     return hashlib.sha256(encode(label, *parts)).digest()
 
 
+# The same labels, lengths and roster indices come again and again, thousands of times a round.
 @lru_cache(maxsize=256)
-def _head(label: str) -> bytes:
+def _head(label: str, parts: int) -> bytes:
     if not label or not label.isascii():
         raise InvalidArgumentError("TRANSCRIPT_PART", "a transcript label is not empty ASCII text")
     name = (_DOMAIN + label).encode("ascii")
-    return len(name).to_bytes(8, "big") + name
+    return len(name).to_bytes(8, "big") + name + parts.to_bytes(8, "big")
 
 
-def _typed(part: Part) -> tuple[bytes, bytes]:
+@lru_cache(maxsize=256)
+def _prefix(tag: bytes, length: int) -> bytes:
+    return tag + length.to_bytes(8, "big")
+
+
+@lru_cache(maxsize=4096)
+def _index(value: int) -> bytes:
+    data = value.to_bytes((value.bit_length() + 7) // 8, "big")
+    return _prefix(b"i", len(data)) + data
+
+
+def _encoded(part: Part) -> bytes:
+    # bool is an int in Python; letting it pass would make True and 1 the same part.
+    if type(part) is int and part >= 0:
+        return _index(part)
     if isinstance(part, bytes):
-        return b"b", part
+        return _prefix(b"b", len(part)) + part
     if isinstance(part, str):
         try:
-            return b"s", part.encode("utf-8")
+            data = part.encode("utf-8")
         except UnicodeEncodeError:
             raise InvalidArgumentError(
                 "TRANSCRIPT_PART", "a transcript text holds a lone surrogate; it is not Unicode"
             ) from None
-    # bool is an int in Python; letting it pass would make True and 1 the same part.
-    if isinstance(part, int) and not isinstance(part, bool) and part >= 0:
-        return b"i", part.to_bytes((part.bit_length() + 7) // 8, "big")
+        return _prefix(b"s", len(data)) + data
     raise InvalidArgumentError(
         "TRANSCRIPT_PART",
         f"a transcript part is bytes, text or a non-negative integer, not {type(part).__name__}",

@@ -54,6 +54,6 @@ class Mailboxes:
         items: NDArray[np.void] = self._items[receiver][chosen]
         return items.tobytes()
 
-    def limbs(self) -> NDArray[np.uint32]:
+    def words(self) -> NDArray[np.uint32]:
         """Returns all items as little-endian words, shape (n, h, words); a view."""
         return self._items.view("<u4").reshape(*self.filled.shape, -1)

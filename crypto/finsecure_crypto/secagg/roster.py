@@ -126,7 +126,7 @@ class SealedRoster:
         if graph.thresholds.complete:
             entries = self._entries
         else:
-            shown = sorted([index, *graph.neighbours(index).tolist()])
+            shown = sorted([index, *graph.adjacency.holders[index].tolist()])
             entries = tuple(self._entries[i] for i in shown)
         return Roster(len(self.clients), self._tree.root, index, entries)
 

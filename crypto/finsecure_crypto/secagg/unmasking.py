@@ -134,7 +134,7 @@ class CollectReveals(RosterCollector[RevealedShares, _Revealed]):
         )
 
     def _pool(self) -> SharePool:
-        return SharePool(self._graph.adjacency.holders, self._shares.filled, self._shares.limbs())
+        return SharePool(self._graph.adjacency.holders, self._shares.filled, self._shares.words())
 
     def _is_secret_of(self, owner: int, secret: SecretBytes) -> bool:
         if self._masked.survivors[owner]:

@@ -95,6 +95,30 @@ def test_any_threshold_of_shares_rebuilds(secrets, holders, data):
         assert slow_shamir.reconstruct(picked, [holders[i] for i in chosen], threshold) == secret
 
 
+@settings(deadline=None)
+@given(st.data(), st.integers(0, 2**32))
+def test_secrets_held_at_points_of_their_own_are_rebuilt_together(data, seed):
+    threshold = data.draw(st.integers(2, 8))
+    size = data.draw(st.integers(threshold, 10))
+    element = st.integers(1, field.P - 1)
+    shares, points, expected = [], [], []
+    for row in range(data.draw(st.integers(1, 6))):
+        held = data.draw(st.lists(element, min_size=size, max_size=size, unique=True))
+        secret = data.draw(st.binary(min_size=32, max_size=32))
+        dealt = slow_shamir.split([secret], threshold, held, seeded(seed + row))[0]
+        assert slow_shamir.reconstruct(dealt, held, threshold) == secret
+        shares.append(dealt)
+        points.append(held)
+        expected.append(SecretBytes(secret))
+    stacked, at = np.array(shares, np.uint32), np.array(points, np.uint32)
+    assert shamir.reconstruct_many(stacked, at, threshold) == expected
+    one_by_one = [
+        shamir.reconstruct_many(stacked[row : row + 1], at[row], threshold)[0]
+        for row in range(len(expected))
+    ]
+    assert one_by_one == expected
+
+
 @given(SECRETS, st.integers(2, 5), st.integers(0, 3), st.booleans(), st.data())
 @SLOW
 def test_wrong_shares_are_found(secret, threshold, errors, spare, data):

@@ -133,6 +133,23 @@ def test_share_arrays_are_refused(shares):
     assert caught.value.code == "SHARE_SHAPE"
 
 
+@pytest.mark.parametrize(
+    ("points", "code"),
+    [
+        (np.array([[1, 2, 3], [1, 2, 2]], np.uint32), "SHARE_POINTS"),
+        (np.array([[1, 2, 3], [0, 1, 2]], np.uint32), "SHARE_POINTS"),
+        (np.array([[[1, 2, 3]], [[1, 2, 3]]], np.uint32), "SHARE_POINTS"),
+        (np.array([[1, 2, 3]], np.uint32), "SHARE_SHAPE"),
+        (np.array([[1, 2, 3]] * 3, np.uint32), "SHARE_SHAPE"),
+        (np.array([[1, 2]] * 2, np.uint32), "SHARE_SHAPE"),
+    ],
+)
+def test_points_of_each_secret_are_checked(points, code):
+    with pytest.raises(InvalidArgumentError) as caught:
+        shamir.reconstruct_many(np.zeros((2, 3, 9), np.uint32), points, 2)
+    assert caught.value.code == code
+
+
 @pytest.mark.parametrize("length", [0, 31, 33])
 def test_secrets_of_another_length_are_refused(length):
     with pytest.raises(InvalidArgumentError) as caught:
