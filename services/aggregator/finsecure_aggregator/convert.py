@@ -327,8 +327,31 @@ def model(record: ModelRecord, quarantine: str = "") -> models_pb2.Model:
     )
 
 
-def instruction(item: Instruction) -> participation_pb2.WatchResponse:
-    """Make the wire's form of an instruction."""
+class Instructions:
+    """Makes the wire's form of instructions; what many clients are shown is made once a round."""
+
+    def __init__(self) -> None:
+        self._entries: dict[RoundKey, dict[int, participation_pb2.RosterEntry]] = {}
+
+    def write(self, item: Instruction) -> participation_pb2.WatchResponse:
+        """Make the wire's form of an instruction."""
+        if not isinstance(item.body, messages.Roster):
+            self._entries.pop(item.key, None)  # the phase of rosters is over
+            return _instruction(item)
+        made = self._entries.setdefault(item.key, {})
+        for entry in item.body.entries:
+            if entry.index not in made:
+                made[entry.index] = participation_pb2.RosterEntry(
+                    index=entry.index,
+                    advertisement=_advertisement(entry.advertisement),
+                    inclusion_proof=entry.inclusion_proof,
+                )
+        proto = _instruction(item)
+        proto.share_keys.entries.extend([made[entry.index] for entry in item.body.entries])
+        return proto
+
+
+def _instruction(item: Instruction) -> participation_pb2.WatchResponse:
     proto = participation_pb2.WatchResponse(
         round=item.key.name, deadline=timestamp(item.deadline_ns)
     )
@@ -342,12 +365,6 @@ def instruction(item: Instruction) -> participation_pb2.WatchResponse:
             proto.share_keys.size = roster.size
             proto.share_keys.root = roster.root
             proto.share_keys.index = roster.index
-            for entry in roster.entries:
-                proto.share_keys.entries.add(
-                    index=entry.index,
-                    advertisement=_advertisement(entry.advertisement),
-                    inclusion_proof=entry.inclusion_proof,
-                )
         case messages.ShareDelivery() as delivery:
             proto.submit_input.sharers = delivery.sharers
             proto.submit_input.ciphertexts = delivery.ciphertexts

@@ -356,6 +356,7 @@ class ParticipationService(participation_pb2_grpc.ParticipationServiceServicer):
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._participation = desk.participation
+        self._instructions = convert.Instructions()
 
     async def Watch(
         self, request: participation_pb2.WatchRequest, context: Context
@@ -363,7 +364,7 @@ class ParticipationService(participation_pb2_grpc.ParticipationServiceServicer):
         """Send open instructions, then each new one."""
         tasks = [self._desk.task_name(name) for name in request.tasks]
         async for item in self._participation.watch(require_peer().id, tasks):
-            yield convert.instruction(item)
+            yield self._instructions.write(item)
 
     async def AdvertiseKeys(
         self, request: participation_pb2.AdvertiseKeysRequest, context: Context

@@ -117,3 +117,45 @@ def test_packed_messages_are_bounded_at_the_edge(message):
     with pytest.raises(InvalidMessageError) as failure:
         check_message(message)
     assert message.ListFields()[1][0].name in str(failure.value.violations)
+
+
+def roster_for(index, size=4):
+    entries = [
+        messages.RosterEntry(
+            i, messages.KeyAdvertisement(f"bank-{i}", b"c" * 32, b"m" * 32, b"s", b"x"), (b"p",)
+        )
+        for i in range(size)
+    ]
+    shown = [entry for entry in entries if abs(entry.index - index) <= 1]
+    return messages.Roster(size, b"r" * 32, index, tuple(shown))
+
+
+def test_each_client_is_shown_its_own_part_of_a_roster():
+    key, writer = RoundKey(TASK, 1, 1), convert.Instructions()
+    for index in (0, 2, 3, 0):
+        roster = roster_for(index)
+        item = convert.Instruction(key, RoundState.SHARE_KEYS, 10**9, roster)
+        shown = writer.write(item).share_keys
+        assert (shown.size, shown.root, shown.index) == (4, b"r" * 32, index)
+        assert [entry.index for entry in shown.entries] == [e.index for e in roster.entries]
+        assert [e.advertisement.client for e in shown.entries] == [
+            e.advertisement.client for e in roster.entries
+        ]
+        assert all(list(entry.inclusion_proof) == [b"p"] for entry in shown.entries)
+
+
+def test_rosters_of_two_rounds_are_not_mixed_up():
+    writer = convert.Instructions()
+    rosters = {RoundKey(TASK, 1, attempt): roster_for(attempt) for attempt in (1, 2)}
+    one, other = (
+        writer.write(convert.Instruction(key, RoundState.SHARE_KEYS, 0, roster)).share_keys
+        for key, roster in rosters.items()
+    )
+    assert [entry.index for entry in one.entries] == [0, 1, 2]
+    assert [entry.index for entry in other.entries] == [1, 2, 3]
+    key = RoundKey(TASK, 1, 1)
+    writer.write(convert.Instruction(key, RoundState.CONFIRM_SURVIVORS, 0, b"\x01"))
+    changed = messages.KeyAdvertisement("bank-9", b"c" * 32, b"m" * 32, b"s", b"x")
+    roster = messages.Roster(4, b"r" * 32, 0, (messages.RosterEntry(0, changed),))
+    again = writer.write(convert.Instruction(key, RoundState.SHARE_KEYS, 0, roster)).share_keys
+    assert again.entries[0].advertisement.client == "bank-9"
