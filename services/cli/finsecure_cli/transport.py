@@ -141,6 +141,14 @@ class Services:
         answer = await self.keys(members_pb2_grpc.MemberServiceStub, "IssueApiKey", request)
         return str(answer.api_key)
 
+    async def reissue_credentials(self, name: str, reason: str) -> tuple[str, list[str]]:
+        """Revoke all that a member has; returns a new API key and the certificates that ended."""
+        request = members_pb2.ReissueCredentialsRequest(
+            name=name, reason=reason, request_id=str(uuid.uuid4())
+        )
+        answer = await self.keys(members_pb2_grpc.MemberServiceStub, "ReissueCredentials", request)
+        return str(answer.api_key), list(answer.revoked_certificates)
+
     async def revocations(self) -> RevocationList:
         """Fetch the newest revocation list and verify it.
 

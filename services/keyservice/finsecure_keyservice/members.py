@@ -18,6 +18,8 @@ from finsecure_keyservice.names import MemberName, federation_id
 from finsecure_keyservice.records import ApiKeyRecord, FederationRecord, MemberRecord, MemberState
 from finsecure_keyservice.store import Store
 
+_MOST_SHOWN = 1000
+
 
 @dataclass(frozen=True)
 class ApiKeyIssuer:
@@ -131,6 +133,33 @@ def issue_api_key(store: Store, issuer: ApiKeyIssuer, name: str, now: datetime) 
     """
     require_member_in_good_standing(get_member(store, name))
     return issuer.issue(store, name, now)
+
+
+def reissue_credentials(
+    store: Store, issuer: ApiKeyIssuer, name: str, reason: str, now: datetime
+) -> tuple[ApiKey, Sequence[str]]:
+    """Answer a leak: all that a member has becomes worthless, and it gets a new API key.
+
+    Whoever held a leaked key may have enrolled or renewed with it, so no certificate is kept.
+
+    Returns:
+        The key, and the serial numbers of the certificates that were valid until now, newest
+        first; at most 1000.
+
+    Raises:
+        InvalidArgumentError: NAME_MALFORMED.
+        NotFoundError: MEMBER_NOT_FOUND.
+        StateError: MEMBER_REVOKED.
+    """
+    require_member_in_good_standing(get_member(store, name))
+    ended = [
+        certificate.serial
+        for certificate in store.certificates(name, None, _MOST_SHOWN)
+        if certificate.revoke_time is None and certificate.not_after > now
+    ]
+    store.revoke_certificates_of(name, now, reason)
+    store.trail.record("member.reissue", name, sealed={"reason": reason}, certificates=len(ended))
+    return issuer.issue(store, name, now), ended
 
 
 def revoke_member(store: Store, name: str, reason: str, now: datetime) -> MemberRecord:

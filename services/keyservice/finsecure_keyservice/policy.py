@@ -73,6 +73,7 @@ _ACCESS: dict[str, dict[str, Access]] = {
         "ListMembers": READERS,
         "RevokeMember": ADMINISTRATORS,
         "IssueApiKey": ADMINISTRATORS,
+        "ReissueCredentials": ADMINISTRATORS,
     },
 }
 

@@ -94,9 +94,9 @@ class MemberService(members_pb2_grpc.MemberServiceServicer):
     ) -> members_pb2.CreateMemberResponse:
         """See the proto."""
         wanted = request.member
-        administration.require_may_admit(wanted.name)
 
         def act(store: Store) -> members_pb2.CreateMemberResponse:
+            administration.require_may_admit(wanted.name)
             record, key = members.create_member(
                 store,
                 self._backend.api_keys,
@@ -137,9 +137,10 @@ class MemberService(members_pb2_grpc.MemberServiceServicer):
         self, request: members_pb2.RevokeMemberRequest, context: Context
     ) -> members_pb2.RevokeMemberResponse:
         """See the proto."""
-        administration.require_may_put_out(require_peer().spiffe_id, request.name)
+        caller = require_peer().spiffe_id
 
         def act(store: Store) -> members_pb2.RevokeMemberResponse:
+            administration.require_may_put_out(caller, request.name)
             now = self._backend.clock()
             record = members.revoke_member(store, request.name, request.reason, now)
             gone = MemberName.parse(request.name).spiffe_id(self._domain)
@@ -155,9 +156,9 @@ class MemberService(members_pb2_grpc.MemberServiceServicer):
         self, request: members_pb2.IssueApiKeyRequest, context: Context
     ) -> members_pb2.IssueApiKeyResponse:
         """See the proto."""
-        administration.require_may_admit(request.name)
 
         def act(store: Store) -> members_pb2.IssueApiKeyResponse:
+            administration.require_may_admit(request.name)
             key = members.issue_api_key(
                 store, self._backend.api_keys, request.name, self._backend.clock()
             )
@@ -165,6 +166,30 @@ class MemberService(members_pb2_grpc.MemberServiceServicer):
 
         return await self._backend.mutate(
             request, request.name, members_pb2.IssueApiKeyResponse, act, stored=_without_api_key
+        )
+
+    async def ReissueCredentials(
+        self, request: members_pb2.ReissueCredentialsRequest, context: Context
+    ) -> members_pb2.ReissueCredentialsResponse:
+        """See the proto."""
+
+        def act(store: Store) -> members_pb2.ReissueCredentialsResponse:
+            administration.require_may_admit(request.name)
+            key, ended = members.reissue_credentials(
+                store, self._backend.api_keys, request.name, request.reason, self._backend.clock()
+            )
+            self._backend.rebuild_list(store)
+            return members_pb2.ReissueCredentialsResponse(
+                api_key=key.expose(),
+                revoked_certificates=[f"certificates/{serial}" for serial in ended],
+            )
+
+        return await self._backend.mutate(
+            request,
+            request.name,
+            members_pb2.ReissueCredentialsResponse,
+            act,
+            stored=_without_api_key,
         )
 
 
@@ -285,7 +310,10 @@ class CertificateService(certificates_pb2_grpc.CertificateServiceServicer):
 
 
 KeyResponse = TypeVar(
-    "KeyResponse", members_pb2.CreateMemberResponse, members_pb2.IssueApiKeyResponse
+    "KeyResponse",
+    members_pb2.CreateMemberResponse,
+    members_pb2.IssueApiKeyResponse,
+    members_pb2.ReissueCredentialsResponse,
 )
 
 

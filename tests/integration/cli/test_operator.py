@@ -125,6 +125,52 @@ def test_task_takes_a_ready_initial_model(operator: Run, tmp_path: Path) -> None
     operator("task", "cancel", "ready-made")
 
 
+def test_the_audit_log_is_shown_exported_and_verified(operator: Run, tmp_path: Path) -> None:
+    assert operator("member", "add", "bank-audited").returncode == 0
+    whole = operator("audit", "verify", "--json")
+    assert whole.returncode == 0, whole.stderr
+    assert json.loads(whole.stdout)["verified"] is True
+    tail = operator("audit", "tail", "-n", "2", "--json")
+    assert tail.returncode == 0, tail.stderr
+    events = [json.loads(line) for line in tail.stdout.splitlines()]
+    assert [event["action"] for event in events] == ["member.create", "api-key.issue"]
+    assert events[0]["caller"].endswith("/operator/admin")
+    shown = operator("audit", "tail", "-n", "1")
+    assert "api-key.issue" in shown.stdout
+    assert "bank-audited by admin" in " ".join(shown.stdout.split())
+
+    export = tmp_path / "audit.jsonl"
+    assert operator("audit", "export", str(export)).returncode == 0
+    assert operator("member", "add", "bank-later").returncode == 0
+    before = export.stat().st_size
+    assert operator("audit", "export", str(export)).returncode == 0
+    assert export.stat().st_size > before
+    assert operator("audit", "verify", "--file", str(export)).returncode == 0
+    lines = export.read_bytes().splitlines(keepends=True)
+    for spoilt, code in (
+        (lines[:-1], "AUDIT_EXPORT_UNSIGNED"),
+        (lines[:5] + lines[6:], "AUDIT_LOG_FORKED"),
+        ([line.replace(b"bank-later", b"bank-other") for line in lines], "AUDIT_LOG_FORKED"),
+    ):
+        export.write_bytes(b"".join(spoilt))
+        refused = operator("audit", "verify", "--file", str(export))
+        assert refused.returncode == 1
+        assert f"[{code}]" in refused.stderr
+
+
+def test_a_leak_is_answered_by_one_command(operator: Run, tmp_path: Path) -> None:
+    assert operator("member", "add", "bank-leaky").returncode == 0
+    key = tmp_path / "new.key"
+    answer = operator(
+        *("member", "leaked", "bank-leaky", "--reason", "key in a mail"),
+        *("--key-file", str(key), "--json"),
+    )
+    assert answer.returncode == 0, answer.stderr
+    assert json.loads(answer.stdout)["revoked_certificates"] == []
+    assert key.read_text().startswith("fs_")
+    assert key.read_text().strip() not in answer.stdout + answer.stderr
+
+
 def test_second_up_changes_nothing_and_stopped_services_are_status_5(up: Up, operator: Run) -> None:
     identity = (up.folder / "operator" / "tls.crt").read_bytes()
     members = operator("member", "list", "--json").stdout

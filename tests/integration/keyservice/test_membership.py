@@ -247,6 +247,35 @@ async def test_one_certificate_is_revoked_without_ending_the_membership(
     await _enrol(keyservice, _enrol_request(key.api_key))
 
 
+async def test_a_leak_makes_everything_worthless_and_the_membership_goes_on(
+    keyservice: Deployment,
+) -> None:
+    thief = await keyservice.member(BANK)
+    await _newest_list(thief)
+    stub = keyservice.operator.stub(members_grpc.MemberServiceStub)
+    unused = await keyservice.operator.call(
+        stub.IssueApiKey, members.IssueApiKeyRequest(name=BANK, request_id=new_id())
+    )
+    request = members.ReissueCredentialsRequest(
+        name=BANK, reason="the key was in a mail", request_id=new_id()
+    )
+    answer = await keyservice.operator.call(stub.ReissueCredentials, request)
+    assert len(answer.revoked_certificates) == 2
+    with pytest.raises(AuthenticationError, match="CERTIFICATE_REVOKED"):
+        await _newest_list(thief)
+    with pytest.raises(AuthenticationError, match="API_KEY_REJECTED"):
+        await _enrol(keyservice, _enrol_request(unused.api_key))
+    again = await keyservice.operator.call(stub.ReissueCredentials, request)
+    assert again.api_key == ""
+    assert again.revoked_certificates == answer.revoked_certificates
+    response = await _enrol(keyservice, _enrol_request(answer.api_key))
+    assert response.member.state == members.MEMBER_STATE_ACTIVE
+    await _revoke_member(keyservice, BANK)
+    request.request_id = new_id()
+    with pytest.raises(StateError, match="MEMBER_REVOKED"):
+        await keyservice.operator.call(stub.ReissueCredentials, request)
+
+
 async def test_expired_certificates_are_refused_on_an_open_channel(tmp_path: Path) -> None:
     async with deployed(tmp_path, certificate_lifetime_h=1) as keyservice:
         store = await keyservice.enrol(BANK, await keyservice.create(BANK))

@@ -78,6 +78,29 @@ def key(
     _hand_out(api_key, key_file, json, {"name": name})
 
 
+@app.command(epilog="Example: finsecure member leaked bank-a --reason 'key in a mail' --key-file k")
+def leaked(
+    member: MemberArgument,
+    reason: Annotated[str, typer.Option(help="What happened, for the record.")],
+    role: KindOption = MemberKind.CLIENT,
+    key_file: KeyFileOption = None,
+    json: JsonOption = False,
+    config: ConfigOption = DEFAULT_FILE,
+) -> None:
+    """Answer a leak of a member's API key or private keys: revoke all it has, issue a new key.
+
+    The membership goes on: the member empties its identity folder and enrols again.
+    """
+    name = member_name(load_operator(config).federation, role, member)
+    _check_new(key_file)
+    api_key, ended = with_services(
+        config, lambda services: services.reissue_credentials(name, reason)
+    )
+    if not json:
+        typer.echo(f"{name}: {len(ended)} certificates are revoked", err=True)
+    _hand_out(api_key, key_file, json, {"name": name, "revoked_certificates": ended})
+
+
 @app.command("list", epilog="Example: finsecure member list --json | jq -r '.[].name'")
 def list_(
     operators: Annotated[

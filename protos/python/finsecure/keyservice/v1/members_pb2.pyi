@@ -588,3 +588,63 @@ class IssueApiKeyResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___IssueApiKeyResponse: _TypeAlias = IssueApiKeyResponse  # noqa: Y015
+
+@_typing.final
+class ReissueCredentialsRequest(_message.Message):
+    """ReissueCredentialsRequest names a member whose API key or private key leaked."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name."""
+    reason: _builtins.str
+    """What happened, for the record."""
+    request_id: _builtins.str
+    """UUID4 that makes a repeated call harmless."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReissueCredentialsRequest: _TypeAlias = ReissueCredentialsRequest  # noqa: Y015
+
+@_typing.final
+class ReissueCredentialsResponse(_message.Message):
+    """ReissueCredentialsResponse holds the new key and what became worthless."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    API_KEY_FIELD_NUMBER: _builtins.int
+    REVOKED_CERTIFICATES_FIELD_NUMBER: _builtins.int
+    api_key: _builtins.str
+    """API key `fs_…`, good for one enrolment. A repeated call does not show it again."""
+    @_builtins.property
+    def revoked_certificates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Certificates that were valid until now, `certificates/{serial number}`, newest first; at most
+        the newest 1000.
+        """
+
+    def __init__(
+        self,
+        *,
+        api_key: _builtins.str = ...,
+        revoked_certificates: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["api_key", b"api_key", "revoked_certificates", b"revoked_certificates"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReissueCredentialsResponse: _TypeAlias = ReissueCredentialsResponse  # noqa: Y015

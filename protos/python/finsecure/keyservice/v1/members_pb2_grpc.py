@@ -227,6 +227,11 @@ class MemberServiceStub:
                 request_serializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.IssueApiKeyRequest.SerializeToString,
                 response_deserializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.IssueApiKeyResponse.FromString,
                 _registered_method=True)
+        self.ReissueCredentials = channel.unary_unary(
+                '/finsecure.keyservice.v1.MemberService/ReissueCredentials',
+                request_serializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.ReissueCredentialsRequest.SerializeToString,
+                response_deserializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.ReissueCredentialsResponse.FromString,
+                _registered_method=True)
 
 
 class MemberServiceServicer:
@@ -270,6 +275,14 @@ class MemberServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def ReissueCredentials(self, request, context):
+        """ReissueCredentials answers a leak: it revokes every certificate of a member, voids its API keys,
+        and returns a new one, shown this once. The membership goes on.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_MemberServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -297,6 +310,11 @@ def add_MemberServiceServicer_to_server(servicer, server):
                     servicer.IssueApiKey,
                     request_deserializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.IssueApiKeyRequest.FromString,
                     response_serializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.IssueApiKeyResponse.SerializeToString,
+            ),
+            'ReissueCredentials': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReissueCredentials,
+                    request_deserializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.ReissueCredentialsRequest.FromString,
+                    response_serializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.ReissueCredentialsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -437,6 +455,33 @@ class MemberService:
             '/finsecure.keyservice.v1.MemberService/IssueApiKey',
             finsecure_dot_keyservice_dot_v1_dot_members__pb2.IssueApiKeyRequest.SerializeToString,
             finsecure_dot_keyservice_dot_v1_dot_members__pb2.IssueApiKeyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReissueCredentials(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finsecure.keyservice.v1.MemberService/ReissueCredentials',
+            finsecure_dot_keyservice_dot_v1_dot_members__pb2.ReissueCredentialsRequest.SerializeToString,
+            finsecure_dot_keyservice_dot_v1_dot_members__pb2.ReissueCredentialsResponse.FromString,
             options,
             channel_credentials,
             insecure,

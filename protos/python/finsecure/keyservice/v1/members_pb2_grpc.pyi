@@ -107,6 +107,10 @@ class MemberServiceStub:
     """RevokeMember ends a membership: its certificates are revoked, its API keys are void."""
     IssueApiKey: _grpc.UnaryUnaryMultiCallable[_members_pb2.IssueApiKeyRequest, _members_pb2.IssueApiKeyResponse]
     """IssueApiKey voids the member's unused API keys and returns a new one, shown this once."""
+    ReissueCredentials: _grpc.UnaryUnaryMultiCallable[_members_pb2.ReissueCredentialsRequest, _members_pb2.ReissueCredentialsResponse]
+    """ReissueCredentials answers a leak: it revokes every certificate of a member, voids its API keys,
+    and returns a new one, shown this once. The membership goes on.
+    """
 
 @_typing.type_check_only
 class MemberServiceAsyncStub(MemberServiceStub):
@@ -126,6 +130,10 @@ class MemberServiceAsyncStub(MemberServiceStub):
     """RevokeMember ends a membership: its certificates are revoked, its API keys are void."""
     IssueApiKey: _aio.UnaryUnaryMultiCallable[_members_pb2.IssueApiKeyRequest, _members_pb2.IssueApiKeyResponse]  # type: ignore[assignment]
     """IssueApiKey voids the member's unused API keys and returns a new one, shown this once."""
+    ReissueCredentials: _aio.UnaryUnaryMultiCallable[_members_pb2.ReissueCredentialsRequest, _members_pb2.ReissueCredentialsResponse]  # type: ignore[assignment]
+    """ReissueCredentials answers a leak: it revokes every certificate of a member, voids its API keys,
+    and returns a new one, shown this once. The membership goes on.
+    """
 
 class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
     """MemberService administers who may enrol: clients, aggregators and trustees of a federation, and
@@ -172,5 +180,15 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_members_pb2.IssueApiKeyResponse, _abc.Awaitable[_members_pb2.IssueApiKeyResponse]]:
         """IssueApiKey voids the member's unused API keys and returns a new one, shown this once."""
+
+    @_abc_1.abstractmethod
+    def ReissueCredentials(
+        self,
+        request: _members_pb2.ReissueCredentialsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_members_pb2.ReissueCredentialsResponse, _abc.Awaitable[_members_pb2.ReissueCredentialsResponse]]:
+        """ReissueCredentials answers a leak: it revokes every certificate of a member, voids its API keys,
+        and returns a new one, shown this once. The membership goes on.
+        """
 
 def add_MemberServiceServicer_to_server(servicer: MemberServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
