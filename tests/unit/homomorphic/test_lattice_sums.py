@@ -12,7 +12,7 @@ from finsecure_crypto.errors import (
     StateError,
 )
 from finsecure_crypto.homomorphic import bgv, ckks
-from finsecure_crypto.homomorphic.lattice import canonical
+from finsecure_crypto.homomorphic.lattice import canonical, sampling
 from finsecure_crypto.homomorphic.mode import Mode
 from finsecure_crypto.secret import SecretBytes
 
@@ -346,3 +346,23 @@ def test_no_secret_shows(federation):
                 assert secret.expose()[:8].hex() not in shown
                 assert repr(secret.expose())[2:20] not in shown
     assert len(repr(key)) < 300
+
+
+@pytest.mark.parametrize("mode", MODES, ids=lambda mode: mode.value)
+def test_a_chosen_total_gives_the_key_away(mode):
+    """What the documents say is not promised: trustees rely on contributions made honestly.
+
+    Whoever could make the sum of all c1 a constant of half the modulus would read from the partial
+    decryptions which coefficients of the secret are not zero. It takes the aggregator and a
+    contributor that sees all other ciphertexts first.
+    """
+    key, shares = ceremony(mode)
+    parameters, ring = key.system.parameters, key.system.ring
+    half = math.prod(parameters.ciphertext_primes) // 2
+    chosen = np.zeros((1, 2, len(ring.primes), parameters.degree), np.uint64)
+    chosen[0, 1] = np.array([half % prime for prime in ring.primes], np.uint64)[:, None]
+    total = canonical.write(parameters, chosen)
+    partial = key.pairs(shares[1].partial(key, total, CONTEXT))
+    seen = np.abs(ring.fractions(partial[:, 0].astype(np.uint64))[0]) > 0.25
+    secret = sampling.coefficients(shares[1].components[0].coefficients)
+    assert np.array_equal(seen, secret != 0)
