@@ -23,8 +23,9 @@ $(VENV)/.installed: pyproject.toml requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --constraint requirements.lock --editable '.[torch,demo,dev]'
 	@touch $@
 
-demo: setup ## Train one model across five banks, every update masked, and show the result
-	$(BIN)/finsecure demo --out demo-out
+MODE ?= masks
+demo: setup ## Train one model across five banks and show the result; MODE=masks|paillier|bgv|ckks
+	$(BIN)/finsecure demo --mode $(MODE) --out demo-out
 
 test: setup ## Run the tests (without the slow ones)
 	$(BIN)/pytest -q -n auto -m "not slow"

@@ -88,7 +88,7 @@ def read_task(path: Path) -> tuple[Task, InitialModel]:
     )
     message = tasks_pb2.Task(
         name=f"federations/example/tasks/{task_file.name}",
-        spec=task_spec(task_file, initial.tensors),
+        spec=task_spec("federations/example", task_file, initial.tensors),
     )
     return convert.task(message), initial
 

@@ -43,6 +43,8 @@ class Plan:
             "pinned": str(pinned),
             "minimum": str(max(pinned, min(len(self.clients) - 1, 10))),
             "maximum": str(max(2, len(self.clients))),
+            "protections": ", ".join(f'"{name}"' for name in self._protections),
+            "dealt_keys": str(bool(self.trustees)).lower(),
         }
         files = {
             "keyservice.toml": KEYSERVICE,
@@ -56,10 +58,15 @@ class Plan:
                 values, trustee=trustee, address=address
             )
             listed = Template(TRUSTEE_ADDRESS).substitute(trustee=trustee, address=address)
-            texts["operator.toml"] += listed
+            for name in ("operator.toml", "aggregator.toml"):
+                texts[name] += listed
         for client in self.clients:
             texts[f"clients/{client}.toml"] = Template(CLIENT).substitute(values, client=client)
         return texts
+
+    @property
+    def _protections(self) -> tuple[str, ...]:
+        return ("masks", "bgv", "ckks", "paillier") if self.trustees else ("masks",)
 
     def _trustee_addresses(self) -> dict[str, str]:
         return {
@@ -195,7 +202,9 @@ minimum_cohort = $pinned
 minimum_threshold = $pinned
 # How the update may be protected: masks, or encryption by paillier, bgv or ckks under a key whose
 # shares trustees hold. There, two trustees that collude with the aggregator can open it.
-protections = ["masks"]
+protections = [$protections]
+# Whether a key is accepted whose shares a dealer has made, who had all of it for a moment.
+dealt_keys = $dealt_keys
 # The aggregator may be malicious and still learns nothing but the sum.
 minimum_profile = "active"
 

@@ -1,14 +1,17 @@
 """The parts of the demonstration that need no service: outage, figures, page, split."""
 
 import importlib.util
+import json
 import sys
 from collections import Counter
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
 import pytest
+from finsecure_cli.demo.comparison import comparison_cells, figures_of, newest_runs
 from finsecure_cli.demo.figures import attendance, auc_by_round, completed_rounds
 from finsecure_cli.demo.outage import Outage
 from finsecure_cli.demo.report import write_page
@@ -149,13 +152,41 @@ def test_figures_of_completed_rounds() -> None:
     ]  # fmt: skip
 
 
+def test_modes_are_compared_by_their_newest_runs(tmp_path: Path) -> None:
+    for number, mode, auc in ((1, "bgv", 0.70), (2, "masks", 0.71), (10, "bgv", 0.73)):
+        found = replace(findings(), mode=mode).as_document()
+        found["scores"]["federated_auc"]["4"] = auc
+        folder = tmp_path / "earlier" / str(number)
+        folder.mkdir(parents=True)
+        (folder / "findings.json").write_text(json.dumps(found))
+    (tmp_path / "earlier" / "11").mkdir()  # of a run that failed
+    now = replace(findings(), mode="paillier").as_document()
+    (tmp_path / "findings.json").write_text(json.dumps(now))
+    runs = newest_runs(tmp_path)
+    assert {mode: run.auc for mode, run in runs.items()} == {
+        "bgv": 0.73, "masks": 0.71, "paillier": 0.74,
+    }  # fmt: skip
+    rows = {row[0]: row[1:] for row in comparison_cells(runs)}
+    assert rows["bgv"][0] == "0.730"
+    assert rows["ckks"][:3] == ("", "make demo MODE=ckks", "")
+    assert "two" in rows["paillier"][3]
+
+
+def test_page_of_an_encrypted_run_says_what_that_means(tmp_path: Path) -> None:
+    picture, page = tmp_path / "report.png", tmp_path / "report.html"
+    picture.write_bytes(b"")
+    write_page(page, replace(findings(), mode="bgv"), picture, {})
+    assert "with two trustees it could open" in page.read_text()
+    assert "masks that cancel" not in page.read_text()
+
+
 def test_page_stands_alone_and_tells_all(tmp_path: Path) -> None:
     from finsecure_cli.demo.picture import draw
 
     found = findings()
     picture, page = tmp_path / "report.png", tmp_path / "report.html"
     draw(picture, found.scores, completed_rounds(found.rounds))
-    write_page(page, found, picture)
+    write_page(page, found, picture, {"masks": figures_of(found.as_document())})
     text = page.read_text()
     assert picture.read_bytes().startswith(b"\x89PNG")
     assert "data:image/png;base64," in text
@@ -191,7 +222,7 @@ class Balance(HTMLParser):
 def test_page_is_well_formed_and_rows_are_complete(tmp_path: Path) -> None:
     picture, page = tmp_path / "report.png", tmp_path / "report.html"
     picture.write_bytes(b"")
-    write_page(page, findings(), picture)
+    write_page(page, findings(), picture, {})
     parser = Balance()
     parser.feed(page.read_text())
     assert parser.open == []

@@ -59,6 +59,7 @@ def test_templates_agree_with_the_services_that_read_them(folder: Path) -> None:
         assert one.root.resolve() == (folder / "root.pem").resolve()
         assert one.keyservice == keyservice.listen == "localhost:1"
         assert one.keyservice_enrol == keyservice.enrol_listen == "localhost:2"
+    assert [one.address for one in aggregator.trustees] == ["localhost:7", "localhost:8"]
     assert operator.aggregator == client.aggregator == aggregator.listen == "localhost:3"
     identities = {operator.identity_dir, aggregator.identity_dir, client.identity_dir}
     assert len(identities) == 3

@@ -23,6 +23,7 @@ PHASE_COLOURS = {
     "confirm_survivors": "#e3b45c",
     "reveal_shares": "#c98a2b",
     "unmasking": "#7a4fbf",
+    "opening": "#c98a2b",
 }
 
 
@@ -162,7 +163,10 @@ def _draw_seconds(axes: Axes, rounds: list[RoundFigures]) -> None:
         "variances, round 1 loads PyTorch; a bank that is gone is waited for",
     )
     bottoms = [0.0] * len(rounds)
+    seen = {phase for item in rounds for phase in item.phase_seconds}
     for phase, colour in PHASE_COLOURS.items():
+        if phase not in seen:
+            continue
         heights = [item.phase_seconds.get(phase, 0.0) for item in rounds]
         axes.bar(
             [item.number for item in rounds],

@@ -9,6 +9,7 @@ from string import Template
 from rich.console import Console
 
 from finsecure_cli.convert import Document
+from finsecure_cli.demo.comparison import ModeFigures, comparison_cells
 from finsecure_cli.demo.figures import (
     RoundFigures,
     attendance,
@@ -19,11 +20,29 @@ from finsecure_cli.demo.scenario import Findings
 from finsecure_cli.output import size, table
 
 _PAGE = Path(__file__).with_name("page.html")
+_LEAD = {
+    "masks": "Only masked updates left it; the aggregator saw nothing but their sum.",
+    "encryption": (
+        "Only encrypted updates left it; two of three trustees opened their sum and nothing else."
+    ),
+}
+_PROTECTED = {
+    "masks": (
+        "Updates, sample counts, losses and scores leave a bank only under masks that cancel in "
+        "the sum. Even an aggregator that lies, together with fewer than a third of the banks, "
+        "learns no more than the sum over the banks that took part."
+    ),
+    "encryption": (
+        "Updates, sample counts, losses and scores leave a bank only encrypted. Even an aggregator "
+        "that lies, together with one trustee, learns no more than the sum over the banks that "
+        "took part; with two trustees it could open each bank's update."
+    ),
+}
 _MARKS = {"summed": "●", "dropped": "✕", "absent": "○"}
 
 
-def write_page(out: Path, findings: Findings, picture: Path) -> None:
-    """Write the page with the picture inside."""
+def write_page(out: Path, findings: Findings, picture: Path, runs: dict[str, ModeFigures]) -> None:
+    """Write the page with the picture inside, and the modes that were run beside each other."""
     rounds = completed_rounds(findings.rounds)
     scores = findings.scores
     federated = auc_by_round(rounds, scores["federated_auc"])
@@ -42,6 +61,10 @@ def write_page(out: Path, findings: Findings, picture: Path) -> None:
         seconds=f"{fmean(item.seconds for item in training):.1f}",
         sent=size(fmean(sent)),
         outage=_outage(findings, rounds),
+        lead=_LEAD["masks" if findings.mode == "masks" else "encryption"],
+        protected=_PROTECTED["masks" if findings.mode == "masks" else "encryption"],
+        mode=findings.mode,
+        mode_rows=_rows(list(comparison_cells(runs))),
         bank_rows=_rows(_bank_cells(scores)),
         attendance_head="".join(f"<th>{item.number}</th>" for item in rounds),
         attendance_rows=_attendance(list(scores["banks"]), rounds),
@@ -55,7 +78,7 @@ def write_page(out: Path, findings: Findings, picture: Path) -> None:
     out.write_text(page)
 
 
-def print_tables(console: Console, findings: Findings) -> None:
+def print_tables(console: Console, findings: Findings, runs: dict[str, ModeFigures]) -> None:
     """Print what the page shows."""
     rounds = completed_rounds(findings.rounds)
     scores = findings.scores
@@ -90,6 +113,14 @@ def print_tables(console: Console, findings: Findings) -> None:
             title="What left bank-a (finsecure client egress)",
         )
     )
+    console.print()
+    console.print(
+        table(
+            ("mode", "test AUC", "bytes a bank", "seconds a round", "who could see what"),
+            comparison_cells(runs),
+            title="Modes, as last run here",
+        )
+    )
     console.print(
         f"\n[bold]ROC AUC on {scores['test_loans']:,} loans nobody trained on:[/bold] "
         f"banks alone {local:.3f} (mean), all data in one place {scores['central_auc']:.3f}, "
@@ -108,8 +139,13 @@ def _outage(findings: Findings, rounds: list[RoundFigures]) -> str:
             return (
                 f"In round {item.number} the process of {escape(gone)} was killed (SIGKILL) while "
                 f"the others were submitting. The round completed with the other "
-                f"{len(item.summed)}, without starting over: they revealed just enough to take "
-                f"the lost bank's masks off the sum, and nothing else."
+                f"{len(item.summed)}, without starting over"
+                + (
+                    ": they revealed just enough to take the lost bank's masks off the sum, and "
+                    "nothing else."
+                    if findings.mode == "masks"
+                    else "; under encryption nobody has to do anything for that."
+                )
             )
     return "No bank was lost on the way."
 

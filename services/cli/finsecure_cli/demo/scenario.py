@@ -7,19 +7,29 @@ import re
 import shutil
 import socket
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from finsecure_crypto.errors import ConfigurationError, StateError
 from finsecure_rpc.config import load
 from rich.live import Live
 
+from finsecure_cli import dealer
+from finsecure_cli.ceremony_transport import (
+    THRESHOLD,
+    Trustees,
+    fetch_cards,
+    import_dealt,
+    run_ceremony,
+)
 from finsecure_cli.commands.model import save_models
 from finsecure_cli.commands.task import create_task
 from finsecure_cli.convert import Document
+from finsecure_cli.demo.comparison import Mode
 from finsecure_cli.demo.outage import Outage
 from finsecure_cli.deployment import Deployment, bring_up, initialise
 from finsecure_cli.initial import build_initial_model
+from finsecure_cli.key_transport import key_name
 from finsecure_cli.output import CONSOLE
 from finsecure_cli.processes import ServiceProcess, run_command, run_python
 from finsecure_cli.progress import TaskProgress
@@ -34,6 +44,9 @@ BANKS = ("bank-a", "bank-b", "bank-c", "bank-d", "bank-e")
 # The bank with the most loans trains longest, so it is most likely to be caught while training.
 VICTIM = "bank-b"
 EGRESS_OF = "bank-a"
+TRUSTEES = ("trustee-1", "trustee-2", "trustee-3")
+KEY = "demo"
+_PAILLIER_BITS = 2048
 _KILL_ROUND = 8
 _KEPT = "earlier"
 
@@ -50,6 +63,7 @@ class Findings:
         events: what happened, as (seconds since the start, words).
         missed_round: round that completed without the killed bank; empty if none was killed.
         seconds: wall time by stage.
+        mode: how updates were protected.
     """
 
     task: Document
@@ -59,6 +73,7 @@ class Findings:
     events: list[tuple[float, str]]
     missed_round: str
     seconds: dict[str, float]
+    mode: Mode = "masks"
 
     def as_document(self) -> Document:
         """Return everything as JSON-able values."""
@@ -74,12 +89,14 @@ class Demonstration:
         example: folder of the example.
         rounds: training rounds.
         kill: whether a bank is killed on the way.
+        mode: how updates are protected.
     """
 
     out: Path
     example: Path
     rounds: int
     kill: bool
+    mode: Mode = "masks"
     events: list[tuple[float, str]] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
     _start: float = field(default_factory=time.monotonic)
@@ -100,6 +117,9 @@ class Demonstration:
                 await bring_up(deployment, clients=True, started=started, say=self._say)
             async with Services(deployment.operator, wait_for_ready=True) as services:
                 task_file = load(deployment.folder / "task.toml", TaskFile)
+                if self.mode != "masks":
+                    with self._stage("key ceremony"):
+                        await self._make_key(services, deployment)
                 with self._stage("training"):
                     task, missed = await self._train(services, task_file, deployment, processes)
                 rounds = await services.list_rounds(task_file.name)
@@ -115,19 +135,39 @@ class Demonstration:
         with self._stage("evaluation"):
             self._say("scoring on the test set; training local and central models to compare")
             scores = await self._evaluate(deployment)
-        return Findings(task, rounds, scores, egress, self.events, missed, self.seconds)
+        return Findings(task, rounds, scores, egress, self.events, missed, self.seconds, self.mode)
 
     async def _write_files(self, deployment: Deployment) -> None:
         """Write what an operator and the banks would: configurations, each bank's data, code."""
         ports = _free_ports(3)
-        initialise(deployment.folder, Plan(FEDERATION, DOMAIN, BANKS, "127.0.0.1", *ports))
+        plan = Plan(FEDERATION, DOMAIN, BANKS, "127.0.0.1", *ports)
+        if self.mode != "masks":
+            plan = replace(plan, trustees=TRUSTEES, trustee_port=_free_run(len(TRUSTEES)))
+        initialise(deployment.folder, plan)
         folder = deployment.folder
         split = [str(self.example / "split.py"), "--by", "grade", "--out", str(folder / "data")]
         self._say((await run_python([*split, "--test", str(self.out / "test.csv")])).strip())
         shutil.copy(self.example / "model.py", folder / "models")
         task = (self.example / "task.toml").read_text()
         task = re.sub(r"(?m)^rounds = \d+", f"rounds = {self.rounds}", task)
+        if self.mode != "masks":
+            security = f'protection = "{self.mode}"\nencryption_key = "{KEY}"'
+            task = re.sub(r'(?m)^profile = "active"$', security, task)
         (folder / "task.toml").write_text(task)
+
+    async def _make_key(self, services: Services, deployment: Deployment) -> None:
+        """Let the trustees make the encryption key, or a dealer where the scheme needs one."""
+        async with Trustees(deployment.operator) as trustees:
+            if self.mode == "paillier":
+                cards = await fetch_cards(services, trustees)
+                name = key_name(services.federation, KEY)
+                dealt = await asyncio.to_thread(dealer.deal, name, _PAILLIER_BITS, THRESHOLD, cards)
+                made = await import_dealt(services, trustees, dealt)
+                self._say(f"a dealer made {made['name']} and sealed a share to each trustee")
+            else:
+                state = deployment.folder / f"{KEY}.ceremony.json"
+                made = await run_ceremony(services, trustees, KEY, self.mode, state, self._say)
+                self._say(f"the trustees made {made['name']}; nobody ever had the secret key")
 
     async def _train(
         self,
@@ -247,6 +287,24 @@ def fresh_folder(out: Path) -> None:
     (kept / str(number)).mkdir()
     for path in present:
         path.rename(kept / str(number) / path.name)
+
+
+def _free_run(count: int) -> int:
+    """Return the first of some loopback ports in a row that are free now."""
+    while True:
+        (first,) = _free_ports(1)
+        ports = range(first, first + count)
+        if ports[-1] < 2**16 and all(map(_is_free, ports)):
+            return first
+
+
+def _is_free(port: int) -> bool:
+    with socket.socket() as one:
+        try:
+            one.bind(("127.0.0.1", port))
+        except OSError:
+            return False
+    return True
 
 
 def _free_ports(count: int) -> list[int]:
