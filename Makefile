@@ -2,7 +2,7 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-PACKAGES := crypto services protos/generate.py tests examples benchmarks
+PACKAGES := crypto services protos/generate.py protos/reference.py tests examples benchmarks
 # One numerical thread per process: many processes share few cores here.
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1

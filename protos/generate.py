@@ -1,4 +1,4 @@
-"""Generate `protos/python` from the .proto files; with `--check`, only say whether it is stale.
+"""Generate `protos/python` and `docs/api.md`; with `--check`, only say whether they are stale.
 
 The rule vocabulary would land in a top-level package `buf`, which belongs to others, so it is
 moved to `finsecure.validate` and the imports follow.
@@ -13,6 +13,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent
 TARGET = ROOT / "python"
+REFERENCE = ROOT.parent / "docs" / "api.md"
 
 
 def generate(target: Path) -> None:
@@ -65,12 +66,15 @@ def tree(folder: Path) -> dict[str, Path]:
 
 def main() -> None:
     """Regenerate, or compare with what is committed."""
+    import reference  # stands on what is generated here
+
     with tempfile.TemporaryDirectory() as name:
         fresh = Path(name)
         generate(fresh)
         if "--check" not in sys.argv[1:]:
             shutil.rmtree(TARGET, ignore_errors=True)
             shutil.copytree(fresh, TARGET)
+            REFERENCE.write_text(reference.render())
             return
         new, old = tree(fresh), tree(TARGET)
         stale = sorted(new.keys() ^ old.keys()) + sorted(
@@ -78,6 +82,8 @@ def main() -> None:
             for name in new.keys() & old.keys()
             if not filecmp.cmp(new[name], old[name], shallow=False)
         )
+        if not REFERENCE.exists() or REFERENCE.read_text() != reference.render():
+            stale.append("docs/api.md")
         if stale:
             sys.exit("generated code is stale, run `make protos`: " + ", ".join(stale))
 

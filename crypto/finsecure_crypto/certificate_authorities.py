@@ -91,6 +91,15 @@ def check_chain(chains: list[tuple[x509.Certificate, x509.Certificate]], now: da
     return max(ends)
 
 
+def key_id(authority: x509.Certificate) -> bytes:
+    """Subject key identifier of an authority's certificate, computed from its key.
+
+    Source: RFC 5280, section 4.2.1.2, method 1: SHA-1 of the key, as a name and not as a proof.
+    """
+    key = authority.public_key()
+    return x509.SubjectKeyIdentifier.from_public_key(key).digest
+
+
 @dataclass(frozen=True)
 class TrustAnchors:
     """The certificate authorities that are believed: pinned roots, and intermediates below them.
@@ -98,6 +107,9 @@ class TrustAnchors:
     Attributes:
         roots: root certificates, DER; pinned, all of one domain.
         intermediates: intermediate certificates, DER, each issued by one of the roots.
+
+        domain: the domain that they speak for.
+        key_ids: subject key identifiers of the intermediates.
 
     Raises:
         AuthenticationError: CERTIFICATE_MALFORMED or CERTIFICATE_UNTRUSTED when one does not
@@ -107,6 +119,7 @@ class TrustAnchors:
     roots: tuple[bytes, ...]
     intermediates: tuple[bytes, ...]
     domain: str = field(init=False)
+    key_ids: frozenset[bytes] = field(init=False, repr=False, compare=False)
     _chains: tuple[tuple[x509.Certificate, x509.Certificate], ...] = field(
         init=False, repr=False, compare=False
     )
@@ -132,11 +145,13 @@ class TrustAnchors:
                         "root.pem with the fingerprint that the operator gave you.",
                     )
                 chains.extend((intermediate, parent) for parent in parents)
+            identifiers = frozenset(key_id(intermediate) for intermediate, _ in chains)
         if len(domains) != 1:
             raise AuthenticationError(
                 "CERTIFICATE_UNTRUSTED", "The authorities do not all belong to one domain."
             )
         object.__setattr__(self, "domain", domains.pop())
+        object.__setattr__(self, "key_ids", identifiers)
         object.__setattr__(self, "_chains", tuple(chains))
 
     def issuers(self) -> tuple[tuple[x509.Certificate, x509.Certificate], ...]:
@@ -149,13 +164,15 @@ class RevocationList:
     """A verified certificate revocation list (RFC 5280, section 5).
 
     Serial numbers are random and unique in the whole domain, so one list, signed by whichever
-    intermediate is active, covers the certificates of all intermediates.
+    intermediate is active, covers the certificates of all intermediates. What is listed with the
+    reason certificateHold (section 5.3.1) is not revoked but suspended, and may come back.
 
     Attributes:
         number: CRL number; grows with each list.
         this_update: when it was made.
         next_update: until when it may be relied on.
         serials: serial numbers of revoked certificates.
+        holds: serial numbers of suspended certificates.
         der: the list itself.
     """
 
@@ -163,6 +180,7 @@ class RevocationList:
     this_update: datetime
     next_update: datetime
     serials: frozenset[int] = field(repr=False)
+    holds: frozenset[int] = field(repr=False)
     der: bytes = field(repr=False)
 
     @classmethod
@@ -185,11 +203,13 @@ class RevocationList:
                 raise AuthenticationError(
                     "CERTIFICATE_MALFORMED", "The revocation list has no end or a weak signature."
                 )
+            entries = {entry.serial_number: _on_hold(entry) for entry in crl}
             parsed = cls(
                 number=number,
                 this_update=crl.last_update_utc,
                 next_update=next_update,
-                serials=frozenset(entry.serial_number for entry in crl),
+                serials=frozenset(serial for serial, hold in entries.items() if not hold),
+                holds=frozenset(serial for serial, hold in entries.items() if hold),
                 der=der,
             )
             signers = [
@@ -214,3 +234,10 @@ class RevocationList:
                 f"The newest revocation list ended at {self.next_update.isoformat()}: nobody is "
                 "let in until the key service can be reached again.",
             )
+
+
+def _on_hold(entry: x509.RevokedCertificate) -> bool:
+    for extension in entry.extensions:
+        if isinstance(extension.value, x509.CRLReason):
+            return extension.value.reason is x509.ReasonFlags.certificate_hold
+    return False

@@ -19,6 +19,7 @@ from finsecure_crypto.certificate_authorities import (
     TrustAnchors,
     check_chain,
     issued_by,
+    key_id,
     load_certificate,
     parsing,
 )
@@ -60,6 +61,7 @@ class Certified:
         serial: serial number.
         not_before: start of validity.
         not_after: end of validity, of the certificate or of the authorities above it.
+        issuer: subject key identifier of the intermediate that issued it.
     """
 
     spiffe_id: SpiffeId
@@ -67,12 +69,13 @@ class Certified:
     serial: int
     not_before: datetime
     not_after: datetime
+    issuer: bytes
 
     def check(self, revocations: RevocationList | None, now: datetime) -> None:
         """Check again what changes with time: validity and revocation.
 
         Raises:
-            AuthenticationError: CERTIFICATE_EXPIRED, CERTIFICATE_REVOKED or
+            AuthenticationError: CERTIFICATE_EXPIRED, CERTIFICATE_REVOKED, MEMBER_SUSPENDED or
                 REVOCATION_LIST_STALE.
         """
         if not self.not_before <= now <= self.not_after:
@@ -89,6 +92,12 @@ class Certified:
             raise AuthenticationError(
                 "CERTIFICATE_REVOKED",
                 f"The certificate of {self.spiffe_id} was revoked: ask the operator.",
+                culprit=self.spiffe_id.id,
+            )
+        if self.serial in revocations.holds:
+            raise AuthenticationError(
+                "MEMBER_SUSPENDED",
+                f"{self.spiffe_id} is suspended: ask the operator to reactivate it.",
                 culprit=self.spiffe_id.id,
             )
 
@@ -111,7 +120,8 @@ def verify_certificate(
 
     Raises:
         AuthenticationError: CERTIFICATE_MALFORMED, CERTIFICATE_UNTRUSTED, CERTIFICATE_EXPIRED,
-            CERTIFICATE_REVOKED (the holder's fault) or REVOCATION_LIST_STALE (this side's).
+            CERTIFICATE_REVOKED, MEMBER_SUSPENDED (the holder's fault) or REVOCATION_LIST_STALE
+            (this side's).
     """
     with parsing("certificate"):
         leaf = load_certificate(der, "certificate")
@@ -134,6 +144,7 @@ def verify_certificate(
         serial=leaf.serial_number,
         not_before=leaf.not_valid_before_utc,
         not_after=min(leaf.not_valid_after_utc, chain_end),
+        issuer=key_id(chains[0][0]),
     )
     certified.check(revocations, now)
     return certified

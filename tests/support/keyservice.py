@@ -16,7 +16,9 @@ from finsecure_crypto.audit_event import Event
 from finsecure_crypto.secret import SecretBytes
 from finsecure_keyservice.audit.log import AuditLog
 from finsecure_keyservice.audit.trail import Caller, Trail
+from finsecure_keyservice.authorities import Believed
 from finsecure_keyservice.authority import Authority, Root
+from finsecure_keyservice.authority_store import AuthorityStore
 from finsecure_keyservice.enrolment import Enrolment, Requests
 from finsecure_keyservice.members import ApiKeyIssuer
 from finsecure_keyservice.schema import AUDIT, METADATA
@@ -88,11 +90,23 @@ def root() -> Root:
 
 @cache
 def authority() -> Authority:
-    return root().create_intermediate(DOMAIN, START, timedelta(days=365))
+    return root().create_intermediate(START, timedelta(days=365))
+
+
+class FixedAuthorities:
+    """`Authorities` of which there is one, whose key is in memory."""
+
+    def active(self, store: AuthorityStore) -> Authority:
+        return authority()
+
+    def believed(self, store: AuthorityStore) -> Believed:
+        made = authority()
+        end = made.certificate.not_valid_after_utc
+        return Believed(made.anchors, made.id, end, frozenset())
 
 
 def enrolment(lifetime: timedelta = timedelta(hours=24)) -> Enrolment:
-    return Enrolment(DOMAIN, authority(), PEPPER, lifetime)
+    return Enrolment(DOMAIN, FixedAuthorities(), PEPPER, lifetime)
 
 
 def issuer() -> ApiKeyIssuer:

@@ -62,6 +62,7 @@ async def serve(configuration: Configuration) -> None:
         revocations = RevocationWatcher(
             connection,
             lambda: identities.current().anchors,
+            identities=identities,
             cache=configuration.identity_dir / "revocations.crl",
         )
         stack.push_async_callback(revocations.stop)
@@ -70,7 +71,9 @@ async def serve(configuration: Configuration) -> None:
         except UnavailableError as error:
             # It goes on trying; until a list comes, every call is refused with the reason.
             _log.warning("started without a revocation list", error=str(error))
-        await stack.enter_async_context(Renewer(identities, connection))
+        await stack.enter_async_context(
+            Renewer(identities, connection, tainted=revocations.tainted)
+        )
         encryption = await _encryption(configuration, identities, revocations, connection, stack)
         desk = await _desk(configuration, identities, revocations, encryption, stack)
         trust_domain = identities.current().spiffe_id.trust_domain

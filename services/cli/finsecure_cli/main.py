@@ -6,6 +6,7 @@ from finsecure_rpc.console import run
 from finsecure_cli.commands import (
     approval,
     audit,
+    ca,
     ceremony,
     client,
     federation,
@@ -35,6 +36,7 @@ app.command(
 app.command(epilog="Example: finsecure up lending --with-clients")(up)
 app.add_typer(federation.app, name="federation")
 app.add_typer(member.app, name="member")
+app.add_typer(ca.app, name="ca")
 app.add_typer(approval.app, name="approval")
 app.add_typer(operator.app, name="operator")
 app.add_typer(audit.app, name="audit")

@@ -51,7 +51,8 @@ class Services:
     def __init__(self, settings: OperatorSettings, *, wait_for_ready: bool = False) -> None:
         self._settings = settings
         self._wait = wait_for_ready
-        self._identity = IdentityStore(settings.identity_dir).current()
+        self._store = IdentityStore(settings.identity_dir)
+        self._identity = self._store.current()
         self._channels: dict[Role, grpc.aio.Channel] = {}
 
     async def __aenter__(self) -> Self:
@@ -150,7 +151,7 @@ class Services:
         return str(answer.api_key), list(answer.revoked_certificates)
 
     async def revocations(self) -> RevocationList:
-        """Fetch the newest revocation list and verify it.
+        """Fetch the newest revocation list with the authorities, and verify both.
 
         Raises:
             AuthenticationError: the list is not signed by the authorities, or is stale.
@@ -160,6 +161,8 @@ class Services:
             "GetRevocationList",
             certificates_pb2.GetRevocationListRequest(),
         )
+        if answer.trust_bundle.intermediates:
+            self._identity = self._store.adopt(tuple(answer.trust_bundle.intermediates))
         now = datetime.now(UTC)
         revocations = RevocationList.parse(answer.crl, self.anchors, now)
         revocations.check_fresh(now)

@@ -116,6 +116,7 @@ async def connect(config: ClientConfig | Path, *, patient: bool = False) -> Asyn
         revocations = RevocationWatcher(
             keyservice,
             lambda: store.current().anchors,
+            identities=store,
             cache=settings.state_dir / "revocations.crl",
         )
         stack.push_async_callback(revocations.stop)
@@ -125,7 +126,7 @@ async def connect(config: ClientConfig | Path, *, patient: bool = False) -> Asyn
             if not patient:
                 raise
             log.warning("key service not reached", error=str(error))
-        await stack.enter_async_context(Renewer(store, keyservice))
+        await stack.enter_async_context(Renewer(store, keyservice, tainted=revocations.tainted))
         trust = Trust(
             trust_domain=identity.spiffe_id.trust_domain,
             anchors=lambda: store.current().anchors,

@@ -50,8 +50,7 @@ class ApprovalStore:
 
     def add(self, proposal: ProposalRecord) -> None:
         """Add a proposal; its `sequence` is given by the database."""
-        values = {key: value for key, value in _values(proposal).items() if key != "sequence"}
-        self._connection.execute(insert(PROPOSALS).values(values))
+        self._connection.execute(insert(PROPOSALS).values(_values(proposal)))
 
     def update(self, proposal: ProposalRecord) -> None:
         """Write what became of a proposal."""
@@ -103,7 +102,9 @@ def _open(now: datetime) -> ColumnElement[bool]:
 
 
 def _values(proposal: ProposalRecord) -> dict[str, Any]:
-    return {**asdict(proposal), "state": proposal.state.value}
+    values = {**asdict(proposal), "state": proposal.state.value}
+    del values["sequence"]  # the database's to give
+    return values
 
 
 def _proposal(row: Mapping[Any, Any]) -> ProposalRecord:

@@ -14,6 +14,7 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.x509.oid import NameOID
+from finsecure_crypto.certificate_authorities import key_id
 from finsecure_crypto.certificates import (
     Purpose,
     SpiffeId,
@@ -22,19 +23,18 @@ from finsecure_crypto.certificates import (
     leaf_extensions,
 )
 from finsecure_crypto.errors import StateError
-
-BACKDATE = timedelta(minutes=10)
-"""How far validity reaches back, so that a receiver whose clock is slow accepts at once."""
+from finsecure_crypto.intermediate import BACKDATE, certify_intermediate
 
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
 
 @dataclass(frozen=True)
 class Revoked:
-    """One entry of a revocation list."""
+    """One entry of a revocation list; `hold` means suspended (RFC 5280, 5.3.1)."""
 
     serial: int
     time: datetime
+    hold: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,15 +48,25 @@ class Root:
     def create(cls, domain: str, now: datetime, lifetime: timedelta) -> "Root":
         """Make a self-signed P-384 root."""
         key = ec.generate_private_key(ec.SECP384R1())
-        name = _name(f"FinSecure root {domain}")
-        builder = _authority(
-            domain, name, name, key.public_key(), now, now + lifetime, path_length=1
+        public_key = key.public_key()
+        attribute = x509.NameAttribute(NameOID.COMMON_NAME, f"FinSecure root {domain}"[:64])
+        name = x509.Name([attribute])
+        builder = (
+            x509.CertificateBuilder()
+            .subject_name(name)
+            .issuer_name(name)
+            .public_key(public_key)
+            .serial_number(x509.random_serial_number())
+            .not_valid_before(now - BACKDATE)
+            .not_valid_after(now + lifetime)
+            .add_extension(x509.SubjectKeyIdentifier.from_public_key(public_key), critical=False)
         )
+        for extension, critical in authority_extensions(domain, path_length=1):
+            builder = builder.add_extension(extension, critical=critical)
         return cls(builder.sign(key, hashes.SHA384()), key)
 
     def create_intermediate(
         self,
-        domain: str,
         now: datetime,
         lifetime: timedelta,
         key: ec.EllipticCurvePrivateKey | None = None,
@@ -64,18 +74,15 @@ class Root:
         """Make a P-256 intermediate that may sign leaves only.
 
         Args:
-            domain: that all identities live in.
             now: the time.
             lifetime: how long it is valid, but never longer than the root.
             key: its key, which may lie in a token; None makes one in memory.
         """
         key = key or ec.generate_private_key(ec.SECP256R1())
-        end = min(now + lifetime, self.certificate.not_valid_after_utc)
-        name = _name(f"FinSecure intermediate {domain}")
-        builder = _authority(
-            domain, name, self.certificate.subject, key.public_key(), now, end, path_length=0
-        ).add_extension(_issuer(self.certificate), critical=False)
-        return Authority(self.certificate, builder.sign(self.key, hashes.SHA384()), key)
+        certificate = certify_intermediate(
+            key.public_key(), self.certificate, self.key, now, lifetime
+        )
+        return Authority(self.certificate, certificate, key)
 
 
 @dataclass(frozen=True)
@@ -85,6 +92,11 @@ class Authority:
     root: x509.Certificate
     certificate: x509.Certificate
     key: ec.EllipticCurvePrivateKey
+
+    @property
+    def id(self) -> str:
+        """Subject key identifier, lower-case hexadecimal."""
+        return key_id(self.certificate).hex()
 
     @property
     def anchors(self) -> TrustAnchors:
@@ -114,8 +126,8 @@ class Authority:
         if now >= self.certificate.not_valid_after_utc:
             raise StateError(
                 "AUTHORITY_EXPIRED",
-                "the intermediate certificate has expired; found a new authority with "
-                "`finsecure-keyservice init`, and let all members enrol again",
+                "the intermediate certificate has expired; prepare and activate another one with "
+                "`finsecure ca`, and let all members enrol again",
             )
         builder = (
             x509.CertificateBuilder()
@@ -151,46 +163,21 @@ class Authority:
             .add_extension(_issuer(self.certificate), critical=False)
         )
         for entry in revoked:
-            builder = builder.add_revoked_certificate(
+            listed = (
                 x509.RevokedCertificateBuilder()
                 .serial_number(entry.serial)
                 .revocation_date(entry.time)
-                .build()
             )
+            if entry.hold:
+                reason = x509.CRLReason(x509.ReasonFlags.certificate_hold)
+                listed = listed.add_extension(reason, critical=False)
+            builder = builder.add_revoked_certificate(listed.build())
         return builder.sign(self.key, hashes.SHA256())
 
 
 def fingerprint(certificate: x509.Certificate) -> str:
     """SHA-256 of a certificate in hexadecimal, as people compare it."""
     return certificate.fingerprint(hashes.SHA256()).hex(":")
-
-
-def _name(common_name: str) -> x509.Name:
-    return x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, common_name[:64])])
-
-
-def _authority(
-    domain: str,
-    subject: x509.Name,
-    issuer: x509.Name,
-    key: PublicKey,
-    now: datetime,
-    end: datetime,
-    path_length: int,
-) -> x509.CertificateBuilder:
-    builder = (
-        x509.CertificateBuilder()
-        .subject_name(subject)
-        .issuer_name(issuer)
-        .public_key(key)
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - BACKDATE)
-        .not_valid_after(end)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
-    )
-    for extension, critical in authority_extensions(domain, path_length):
-        builder = builder.add_extension(extension, critical=critical)
-    return builder
 
 
 def _issuer(certificate: x509.Certificate) -> x509.AuthorityKeyIdentifier:

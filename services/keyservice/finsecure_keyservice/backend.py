@@ -16,6 +16,7 @@ from finsecure_keyservice.enrolment import Enrolment
 from finsecure_keyservice.feed import RevocationFeed
 from finsecure_keyservice.members import ApiKeyIssuer
 from finsecure_keyservice.revocation import rebuild_list
+from finsecure_keyservice.rotation import Rotation
 from finsecure_keyservice.schema import REQUESTS
 from finsecure_keyservice.sql_store import SqlStore
 from finsecure_keyservice.store import Store
@@ -34,6 +35,7 @@ class Backend:
     api_keys: ApiKeyIssuer
     revocation_list_lifetime: timedelta
     gate: ApprovalGate
+    rotation: Rotation
     auditor: Auditor
 
     @property
@@ -74,4 +76,5 @@ class Backend:
 
     def rebuild_list(self, store: Store) -> None:
         """Sign a new revocation list within the transaction that revoked."""
-        rebuild_list(store, self.enrolment.authority, self.clock(), self.revocation_list_lifetime)
+        authority = self.enrolment.authorities.active(store.authorities)
+        rebuild_list(store, authority, self.clock(), self.revocation_list_lifetime)

@@ -11,9 +11,8 @@ from sqlalchemy import Connection, insert, select
 
 from finsecure_keyservice.audit.log import AuditLog
 from finsecure_keyservice.audit.trail import Recorder, Unrecorded
-from finsecure_keyservice.authority import Authority
-from finsecure_keyservice.feed import RevocationFeed
-from finsecure_keyservice.records import RevocationListRecord
+from finsecure_keyservice.authorities import Authorities
+from finsecure_keyservice.feed import News, RevocationFeed
 from finsecure_keyservice.revocation import rebuild_list
 from finsecure_keyservice.schema import AUDIT, METADATA, SETTINGS, VERSION
 from finsecure_keyservice.sql_store import SqlStore
@@ -24,8 +23,9 @@ T = TypeVar("T")
 class Books:
     """The database together with the feed that announces what is revoked in it."""
 
-    def __init__(self, database: Database, feed: RevocationFeed) -> None:
+    def __init__(self, database: Database, feed: RevocationFeed, authorities: Authorities) -> None:
         self._database = database
+        self._authorities = authorities
         self._feed = feed
         self._running: set[asyncio.Task[object]] = set()
 
@@ -40,8 +40,13 @@ class Books:
         return await asyncio.shield(task)
 
     async def _transact(self, act: Callable[[Connection], T]) -> T:
-        def work(connection: Connection) -> tuple[T, RevocationListRecord | None]:
-            return act(connection), SqlStore(connection, Unrecorded()).revocation_list()
+        def work(connection: Connection) -> tuple[T, News | None]:
+            result = act(connection)
+            store = SqlStore(connection, Unrecorded())
+            newest = store.revocation_list()
+            if newest is None or newest.number <= self._feed.number:
+                return result, None
+            return result, News(newest, self._authorities.believed(store.authorities))
 
         result, newest = await self._database.run(work)
         self._feed.publish(newest)
@@ -49,7 +54,6 @@ class Books:
 
     async def refresh(
         self,
-        authority: Authority,
         now: datetime,
         lifetime: timedelta,
         trail: Callable[[Connection], Recorder],
@@ -64,7 +68,7 @@ class Books:
             store = SqlStore(connection, trail(connection))
             newest = store.revocation_list()
             if newest is None or not lifetime / 2 <= newest.next_update - now <= lifetime:
-                rebuild_list(store, authority, now, lifetime)
+                rebuild_list(store, self._authorities.active(store.authorities), now, lifetime)
 
         await self.transact(work)
 

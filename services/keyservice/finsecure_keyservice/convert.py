@@ -4,11 +4,12 @@ from datetime import datetime
 
 from finsecure.keyservice.v1 import (
     approvals_pb2,
+    authorities_pb2,
     certificates_pb2,
     encryption_keys_pb2,
     members_pb2,
 )
-from finsecure_crypto.certificates import Purpose, Role, TrustAnchors
+from finsecure_crypto.certificates import Purpose, Role
 from finsecure_crypto.homomorphic.key_record import (
     Endorsement,
     Generation,
@@ -20,6 +21,8 @@ from google.protobuf.timestamp_pb2 import Timestamp
 
 from finsecure_keyservice.approval_store import ProposalRecord
 from finsecure_keyservice.approvals import Standing, standing
+from finsecure_keyservice.authorities import Believed
+from finsecure_keyservice.authority_store import AuthorityRecord, AuthorityState
 from finsecure_keyservice.encryption_key_store import EncryptionKeyRecord
 from finsecure_keyservice.enrolment import Issued
 from finsecure_keyservice.names import MemberName, federation_id, trust_domain
@@ -50,6 +53,14 @@ _STANDINGS = {
     Standing.EXECUTED: approvals_pb2.PROPOSAL_STATE_EXECUTED,
     Standing.REJECTED: approvals_pb2.PROPOSAL_STATE_REJECTED,
     Standing.EXPIRED: approvals_pb2.PROPOSAL_STATE_EXPIRED,
+}
+_AUTHORITY_STATES = {
+    AuthorityState.REQUESTED: authorities_pb2.AUTHORITY_STATE_REQUESTED,
+    AuthorityState.PREPARED: authorities_pb2.AUTHORITY_STATE_PREPARED,
+    AuthorityState.ACTIVE: authorities_pb2.AUTHORITY_STATE_ACTIVE,
+    AuthorityState.RETIRED: authorities_pb2.AUTHORITY_STATE_RETIRED,
+    AuthorityState.TAINTED: authorities_pb2.AUTHORITY_STATE_TAINTED,
+    AuthorityState.REVOKED: authorities_pb2.AUTHORITY_STATE_REVOKED,
 }
 _PURPOSES = {
     Purpose.TLS: certificates_pb2.CERTIFICATE_PURPOSE_TLS,
@@ -122,17 +133,21 @@ def certificate(record: CertificateRecord) -> certificates_pb2.Certificate:
     return message
 
 
-def trust_bundle(anchors: TrustAnchors) -> certificates_pb2.TrustBundle:
+def trust_bundle(believed: Believed) -> certificates_pb2.TrustBundle:
     """The certificate authorities."""
-    return certificates_pb2.TrustBundle(roots=anchors.roots, intermediates=anchors.intermediates)
+    return certificates_pb2.TrustBundle(
+        roots=believed.anchors.roots,
+        intermediates=believed.anchors.intermediates,
+        tainted_key_ids=sorted(believed.tainted),
+    )
 
 
-def issued(certificates: Issued, anchors: TrustAnchors) -> certificates_pb2.IssuedCertificates:
+def issued(certificates: Issued, believed: Believed) -> certificates_pb2.IssuedCertificates:
     """What a member gets."""
     return certificates_pb2.IssuedCertificates(
         tls_certificate=certificates.tls.der,
         signing_certificate=certificates.signing.der,
-        trust_bundle=trust_bundle(anchors),
+        trust_bundle=trust_bundle(believed),
     )
 
 
@@ -216,3 +231,27 @@ def encryption_key(record: EncryptionKeyRecord) -> encryption_keys_pb2.Encryptio
         state=_KEY_STATES[record.state],
         create_time=timestamp(record.create_time),
     )
+
+
+def authority(
+    record: AuthorityRecord, propagated: datetime | None, dependents: int
+) -> authorities_pb2.Authority:
+    """An intermediate authority; see `Rotation` for the last two."""
+    message = authorities_pb2.Authority(
+        name=f"authorities/{record.id}",
+        state=_AUTHORITY_STATES[record.state],
+        csr=record.csr,
+        certificate=record.certificate or b"",
+        create_time=timestamp(record.create_time),
+        dependents=dependents,
+    )
+    if record.not_after is not None:
+        message.not_after.CopyFrom(timestamp(record.not_after))
+    if propagated is not None:
+        message.propagate_time.CopyFrom(timestamp(propagated))
+    return message
+
+
+def authority_id(name: str) -> str:
+    """The id in `authorities/{id}`; the proto has checked the form."""
+    return name.removeprefix("authorities/")

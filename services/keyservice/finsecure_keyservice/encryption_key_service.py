@@ -42,7 +42,7 @@ class EncryptionKeyService(encryption_keys_pb2_grpc.EncryptionKeyServiceServicer
                 description,
                 endorsements,
                 request.public_key,
-                self._backend.enrolment.authority.anchors,
+                self._backend.feed.anchors(),
                 self._backend.feed.current(),
                 now,
             )

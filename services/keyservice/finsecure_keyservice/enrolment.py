@@ -7,6 +7,7 @@ done or everything done; after the latter, the same call gets the same answer ag
 import hashlib
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import Protocol
 
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from finsecure_crypto.certificates import Purpose, SpiffeId, check_request
@@ -16,6 +17,7 @@ from finsecure_crypto.transcript import digest
 
 from finsecure_keyservice.api_keys import ApiKey
 from finsecure_keyservice.authority import Authority, PublicKey
+from finsecure_keyservice.authority_store import AuthorityStore
 from finsecure_keyservice.members import get_member, require_member_in_good_standing
 from finsecure_keyservice.names import MemberName
 from finsecure_keyservice.records import (
@@ -48,12 +50,19 @@ class Issued:
     signing: CertificateRecord
 
 
+class Issuers(Protocol):
+    """Whoever knows which authority issues."""
+
+    def active(self, store: AuthorityStore) -> Authority:
+        """The authority that issues now."""
+
+
 @dataclass(frozen=True)
 class Enrolment:
     """Issues certificates to members of one domain."""
 
     domain: str
-    authority: Authority
+    authorities: Issuers
     pepper: SecretBytes
     lifetime: timedelta
 
@@ -168,13 +177,15 @@ class Enrolment:
                 raise InvalidArgumentError(
                     "KEY_TAKEN", "this public key cannot be certified; generate a new key pair"
                 )
-        certificate = self.authority.issue(identity, purpose, public_key, now, self.lifetime)
+        authority = self.authorities.active(store.authorities)
+        certificate = authority.issue(identity, purpose, public_key, now, self.lifetime)
         record = CertificateRecord(
             serial=f"{certificate.serial_number:x}",
             member=holder,
             purpose=purpose,
             der=certificate.public_bytes(Encoding.DER),
             key_digest=key_digest,
+            issuer=authority.id,
             not_before=certificate.not_valid_before_utc,
             not_after=certificate.not_valid_after_utc,
         )

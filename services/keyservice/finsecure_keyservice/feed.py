@@ -1,34 +1,65 @@
-"""The newest revocation list, for this process and for everybody who watches."""
+"""The newest revocation list and authorities, for this process and for everybody who watches."""
 
 import asyncio
 from collections.abc import AsyncIterator
+from dataclasses import dataclass
 
 from finsecure_crypto.certificates import RevocationList, TrustAnchors
 from finsecure_crypto.errors import AuthenticationError
 
+from finsecure_keyservice.authorities import Believed
 from finsecure_keyservice.clock import Clock
 from finsecure_keyservice.records import RevocationListRecord
+
+
+@dataclass(frozen=True)
+class News:
+    """A list, and who is believed since it was made."""
+
+    list: RevocationListRecord
+    believed: Believed
 
 
 class RevocationFeed:
     """Holds the newest revocation list and wakes up its watchers when there is a newer one.
 
-    It lives on one event loop; `current` may be called from anywhere.
+    Each list comes with the authorities that are believed from then on. It lives on one event loop;
+    `current` may be called from anywhere.
     """
 
-    def __init__(self, anchors: TrustAnchors, clock: Clock) -> None:
-        self._anchors = anchors
+    def __init__(self, clock: Clock) -> None:
+        self._believed: Believed | None = None
         self._clock = clock
         self._newest: RevocationList | None = None
         self._changed = asyncio.Event()
 
-    def publish(self, record: RevocationListRecord | None) -> None:
+    def publish(self, news: News | None) -> None:
         """Make a list the newest, unless it is not newer."""
-        if record is None or (self._newest is not None and record.number <= self._newest.number):
+        if news is None or news.list.number <= self.number:
             return
-        self._newest = RevocationList.parse(record.der, self._anchors, self._clock())
+        self._newest = RevocationList.parse(news.list.der, news.believed.anchors, self._clock())
+        self._believed = news.believed
         self._changed.set()
         self._changed = asyncio.Event()
+
+    @property
+    def number(self) -> int:
+        """Number of the newest list; 0 if there is none yet."""
+        return 0 if self._newest is None else self._newest.number
+
+    def believed(self) -> Believed:
+        """Who is believed.
+
+        Raises:
+            AuthenticationError: REVOCATION_LIST_STALE if nothing has been published yet.
+        """
+        if self._believed is None:
+            raise _nothing_yet()
+        return self._believed
+
+    def anchors(self) -> TrustAnchors:
+        """The certificates of who is believed; see `believed`."""
+        return self.believed().anchors
 
     def current(self) -> RevocationList:
         """The newest list.
@@ -38,15 +69,19 @@ class RevocationFeed:
                 on: then nobody is let in.
         """
         if self._newest is None:
-            raise AuthenticationError(
-                "REVOCATION_LIST_STALE", "there is no revocation list yet; try again in a second"
-            )
+            raise _nothing_yet()
         self._newest.check_fresh(self._clock())
         return self._newest
 
-    async def watch(self) -> AsyncIterator[bytes]:
+    async def watch(self) -> AsyncIterator[tuple[bytes, Believed]]:
         """The newest list at once, then every newer one; a slow watcher skips to the newest."""
         while True:
             changed = self._changed
-            yield self.current().der
+            yield self.current().der, self.believed()
             await changed.wait()
+
+
+def _nothing_yet() -> AuthenticationError:
+    return AuthenticationError(
+        "REVOCATION_LIST_STALE", "there is no revocation list yet; try again in a second"
+    )

@@ -17,6 +17,7 @@ from finsecure_keyservice.audit.log import AuditLog
 from finsecure_keyservice.audit.mirror import AuditMirror
 from finsecure_keyservice.audit.secrets import AuditSecrets, log_origin
 from finsecure_keyservice.audit.trail import Caller
+from finsecure_keyservice.authorities import Authorities
 from finsecure_keyservice.authority import Root, fingerprint
 from finsecure_keyservice.books import check_books, open_books
 from finsecure_keyservice.clock import Clock
@@ -39,7 +40,6 @@ from finsecure_keyservice.state import (
     SECRET_BYTES,
     KeyMaterial,
     StateFolder,
-    make_authority,
 )
 
 
@@ -95,22 +95,26 @@ def found(
         vault = create_vault(configuration.protected_by)
         root = Root.create(configuration.domain, now, timedelta(days=configuration.root_lifetime_d))
         lifetime = timedelta(days=configuration.intermediate_lifetime_d)
-        authority, handle = make_authority(vault, root, configuration.domain, now, lifetime)
+        authorities = Authorities(root.certificate, vault)
         material = KeyMaterial(
-            authority, draw_secret(os.urandom, SECRET_BYTES), draw_secret(os.urandom, SECRET_BYTES)
+            root.certificate,
+            draw_secret(os.urandom, SECRET_BYTES),
+            draw_secret(os.urandom, SECRET_BYTES),
         )
-        own = OwnIdentity(IdentityStore(folder.identity), enrolment_of(configuration, material))
+        enrolment = enrolment_of(configuration, material, authorities)
+        own = OwnIdentity(IdentityStore(folder.identity), enrolment)
         auditor = auditor_of(configuration, material, lambda: now)
         trail = auditor.trail(connection, Caller("local:init"))
         trail.record("authority.found", configuration.domain, root=fingerprint(root.certificate))
         store = SqlStore(connection, trail)
+        authority = authorities.found(store.authorities, root, now, lifetime)
         if federation is not None:
             create_federation(store, f"federations/{federation}", "", now)
         _, key = create_member(store, issuer_of(configuration, material), name, "", now)
         rebuild_list(store, authority, now, configuration.revocation_list_lifetime)
-        credentials = own.prepare(store, now)
+        credentials = own.prepare(store, now, authority.anchors)
         # Files come before the commit: without it they open nothing, and it without them neither.
-        folder.write(root, root_key, material, handle, vault)
+        folder.write(root, root_key, material, vault)
         own.install(credentials)
         write_file(api_key, key.expose().encode() + b"\n")
         return root
@@ -165,11 +169,13 @@ def issuer_of(configuration: Configuration, material: KeyMaterial) -> ApiKeyIssu
     return ApiKeyIssuer(material.pepper, configuration.api_key_lifetime, os.urandom)
 
 
-def enrolment_of(configuration: Configuration, material: KeyMaterial) -> Enrolment:
+def enrolment_of(
+    configuration: Configuration, material: KeyMaterial, authorities: Authorities
+) -> Enrolment:
     """The rules of enrolment that a configuration describes."""
     return Enrolment(
         configuration.domain,
-        material.authority,
+        authorities,
         material.pepper,
         configuration.certificate_lifetime,
     )

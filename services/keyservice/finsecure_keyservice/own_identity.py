@@ -2,12 +2,13 @@
 
 from datetime import datetime
 
-from finsecure_crypto.certificates import Role, SpiffeId
+from finsecure_crypto.certificates import Role, SpiffeId, TrustAnchors
 from finsecure_crypto.errors import ConfigurationError
+from finsecure_crypto.intermediate import BACKDATE
 from finsecure_rpc.identity_store import Credentials, Identity, IdentityStore
 from finsecure_rpc.requests import new_keys
 
-from finsecure_keyservice.authority import BACKDATE
+from finsecure_keyservice.authorities import Believed
 from finsecure_keyservice.enrolment import Enrolment, Requests
 from finsecure_keyservice.store import Store
 
@@ -31,22 +32,23 @@ class OwnIdentity:
         """The newest identity; see `IdentityStore`."""
         return self._store.current()
 
-    def due(self, now: datetime, revoked: frozenset[int]) -> bool:
+    def due(self, now: datetime, revoked: frozenset[int], believed: Believed) -> bool:
         """Whether it is missing, damaged, revoked, of other authorities, or past its half-life."""
         try:
             identity = self._store.current()
         except ConfigurationError:
             return True
-        if identity.anchors != self._enrolment.authority.anchors:
-            return True
         certified = (identity.certified, identity.signing)
-        if any(certificate.serial in revoked for certificate in certified):
+        if identity.anchors != believed.anchors or any(
+            certificate.serial in revoked or certificate.issuer.hex() != believed.active
+            for certificate in certified
+        ):
             return True
         start = identity.certified.not_before + BACKDATE
         end = identity.certified.not_after
         return not start <= now < start + (end - start) / 2
 
-    def prepare(self, store: Store, now: datetime) -> Credentials:
+    def prepare(self, store: Store, now: datetime, anchors: TrustAnchors) -> Credentials:
         """Issue fresh certificates within a transaction; `install` them after its commit."""
         keys = new_keys()
         identity = self.spiffe_id
@@ -57,7 +59,7 @@ class OwnIdentity:
             signing_key=keys.signing_key,
             tls_certificate=tls.der,
             signing_certificate=signing.der,
-            anchors=self._enrolment.authority.anchors,
+            anchors=anchors,
             member={"name": HOLDER, "spiffe_id": str(identity)},
         )
 

@@ -27,6 +27,14 @@ _ACCESS: dict[str, dict[str, Access]] = {
         "DownloadEncryptionKey": _MEMBERS,
         "SetEncryptionKeyState": ADMINISTRATORS,
     },
+    "AuthorityService": {
+        "ListAuthorities": READERS,
+        "PrepareAuthority": ADMINISTRATORS,
+        "InstallAuthority": ADMINISTRATORS,
+        "ActivateAuthority": ADMINISTRATORS,
+        "TaintAuthority": ADMINISTRATORS,
+        "RevokeAuthority": OFFICERS,
+    },
     "ApprovalService": {
         "GetProposal": READERS,
         "ListProposals": READERS,

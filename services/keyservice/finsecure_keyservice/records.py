@@ -70,6 +70,7 @@ class CertificateRecord:
     purpose: Purpose
     der: bytes
     key_digest: bytes  # SHA-256 of the subject public key info
+    issuer: str  # id of the authority
     not_before: datetime
     not_after: datetime
     revoke_time: datetime | None = None

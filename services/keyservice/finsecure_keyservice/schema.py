@@ -97,12 +97,14 @@ CERTIFICATES = Table(
     Column("purpose", String(16), nullable=False),
     Column("der", LargeBinary, nullable=False),
     Column("key_digest", LargeBinary(32), nullable=False, index=True),
+    Column("issuer", String(40), nullable=False),
     Column("not_before", Instant, nullable=False),
     Column("not_after", Instant, nullable=False),
     Column("revoke_time", Instant),
     Column("revoke_reason", String(500), nullable=False),
     Index("certificates_by_member", "member", "sequence"),
     Index("certificates_revoked", "revoke_time", "not_after"),
+    Index("certificates_by_issuer", "issuer", "not_after"),
     sqlite_autoincrement=True,
 )
 
@@ -112,6 +114,22 @@ REVOCATION_LISTS = Table(
     Column("number", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
     Column("der", LargeBinary, nullable=False),
     Column("next_update", Instant, nullable=False),
+)
+
+# `handle` is the private key wrapped, or where it is in a token.
+AUTHORITIES = Table(
+    "authorities",
+    METADATA,
+    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("id", String(40), nullable=False, unique=True),
+    Column("state", String(16), nullable=False, index=True),
+    Column("handle", LargeBinary, nullable=False),
+    Column("csr", LargeBinary, nullable=False),
+    Column("create_time", Instant, nullable=False),
+    Column("certificate", LargeBinary),
+    Column("install_time", Instant),
+    Column("not_after", Instant),
+    sqlite_autoincrement=True,
 )
 
 PROPOSALS = Table(

@@ -11,6 +11,7 @@ from typing import Any, TypeAlias, TypeVar
 import grpc
 from finsecure.keyservice.v1 import (
     approvals_pb2_grpc,
+    authorities_pb2_grpc,
     certificates_pb2,
     certificates_pb2_grpc,
     encryption_keys_pb2_grpc,
@@ -24,6 +25,7 @@ from finsecure_rpc.peer import require_peer
 
 from finsecure_keyservice import administration, approvals, convert, members, revocation
 from finsecure_keyservice.approval_service import ApprovalService
+from finsecure_keyservice.authority_service import AuthorityService
 from finsecure_keyservice.backend import Backend
 from finsecure_keyservice.encryption_key_service import EncryptionKeyService
 from finsecure_keyservice.enrolment import Issued, Requests
@@ -199,14 +201,13 @@ class EnrolmentService(certificates_pb2_grpc.EnrolmentServiceServicer):
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
         self._enrolment = backend.enrolment
-        self._anchors = backend.enrolment.authority.anchors
 
     async def GetTrustBundle(
         self, request: certificates_pb2.GetTrustBundleRequest, context: Context
     ) -> certificates_pb2.GetTrustBundleResponse:
         """See the proto."""
         return certificates_pb2.GetTrustBundleResponse(
-            trust_bundle=convert.trust_bundle(self._anchors)
+            trust_bundle=convert.trust_bundle(self._backend.feed.believed())
         )
 
     async def Enrol(
@@ -227,7 +228,7 @@ class EnrolmentService(certificates_pb2_grpc.EnrolmentServiceServicer):
         _note("enrolled", issued)
         return certificates_pb2.EnrolResponse(
             member=convert.member(issued.member, self._enrolment.domain),
-            certificates=convert.issued(issued, self._anchors),
+            certificates=convert.issued(issued, self._backend.feed.believed()),
         )
 
     async def RenewCertificates(
@@ -246,7 +247,7 @@ class EnrolmentService(certificates_pb2_grpc.EnrolmentServiceServicer):
         )
         _note("renewed", issued)
         return certificates_pb2.RenewCertificatesResponse(
-            certificates=convert.issued(issued, self._anchors)
+            certificates=convert.issued(issued, self._backend.feed.believed())
         )
 
 
@@ -297,7 +298,10 @@ class CertificateService(certificates_pb2_grpc.CertificateServiceServicer):
         self, request: certificates_pb2.GetRevocationListRequest, context: Context
     ) -> certificates_pb2.GetRevocationListResponse:
         """See the proto."""
-        return certificates_pb2.GetRevocationListResponse(crl=self._backend.feed.current().der)
+        feed = self._backend.feed
+        return certificates_pb2.GetRevocationListResponse(
+            crl=feed.current().der, trust_bundle=convert.trust_bundle(feed.believed())
+        )
 
     async def WatchRevocationList(
         self,
@@ -305,8 +309,10 @@ class CertificateService(certificates_pb2_grpc.CertificateServiceServicer):
         context: Context,
     ) -> AsyncIterator[certificates_pb2.WatchRevocationListResponse]:
         """See the proto."""
-        async for crl in self._backend.feed.watch():
-            yield certificates_pb2.WatchRevocationListResponse(crl=crl)
+        async for crl, believed in self._backend.feed.watch():
+            yield certificates_pb2.WatchRevocationListResponse(
+                crl=crl, trust_bundle=convert.trust_bundle(believed)
+            )
 
 
 KeyResponse = TypeVar(
@@ -345,6 +351,7 @@ def services(backend: Backend) -> list[tuple[Callable[[Any, Any], None], object]
             certificates_pb2_grpc.add_CertificateServiceServicer_to_server,
             CertificateService(backend),
         ),
+        (authorities_pb2_grpc.add_AuthorityServiceServicer_to_server, AuthorityService(backend)),
         (approvals_pb2_grpc.add_ApprovalServiceServicer_to_server, ApprovalService(backend)),
         (
             encryption_keys_pb2_grpc.add_EncryptionKeyServiceServicer_to_server,

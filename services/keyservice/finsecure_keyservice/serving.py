@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
 from types import MappingProxyType
 
+from finsecure_crypto.certificate_profile import authority_domain
 from finsecure_crypto.checkpoint import LogSigner
 from finsecure_crypto.errors import ConfigurationError
 from finsecure_rpc.authenticator import Authenticator
@@ -20,6 +21,9 @@ from finsecure_keyservice.approval_gate import ApprovalGate
 from finsecure_keyservice.audit.log import AuditLog
 from finsecure_keyservice.audit.mirror import AuditMirror
 from finsecure_keyservice.audit.service import service as audit_service
+from finsecure_keyservice.audit.trail import Unrecorded
+from finsecure_keyservice.authorities import Authorities
+from finsecure_keyservice.authority_store import AuthorityStore
 from finsecure_keyservice.backend import Backend
 from finsecure_keyservice.books import Books, check_books
 from finsecure_keyservice.clock import Clock, system_clock
@@ -35,6 +39,7 @@ from finsecure_keyservice.keys.store import KeyStore
 from finsecure_keyservice.own_identity import OwnIdentity
 from finsecure_keyservice.policy import POLICY, STAYS_OPEN
 from finsecure_keyservice.refusals import RefusalRecorder
+from finsecure_keyservice.rotation import Rotation
 from finsecure_keyservice.schema import AUDIT, REQUESTS
 from finsecure_keyservice.service import services
 from finsecure_keyservice.state import StateFolder
@@ -65,26 +70,30 @@ async def opened(
     """
     folder = StateFolder(configuration.state_dir)
     vault, material = folder.open(configuration.protected_by)
-    if material.authority.anchors.domain != configuration.domain:
+    domain = authority_domain(material.root, root=True)
+    if domain != configuration.domain:
         raise ConfigurationError(
             "DOMAIN_MISMATCH",
-            f"{folder.root} belongs to the domain {material.authority.anchors.domain}; correct "
-            "`domain` in the configuration",
+            f"{folder.root} belongs to the domain {domain}; correct `domain` in the configuration",
         )
     if folder.root_key.exists():
         _log.warning("the root key is still online; move it away", path=str(folder.root_key))
-    enrolment = enrolment_of(configuration, material)
-    feed = RevocationFeed(material.authority.anchors, clock)
+    authorities = Authorities(material.root, vault)
+    enrolment = enrolment_of(configuration, material, authorities)
+    feed = RevocationFeed(clock)
     own = OwnIdentity(IdentityStore(folder.identity), enrolment)
     signer = secrets_of(configuration, material).signer
     database = open_database(configuration.database)
     try:
         database.run_sync(lambda connection: check_books(connection, configuration.domain))
-        books = Books(database, feed)
+        database.run_sync(
+            lambda connection: authorities.active(AuthorityStore(connection, Unrecorded()))
+        )
+        books = Books(database, feed, authorities)
         lifetime = configuration.revocation_list_lifetime
         mirror = await _mirror(configuration, books, signer)
         auditor = auditor_of(configuration, material, clock, mirror)
-        upkeep = Upkeep(books, feed, own, material.authority, vault.kek, lifetime, auditor)
+        upkeep = Upkeep(books, feed, own, vault.kek, lifetime, auditor)
         await upkeep.tick()
         backend = Backend(
             books,
@@ -93,6 +102,7 @@ async def opened(
             issuer_of(configuration, material),
             lifetime,
             ApprovalGate(configuration.approval_lifetime, clock),
+            Rotation(authorities, lifetime),
             auditor,
         )
         life = KeyLife(books, auditor, Material(vault), str(own.spiffe_id))
@@ -146,9 +156,8 @@ def _server(
     clock: Clock,
     on_refusal: OnRefusal,
 ) -> RpcServer:
-    anchors = backend.enrolment.authority.anchors
     authenticator = Authenticator(
-        lambda: anchors, backend.feed, domain_peers(configuration.domain), clock
+        backend.feed.anchors, backend.feed, domain_peers(configuration.domain), clock
     )
     listeners = [
         Listener(configuration.listen, server_credentials(own)),

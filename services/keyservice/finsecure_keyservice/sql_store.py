@@ -9,6 +9,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from finsecure_keyservice.approval_store import ApprovalStore
 from finsecure_keyservice.audit.trail import Recorder
+from finsecure_keyservice.authority_store import AuthorityStore
 from finsecure_keyservice.encryption_key_store import EncryptionKeyStore
 from finsecure_keyservice.records import (
     ApiKeyRecord,
@@ -36,6 +37,7 @@ class SqlStore:
         self._trail = trail
         self._approvals = ApprovalStore(connection, trail)
         self._encryption_keys = EncryptionKeyStore(connection, trail)
+        self._authorities = AuthorityStore(connection, trail)
 
     @property
     def trail(self) -> Recorder:
@@ -51,6 +53,11 @@ class SqlStore:
     def encryption_keys(self) -> EncryptionKeyStore:
         """See `Store`."""
         return self._encryption_keys
+
+    @property
+    def authorities(self) -> AuthorityStore:
+        """See `Store`."""
+        return self._authorities
 
     def add_federation(self, federation: FederationRecord) -> None:
         """See `Store`."""
@@ -181,6 +188,7 @@ class SqlStore:
                 purpose=certificate.purpose.value,
                 der=certificate.der,
                 key_digest=certificate.key_digest,
+                issuer=certificate.issuer,
                 not_before=certificate.not_before,
                 not_after=certificate.not_after,
                 revoke_time=certificate.revoke_time,

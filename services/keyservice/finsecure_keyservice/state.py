@@ -1,7 +1,6 @@
-"""The folder of key material: the authority's keys and certificates, and two secrets."""
+"""The folder of key material: the root certificate and two secrets."""
 
 from dataclasses import dataclass
-from datetime import datetime, timedelta
 from pathlib import Path
 
 from cryptography import x509
@@ -13,18 +12,15 @@ from cryptography.hazmat.primitives.serialization import (
 )
 from finsecure_crypto.errors import ConfigurationError, IntegrityError
 from finsecure_crypto.secret import SecretBytes
-from finsecure_crypto.signatures import SignatureAlgorithm
 from finsecure_rpc.durable import read_secret, write_file
 
-from finsecure_keyservice.authority import Authority, Root
-from finsecure_keyservice.protection.authority_key import authority_key
+from finsecure_keyservice.authority import Root
 from finsecure_keyservice.protection.opening import open_vault
 from finsecure_keyservice.protection.settings import FileProtection, TokenProtection
 from finsecure_keyservice.protection.vault import Vault
 
 SECRET_BYTES = 32
 
-_AUTHORITY_KEY = b"authority-key"
 _PEPPER = b"api-key-pepper"
 _AUDIT = b"audit-secret"
 
@@ -34,23 +30,14 @@ class KeyMaterial:
     """What the running service works with: never the root's key.
 
     Attributes:
-        authority: the intermediate authority.
+        root: the root certificate.
         pepper: under which API keys are hashed.
         audit: from which the keys of the audit log are derived.
     """
 
-    authority: Authority
+    root: x509.Certificate
     pepper: SecretBytes
     audit: SecretBytes
-
-
-def make_authority(
-    vault: Vault, root: Root, domain: str, now: datetime, lifetime: timedelta
-) -> tuple[Authority, bytes]:
-    """Make an intermediate authority whose key lies in the vault; returns it and its handle."""
-    stored = vault.generate(SignatureAlgorithm.EC_P256_SHA256, _AUTHORITY_KEY)
-    key = authority_key(stored.signer)
-    return root.create_intermediate(domain, now, lifetime, key), stored.handle
 
 
 @dataclass(frozen=True)
@@ -75,14 +62,6 @@ class StateFolder:
         return self.path / "identity"
 
     @property
-    def _intermediate(self) -> Path:
-        return self.path / "intermediate.pem"
-
-    @property
-    def _intermediate_key(self) -> Path:
-        return self.path / "intermediate.key"
-
-    @property
     def _pepper(self) -> Path:
         return self.path / "api-key.pepper"
 
@@ -92,10 +71,7 @@ class StateFolder:
 
     def occupied(self) -> Path | None:
         """A file that an earlier `init` left here, if there is one."""
-        files = (
-            *(self.root, self.root_key, self._intermediate, self._intermediate_key),
-            *(self._pepper, self._audit),
-        )
+        files = (self.root, self.root_key, self._pepper, self._audit)
         return next((file for file in files if file.exists()), None)
 
     def write(
@@ -103,18 +79,14 @@ class StateFolder:
         root: Root,
         root_key: Path,
         material: KeyMaterial,
-        authority_handle: bytes,
         vault: Vault,
     ) -> None:
         """Write everything; the folder is readable by its owner alone."""
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path.chmod(0o700)
         write_file(root_key, _key_pem(root.key))
-        write_file(self._intermediate_key, authority_handle)
         write_file(self._pepper, vault.keep_secret(material.pepper, _PEPPER))
         write_file(self._audit, vault.keep_secret(material.audit, _AUDIT))
-        intermediate = material.authority.certificate.public_bytes(Encoding.PEM)
-        write_file(self._intermediate, intermediate, mode=0o644)
         write_file(self.root, root.certificate.public_bytes(Encoding.PEM), mode=0o644)
 
     def open(self, protection: FileProtection | TokenProtection) -> tuple[Vault, KeyMaterial]:
@@ -127,8 +99,6 @@ class StateFolder:
         """
         try:
             root = x509.load_pem_x509_certificate(self.root.read_bytes())
-            certificate = x509.load_pem_x509_certificate(self._intermediate.read_bytes())
-            handle = read_secret(self._intermediate_key)
             wrapped_pepper = read_secret(self._pepper)
             wrapped_audit = read_secret(self._audit)
         except FileNotFoundError as error:
@@ -146,15 +116,11 @@ class StateFolder:
             raise self._damaged() from error
         vault = open_vault(protection)
         try:
-            signer = vault.open(SignatureAlgorithm.EC_P256_SHA256, handle, _AUTHORITY_KEY)
             pepper = vault.open_secret(wrapped_pepper, _PEPPER)
             audit = vault.open_secret(wrapped_audit, _AUDIT)
         except IntegrityError as error:
             raise self._damaged() from error
-        key = authority_key(signer)
-        if key.public_key() != certificate.public_key():
-            raise self._damaged()
-        return vault, KeyMaterial(Authority(root, certificate, key), pepper, audit)
+        return vault, KeyMaterial(root, pepper, audit)
 
     def _damaged(self) -> ConfigurationError:
         return ConfigurationError(

@@ -10,6 +10,7 @@ from typing import Protocol
 
 from finsecure_keyservice.approval_store import ApprovalStore
 from finsecure_keyservice.audit.trail import Recorder
+from finsecure_keyservice.authority_store import AuthorityStore
 from finsecure_keyservice.encryption_key_store import EncryptionKeyStore
 from finsecure_keyservice.records import (
     ApiKeyRecord,
@@ -32,6 +33,10 @@ class Store(Protocol):
     @property
     def encryption_keys(self) -> EncryptionKeyStore:
         """Public homomorphic keys."""
+
+    @property
+    def authorities(self) -> AuthorityStore:
+        """Intermediate authorities."""
 
     @property
     def trail(self) -> Recorder:

@@ -9,7 +9,6 @@ from finsecure_rpc.logs import get_logger
 from sqlalchemy import Connection
 
 from finsecure_keyservice.audit.trail import Caller, Trail
-from finsecure_keyservice.authority import Authority
 from finsecure_keyservice.books import Books
 from finsecure_keyservice.decisions import Auditor
 from finsecure_keyservice.feed import RevocationFeed
@@ -32,7 +31,6 @@ class Upkeep:
         books: Books,
         feed: RevocationFeed,
         own: OwnIdentity,
-        authority: Authority,
         kek: KeyEncryptionKey,
         revocation_list_lifetime: timedelta,
         auditor: Auditor,
@@ -40,7 +38,6 @@ class Upkeep:
         self._books = books
         self._feed = feed
         self._own = own
-        self._authority = authority
         self._kek = kek
         self._lifetime = revocation_list_lifetime
         self._auditor = auditor
@@ -53,17 +50,20 @@ class Upkeep:
         self._decides = False
         await self._books.transact(self._auditor.log.touch)
         self._decides = True
-        await self._books.refresh(self._authority, now, self._lifetime, self._trail)
-        if not self._own.due(now, self._feed.current().serials):
+        await self._books.refresh(now, self._lifetime, self._trail)
+        believed = self._feed.believed()
+        if not self._own.due(now, self._feed.current().serials, believed):
             return
         credentials = await self._books.transact(
-            lambda connection: self._own.prepare(SqlStore(connection, self._trail(connection)), now)
+            lambda connection: self._own.prepare(
+                SqlStore(connection, self._trail(connection)), now, believed.anchors
+            )
         )
         identity = await asyncio.to_thread(self._own.install, credentials)
         _log.info("own certificates renewed", not_after=identity.certified.not_after.isoformat())
-        end = self._authority.certificate.not_valid_after_utc
-        if end - now < _AUTHORITY_WARNING:
-            _log.warning("the intermediate certificate ends soon", not_after=end.isoformat())
+        if believed.end - now < _AUTHORITY_WARNING:
+            end = believed.end.isoformat()
+            _log.warning("the intermediate certificate ends soon; rotate it", not_after=end)
 
     async def run(self, interval_s: float, report: Callable[[bool], Awaitable[None]]) -> None:
         """Do what is due until cancelled, and report whether anything can be decided.

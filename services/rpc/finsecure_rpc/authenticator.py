@@ -93,9 +93,15 @@ class Authenticator:
         """Check again what changes with time.
 
         Raises:
-            AuthenticationError: CERTIFICATE_EXPIRED, CERTIFICATE_REVOKED or
-                REVOCATION_LIST_STALE.
+            AuthenticationError: CERTIFICATE_EXPIRED, CERTIFICATE_REVOKED, MEMBER_SUSPENDED,
+                CERTIFICATE_UNTRUSTED when its authority was revoked, or REVOCATION_LIST_STALE.
         """
+        if certified.issuer not in self._anchors().key_ids:
+            raise AuthenticationError(
+                "CERTIFICATE_UNTRUSTED",
+                f"The authority that certified {certified.spiffe_id} was revoked: connect again "
+                "with a renewed certificate, or enrol again with a new API key.",
+            )
         certified.check(self._revocations.current(), self._clock())
 
     def _verify(self, pem: bytes, anchors: TrustAnchors) -> Certified:

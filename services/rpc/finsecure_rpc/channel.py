@@ -10,6 +10,7 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from finsecure.aggregation.v1 import models_pb2, participation_pb2, tasks_pb2
 from finsecure.keyservice.v1 import (
     approvals_pb2,
+    authorities_pb2,
     certificates_pb2,
     encryption_keys_pb2,
     members_pb2,
@@ -37,6 +38,7 @@ _CONTRACT = (
     encryption_keys_pb2,
     trustee_pb2,
     approvals_pb2,
+    authorities_pb2,
 )
 
 

@@ -79,7 +79,9 @@ async def enrol(
         "display_name": response.member.display_name,
         "spiffe_id": response.member.spiffe_id,
     }
-    credentials = accept(keys, response.certificates, roots, member, utc_now())
+    issued = response.certificates
+    anchors = TrustAnchors(roots, tuple(issued.trust_bundle.intermediates))
+    credentials = accept(keys, issued, anchors, member, utc_now())
     identity = store.save(credentials)
     shutil.rmtree(folder / "pending")
     return identity
@@ -108,16 +110,15 @@ def pinned_roots(root_pem: bytes) -> tuple[bytes, ...]:
 def accept(
     keys: NewKeys,
     issued: certificates_pb2.IssuedCertificates,
-    roots: tuple[bytes, ...],
+    anchors: TrustAnchors,
     member: dict[str, str],
     now: datetime,
 ) -> Credentials:
-    """Check what the key service issued against the pinned root, our keys and one another.
+    """Check what the key service issued against who is believed, our keys and one another.
 
     Raises:
         AuthenticationError: CERTIFICATE_* or IDENTITY_MISMATCH; the key service's fault.
     """
-    anchors = TrustAnchors(roots, tuple(issued.trust_bundle.intermediates))
     tls = verify_certificate(issued.tls_certificate, anchors, None, now, Purpose.TLS)
     signing = verify_certificate(issued.signing_certificate, anchors, None, now, Purpose.SIGNING)
     expected = SpiffeId.parse(member["spiffe_id"])

@@ -169,6 +169,29 @@ class IdentityStore:
                 shutil.rmtree(path)
         return identity
 
+    def adopt(self, intermediates: tuple[bytes, ...]) -> Identity:
+        """Believe these intermediates, DER, from now on, below the same pinned root.
+
+        Raises:
+            AuthenticationError: CERTIFICATE_* when one is not of the pinned root; the fault of
+                whoever supplied it.
+            ConfigurationError: IDENTITY_DAMAGED when the own certificates are of none of them;
+                nothing is changed then.
+        """
+        present = self.current()
+        if set(intermediates) == set(present.anchors.intermediates):
+            return present
+        return self.save(
+            Credentials(
+                tls_key_pem=present.tls_key_pem,
+                signing_key=present.signing_key,
+                tls_certificate=_ders(present.tls_chain_pem)[0],
+                signing_certificate=present.signing_certificate,
+                anchors=TrustAnchors(present.anchors.roots, intermediates),
+                member=present.member,
+            )
+        )
+
 
 def _files(credentials: Credentials) -> dict[str, bytes]:
     signing_private = ed25519.Ed25519PrivateKey.from_private_bytes(

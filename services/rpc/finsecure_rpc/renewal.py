@@ -6,7 +6,8 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 
 from finsecure.keyservice.v1 import certificates_pb2, certificates_pb2_grpc
-from finsecure_crypto.errors import FinSecureError
+from finsecure_crypto.certificates import TrustAnchors
+from finsecure_crypto.errors import AuthenticationError, FinSecureError
 
 from finsecure_rpc.authenticator import utc_now
 from finsecure_rpc.backoff import Backoff, jittered
@@ -17,7 +18,8 @@ from finsecure_rpc.logs import get_logger
 from finsecure_rpc.requests import new_keys
 
 _log = get_logger(__name__)
-_LONGEST_SLEEP_S = 60.0  # a machine that was suspended finds out within a minute
+_LONGEST_SLEEP_S = 5.0  # whoever was suspended, or has a tainted certificate, finds out
+_SPREAD_S = 20.0
 
 
 class Renewer:
@@ -30,6 +32,8 @@ class Renewer:
         store: the identity folder.
         connection: to the key service, with this identity.
         on_renewed: called with each new identity.
+        tainted: gives the key identifiers of authorities that are on their way out; certificates
+            of theirs are renewed at once.
         clock: aware UTC time.
     """
 
@@ -39,11 +43,13 @@ class Renewer:
         connection: Connection,
         *,
         on_renewed: Callable[[Identity], None] = lambda _: None,
+        tainted: Callable[[], frozenset[bytes]] = frozenset,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._store = store
         self._connection = connection
         self._on_renewed = on_renewed
+        self._tainted = tainted
         self._clock = clock
         self._task: asyncio.Task[None] | None = None
 
@@ -64,9 +70,15 @@ class Renewer:
             ),
             deadline_s=deadline_s,
         )
-        # Renewal never changes whom the member believes: the roots stay those it was given.
         member = {**old.member, "spiffe_id": str(old.spiffe_id)}
-        credentials = accept(keys, response.certificates, old.anchors.roots, member, self._clock())
+        issued, now = response.certificates, self._clock()
+        try:
+            # Whoever watches the authorities may know newer ones than this answer does.
+            credentials = accept(keys, issued, self._store.current().anchors, member, now)
+        except AuthenticationError:
+            # Renewal never changes the roots: they stay those that the member was given.
+            anchors = TrustAnchors(old.anchors.roots, tuple(issued.trust_bundle.intermediates))
+            credentials = accept(keys, issued, anchors, member, now)
         identity = self._store.save(credentials)
         _log.info("identity renewed", not_after=identity.certified.not_after.isoformat())
         self._on_renewed(identity)
@@ -113,8 +125,25 @@ class Renewer:
             await asyncio.sleep(backoff.next_s())
 
     async def _sleep_until(self, moment: datetime) -> None:
-        while (left := (moment - self._clock()).total_seconds()) > 0:  # noqa: ASYNC110 # a clock
+        while (left := (moment - self._clock()).total_seconds()) > 0:
+            identity = self._store.current()
+            if {identity.certified.issuer, identity.signing.issuer} & self._tainted():
+                _log.info("the authority of this identity is on its way out: renewing early")
+                # Not all members at once.
+                await asyncio.sleep(jittered(min(_SPREAD_S, left / 100), fraction=1.0))
+                return
             await asyncio.sleep(min(left, _LONGEST_SLEEP_S))
+
+
+async def is_tainted(connection: Connection, issuer: bytes) -> bool:
+    """Ask the key service whether an authority (its key identifier) is on its way out.
+
+    Raises:
+        FinSecureError: what the key service answered, or that it cannot be reached.
+    """
+    stub = connection.stub(certificates_pb2_grpc.EnrolmentServiceStub)
+    answer = await connection.call(stub.GetTrustBundle, certificates_pb2.GetTrustBundleRequest())
+    return issuer in answer.trust_bundle.tainted_key_ids
 
 
 def due(identity: Identity) -> datetime:

@@ -1,4 +1,8 @@
-"""The newest revocation list, streamed from the key service and kept across restarts."""
+"""The newest revocation list and authorities, streamed from the key service.
+
+The list is kept across restarts, and the authorities go into the identity folder. Both come in one
+message, so whoever has a list that was made after a change of authorities knows of the change.
+"""
 
 import asyncio
 from collections.abc import Callable
@@ -14,6 +18,7 @@ from finsecure_rpc.authenticator import utc_now
 from finsecure_rpc.backoff import Backoff
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.durable import write_file
+from finsecure_rpc.identity_store import IdentityStore
 from finsecure_rpc.logs import get_logger
 
 _log = get_logger(__name__)
@@ -27,6 +32,8 @@ class RevocationWatcher:
     Args:
         connection: to the key service.
         anchors: gives the authorities that are believed now.
+        identities: identity folder that takes on the authorities that come with a list; None leaves
+            it alone.
         cache: file that keeps the list, so that a restart while the key service is down does
             not lock everybody out before the list is stale.
         clock: aware UTC time.
@@ -37,11 +44,14 @@ class RevocationWatcher:
         connection: Connection,
         anchors: Callable[[], TrustAnchors],
         *,
+        identities: IdentityStore | None = None,
         cache: Path | None = None,
         clock: Callable[[], datetime] = utc_now,
     ) -> None:
         self._connection = connection
         self._anchors = anchors
+        self._identities = identities
+        self._tainted: frozenset[bytes] = frozenset()
         self._cache = cache
         self._clock = clock
         self._list: RevocationList | None = None
@@ -62,6 +72,10 @@ class RevocationWatcher:
             )
         self._list.check_fresh(self._clock())
         return self._list
+
+    def tainted(self) -> frozenset[bytes]:
+        """Key identifiers of authorities that are on their way out, as last heard."""
+        return self._tainted
 
     async def start(self, deadline_s: float = 30.0) -> None:
         """Begin to follow the list and wait for the first one.
@@ -103,6 +117,7 @@ class RevocationWatcher:
                     deadline_s=WATCH_DEADLINE_S,
                     wait_for_ready=True,
                 ):
+                    self._adopt(response.trust_bundle)
                     self._take(response.crl)
                     backoff.reset()
             except FinSecureError as error:
@@ -111,6 +126,13 @@ class RevocationWatcher:
             except Exception:  # the watch must outlive whatever happens
                 _log.exception("revocation list not followed")
             await asyncio.sleep(backoff.next_s())
+
+    def _adopt(self, bundle: certificates_pb2.TrustBundle) -> None:
+        """Take on the authorities, so that what the newest of them signs is believed."""
+        if self._identities is None or not bundle.intermediates:
+            return
+        self._identities.adopt(tuple(bundle.intermediates))
+        self._tainted = frozenset(bundle.tainted_key_ids)
 
     def _take(self, der: bytes) -> None:
         """Believe a list if it is verified and not older than the present one."""

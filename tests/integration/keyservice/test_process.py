@@ -20,6 +20,9 @@ from finsecure.keyservice.v1 import members_pb2_grpc as members_grpc
 from finsecure_crypto.certificates import Role
 from finsecure_crypto.errors import AuthenticationError, UnavailableError
 from finsecure_crypto.secret import SecretBytes
+from finsecure_keyservice.audit.trail import Unrecorded
+from finsecure_keyservice.authorities import Authorities
+from finsecure_keyservice.authority_store import AuthorityStore
 from finsecure_keyservice.protection.settings import FileProtection
 from finsecure_keyservice.schema import CERTIFICATES
 from finsecure_keyservice.state import StateFolder
@@ -32,7 +35,7 @@ from finsecure_rpc.identity_store import IdentityStore
 from finsecure_rpc.renewal import Renewer
 from finsecure_rpc.requests import new_keys
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from sqlalchemy import select
+from sqlalchemy import create_engine, select
 
 from tests.support.keyservice_deployment import BANK, new_id
 from tests.support.postgresql import dump
@@ -231,12 +234,16 @@ async def test_nothing_secret_is_written_anywhere_but_where_it_belongs(process: 
     for number, text in enumerate((first, created.api_key.encode(), again.api_key.encode())):
         secrets[f"API key {number}"] = text.split(b"_", 2)[2][:43]
     state = process.folder / "state"
-    _, material = StateFolder(state).open(
+    vault, material = StateFolder(state).open(
         FileProtection(kind="file", key_file=state / "key-encryption.key")
     )
     pepper = material.pepper.expose()
     (kek_line,) = (state / "key-encryption.key").read_bytes().splitlines()
-    private = material.authority.key.private_numbers().private_value.to_bytes(32, "big")
+    with create_engine(f"sqlite:///{process.folder}/keyservice.db").begin() as connection:
+        authority = Authorities(material.root, vault).active(
+            AuthorityStore(connection, Unrecorded())
+        )
+    private = authority.key.private_numbers().private_value.to_bytes(32, "big")
     secrets |= {
         "key-encryption key": kek_line.split()[1],
         "key-encryption key, raw": bytes.fromhex(kek_line.split()[1].decode()),

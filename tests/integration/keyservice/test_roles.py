@@ -7,6 +7,7 @@ import pytest
 from finsecure.keyservice.v1 import (
     approvals_pb2,
     audit_pb2,
+    authorities_pb2,
     certificates_pb2,
     encryption_keys_pb2,
     envelope_pb2,
@@ -36,7 +37,7 @@ CALLERS = {
 
 def _methods() -> Iterator[tuple[str, MethodDescriptor]]:
     for module in (
-        *(approvals_pb2, audit_pb2, certificates_pb2, encryption_keys_pb2),
+        *(approvals_pb2, audit_pb2, authorities_pb2, certificates_pb2, encryption_keys_pb2),
         *(envelope_pb2, keys_pb2, members_pb2),
     ):
         for service in module.DESCRIPTOR.services_by_name.values():

@@ -15,7 +15,8 @@ from finsecure_crypto.certificates import (
     verify_certificate,
 )
 from finsecure_crypto.errors import AuthenticationError, StateError
-from finsecure_keyservice.authority import BACKDATE, Revoked, Root, fingerprint
+from finsecure_crypto.intermediate import BACKDATE
+from finsecure_keyservice.authority import Revoked, Root, fingerprint
 
 from tests.support.keyservice import DOMAIN, START, authority, root
 
@@ -69,7 +70,7 @@ def test_receivers_with_clocks_ten_minutes_off_accept_at_once() -> None:
 
 def test_nothing_outlives_its_issuer() -> None:
     brief = Root.create(DOMAIN, START, 10 * HOUR)
-    intermediate = brief.create_intermediate(DOMAIN, START, 20 * HOUR)
+    intermediate = brief.create_intermediate(START, 20 * HOUR)
     assert intermediate.certificate.not_valid_after_utc == brief.certificate.not_valid_after_utc
     later = START + 9 * HOUR
     leaf = intermediate.issue(CLIENT, Purpose.TLS, _key(Purpose.TLS), later, 24 * HOUR)
@@ -118,7 +119,7 @@ def test_revocation_list_names_the_revoked_and_ends() -> None:
 
 
 def test_another_domains_authority_is_not_believed() -> None:
-    other = Root.create(DOMAIN, START, HOUR).create_intermediate(DOMAIN, START, HOUR)
+    other = Root.create(DOMAIN, START, HOUR).create_intermediate(START, HOUR)
     leaf = other.issue(AGGREGATOR, Purpose.TLS, _key(Purpose.TLS), START, HOUR)
     with pytest.raises(AuthenticationError, match="CERTIFICATE_UNTRUSTED"):
         verify_certificate(

@@ -18,6 +18,7 @@ from sqlalchemy import Connection
 
 from tests.support.keyservice import (
     DOMAIN,
+    FixedAuthorities,
     MovableClock,
     authority,
     enrolment,
@@ -43,8 +44,8 @@ async def test_a_caller_who_hangs_up_does_not_keep_a_revocation_secret(
     database: Database,
 ) -> None:
     clock = MovableClock()
-    feed = RevocationFeed(authority().anchors, clock)
-    books = Books(database, feed)
+    feed = RevocationFeed(clock)
+    books = Books(database, feed, FixedAuthorities())
     started, go_on = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
 
@@ -79,23 +80,23 @@ async def test_lists_are_renewed_at_half_life_and_when_the_clock_is_set_back(
     database: Database,
 ) -> None:
     clock = MovableClock()
-    feed = RevocationFeed(authority().anchors, clock)
-    books = Books(database, feed)
+    feed = RevocationFeed(clock)
+    books = Books(database, feed, FixedAuthorities())
     expected = {timedelta(0): 1, HOUR * 0.4: 1, HOUR * 0.6: 2, HOUR * 0.7: 2, HOUR * 5: 3}
     start = clock.now
     for after, number in expected.items():
         clock.now = start + after
-        await books.refresh(authority(), clock(), HOUR, trail)
+        await books.refresh(clock(), HOUR, trail)
         assert feed.current().number == number
     clock.now = start
-    await books.refresh(authority(), clock(), HOUR, trail)
+    await books.refresh(clock(), HOUR, trail)
     assert feed.current().number == 4
 
 
 async def test_a_stale_list_is_given_to_nobody(database: Database) -> None:
     clock = MovableClock()
-    feed = RevocationFeed(authority().anchors, clock)
-    await Books(database, feed).refresh(authority(), clock(), HOUR, trail)
+    feed = RevocationFeed(clock)
+    await Books(database, feed, FixedAuthorities()).refresh(clock(), HOUR, trail)
     watch = feed.watch()
     clock.move(minutes=61)
     with pytest.raises(AuthenticationError, match="REVOCATION_LIST_STALE"):
@@ -106,20 +107,21 @@ async def test_a_stale_list_is_given_to_nobody(database: Database) -> None:
 
 async def test_watchers_get_the_newest_list_and_skip_what_they_missed(database: Database) -> None:
     clock = MovableClock()
-    feed = RevocationFeed(authority().anchors, clock)
-    books = Books(database, feed)
-    await books.refresh(authority(), clock(), HOUR, trail)
+    feed = RevocationFeed(clock)
+    books = Books(database, feed, FixedAuthorities())
+    await books.refresh(clock(), HOUR, trail)
     watch = feed.watch()
-    first = await anext(watch)
+    first, _ = await anext(watch)
     waiting = asyncio.ensure_future(anext(watch))
     await asyncio.sleep(0)
     assert not waiting.done()
     for _ in range(3):
         clock.move(minutes=40)
-        await books.refresh(authority(), clock(), HOUR, trail)
-    second = await asyncio.wait_for(waiting, 5)
-    third = await asyncio.wait_for(anext(watch), 5)
+        await books.refresh(clock(), HOUR, trail)
+    second, _ = await asyncio.wait_for(waiting, 5)
+    third, believed = await asyncio.wait_for(anext(watch), 5)
     assert len({first, second, third}) == 3
+    assert believed.anchors == authority().anchors
     assert third == feed.current().der  # the fourth list: the third was skipped
     assert feed.current().number == 4
     last = asyncio.ensure_future(anext(watch))
@@ -131,7 +133,7 @@ async def test_watchers_get_the_newest_list_and_skip_what_they_missed(database: 
 async def test_a_full_disk_loses_nothing_and_says_so(tmp_path: Path) -> None:
     database = open_database(f"sqlite:///{tmp_path}/keyservice.db")
     clock = MovableClock()
-    books = Books(database, RevocationFeed(authority().anchors, clock))
+    books = Books(database, RevocationFeed(clock), FixedAuthorities())
 
     def prepare(connection: Connection) -> str:
         open_books(connection, DOMAIN)
@@ -167,7 +169,7 @@ async def test_a_full_disk_loses_nothing_and_says_so(tmp_path: Path) -> None:
 async def test_a_full_disk_under_postgresql_loses_nothing_and_says_so() -> None:
     database = open_database(new_database())
     clock = MovableClock()
-    books = Books(database, RevocationFeed(authority().anchors, clock))
+    books = Books(database, RevocationFeed(clock), FixedAuthorities())
     name = "operators/alice"
 
     def prepare(connection: Connection) -> str:

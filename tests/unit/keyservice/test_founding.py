@@ -119,7 +119,6 @@ def test_init_makes_everything_and_only_its_owner_may_read_the_secrets(
     secrets = [
         made.root_key,
         made.api_key,
-        state / "intermediate.key",
         state / "api-key.pepper",
         state / "identity" / "tls.key",
         state / "identity" / "signing.key",
@@ -186,12 +185,17 @@ async def test_a_database_of_another_release_is_left_alone(
         await _start(configuration)
 
 
+def _change_books(state: Path, statement: str) -> None:
+    with sqlite3.connect(state.parent / "keyservice.db") as database:
+        assert database.execute(statement).rowcount == 1
+
+
 def _exposed(state: Path) -> None:
-    (state / "intermediate.key").chmod(0o640)
+    (state / "api-key.pepper").chmod(0o640)
 
 
 def _other_key(state: Path) -> None:
-    (state / "intermediate.key").write_bytes((state / "root.key").read_bytes())
+    _change_books(state, "UPDATE authorities SET handle = x'57'")
 
 
 def _short_pepper(state: Path) -> None:
@@ -199,11 +203,11 @@ def _short_pepper(state: Path) -> None:
 
 
 def _no_certificate(state: Path) -> None:
-    (state / "intermediate.pem").write_text("nothing")
+    _change_books(state, "UPDATE authorities SET certificate = NULL")
 
 
 def _missing(state: Path) -> None:
-    (state / "intermediate.pem").unlink()
+    (state / "api-key.pepper").unlink()
 
 
 @pytest.mark.parametrize(

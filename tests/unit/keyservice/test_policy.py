@@ -3,6 +3,7 @@
 from finsecure.keyservice.v1 import (
     approvals_pb2,
     audit_pb2,
+    authorities_pb2,
     certificates_pb2,
     encryption_keys_pb2,
     envelope_pb2,
@@ -25,6 +26,7 @@ from finsecure_rpc.policy import (
 CONTRACT = (
     approvals_pb2,
     audit_pb2,
+    authorities_pb2,
     certificates_pb2,
     encryption_keys_pb2,
     envelope_pb2,
@@ -33,7 +35,7 @@ CONTRACT = (
 )
 
 OPEN_TO_ALL = {"Enrol", "GetTrustBundle"}
-FOR_OFFICERS = {"ApproveProposal", "RejectProposal", "DestroyCryptoKeyVersion"}
+FOR_OFFICERS = {"ApproveProposal", "RejectProposal", "DestroyCryptoKeyVersion", "RevokeAuthority"}
 FOR_AGGREGATORS = {"WrapDataKey", "UnwrapDataKey"}
 FOR_MEMBERS = {
     *("RenewCertificates", "GetRevocationList", "WatchRevocationList"),

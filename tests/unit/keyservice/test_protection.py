@@ -305,7 +305,7 @@ def test_an_authority_issues_with_a_key_in_the_token(token: SoftToken) -> None:
     settings = TokenProtection.model_validate(token.settings)
     vault = create_vault(settings)
     key = authority_key(vault.generate(SignatureAlgorithm.EC_P256_SHA256, b"authority").signer)
-    authority = root().create_intermediate(DOMAIN, START, timedelta(days=1), key)
+    authority = root().create_intermediate(START, timedelta(days=1), key)
     identity = SpiffeId.parse(f"spiffe://{DOMAIN}/operator/alice")
     public_key = ec.generate_private_key(ec.SECP256R1()).public_key()
     link = open_token(settings)

@@ -132,10 +132,11 @@ def recheck(
 
 async def model_verifier(services: Services) -> ModelVerifier:
     """Build a verifier from what the operator trusts and the newest revocation list."""
+    revocations = await services.revocations()  # brings the newest authorities too
     return ModelVerifier(
         trust_domain=services.trust_domain,
         anchors=services.anchors,
-        revocations=await services.revocations(),
+        revocations=revocations,
         now=lambda: datetime.now(UTC),
     )
 

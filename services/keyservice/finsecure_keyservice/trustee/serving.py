@@ -58,6 +58,7 @@ async def opened(configuration: Configuration) -> AsyncIterator[RpcServer]:
         revocations = RevocationWatcher(
             connection,
             lambda: identities.current().anchors,
+            identities=identities,
             cache=configuration.identity_dir / "revocations.crl",
         )
         stack.push_async_callback(revocations.stop)
@@ -66,7 +67,9 @@ async def opened(configuration: Configuration) -> AsyncIterator[RpcServer]:
         except UnavailableError as error:
             # It goes on trying; until a list comes, every call is refused with the reason.
             _log.warning("started without a revocation list", error=str(error))
-        await stack.enter_async_context(Renewer(identities, connection))
+        await stack.enter_async_context(
+            Renewer(identities, connection, tainted=revocations.tainted)
+        )
         around = _surroundings(configuration, identities, revocations, connection, stack)
         desk = Desk(
             Openings(around, configuration.openings.at_once),

@@ -53,6 +53,7 @@ class TrustBundle(_message.Message):
 
     ROOTS_FIELD_NUMBER: _builtins.int
     INTERMEDIATES_FIELD_NUMBER: _builtins.int
+    TAINTED_KEY_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def roots(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Root certificates, DER."""
@@ -61,15 +62,22 @@ class TrustBundle(_message.Message):
     def intermediates(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
         """Intermediate certificates, DER."""
 
+    @_builtins.property
+    def tainted_key_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Subject key identifiers of intermediates that are on their way out: whoever has a certificate of
+        theirs renews it at once.
+        """
+
     def __init__(
         self,
         *,
         roots: _abc.Iterable[_builtins.bytes] | None = ...,
         intermediates: _abc.Iterable[_builtins.bytes] | None = ...,
+        tainted_key_ids: _abc.Iterable[_builtins.bytes] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["intermediates", b"intermediates", "roots", b"roots"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["intermediates", b"intermediates", "roots", b"roots", "tainted_key_ids", b"tainted_key_ids"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -454,16 +462,22 @@ class GetRevocationListResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CRL_FIELD_NUMBER: _builtins.int
+    TRUST_BUNDLE_FIELD_NUMBER: _builtins.int
     crl: _builtins.bytes
     """X.509 certificate revocation list (RFC 5280), DER."""
+    @_builtins.property
+    def trust_bundle(self) -> Global___TrustBundle:
+        """The authorities at the time of the list."""
+
     def __init__(
         self,
         *,
         crl: _builtins.bytes = ...,
+        trust_bundle: Global___TrustBundle | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["trust_bundle", b"trust_bundle"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["crl", b"crl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["crl", b"crl", "trust_bundle", b"trust_bundle"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -493,16 +507,24 @@ class WatchRevocationListResponse(_message.Message):
     DESCRIPTOR: _descriptor.Descriptor
 
     CRL_FIELD_NUMBER: _builtins.int
+    TRUST_BUNDLE_FIELD_NUMBER: _builtins.int
     crl: _builtins.bytes
     """X.509 certificate revocation list (RFC 5280), DER."""
+    @_builtins.property
+    def trust_bundle(self) -> Global___TrustBundle:
+        """The authorities at the time of the list: they take the place of those that were known before,
+        below the same pinned root.
+        """
+
     def __init__(
         self,
         *,
         crl: _builtins.bytes = ...,
+        trust_bundle: Global___TrustBundle | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["trust_bundle", b"trust_bundle"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["crl", b"crl"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["crl", b"crl", "trust_bundle", b"trust_bundle"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

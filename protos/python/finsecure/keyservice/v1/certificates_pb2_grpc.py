@@ -249,8 +249,8 @@ class CertificateServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def WatchRevocationList(self, request, context):
-        """WatchRevocationList sends the newest revocation list at once and every newer one when it
-        is made.
+        """WatchRevocationList sends the newest revocation list with the authorities at once, and every
+        newer one when it is made. A change of authorities makes a new list too.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

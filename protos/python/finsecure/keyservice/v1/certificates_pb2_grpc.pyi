@@ -107,8 +107,8 @@ class CertificateServiceStub:
     GetRevocationList: _grpc.UnaryUnaryMultiCallable[_certificates_pb2.GetRevocationListRequest, _certificates_pb2.GetRevocationListResponse]
     """GetRevocationList reads the newest revocation list."""
     WatchRevocationList: _grpc.UnaryStreamMultiCallable[_certificates_pb2.WatchRevocationListRequest, _certificates_pb2.WatchRevocationListResponse]
-    """WatchRevocationList sends the newest revocation list at once and every newer one when it
-    is made.
+    """WatchRevocationList sends the newest revocation list with the authorities at once, and every
+    newer one when it is made. A change of authorities makes a new list too.
     """
 
 @_typing.type_check_only
@@ -123,8 +123,8 @@ class CertificateServiceAsyncStub(CertificateServiceStub):
     GetRevocationList: _aio.UnaryUnaryMultiCallable[_certificates_pb2.GetRevocationListRequest, _certificates_pb2.GetRevocationListResponse]  # type: ignore[assignment]
     """GetRevocationList reads the newest revocation list."""
     WatchRevocationList: _aio.UnaryStreamMultiCallable[_certificates_pb2.WatchRevocationListRequest, _certificates_pb2.WatchRevocationListResponse]  # type: ignore[assignment]
-    """WatchRevocationList sends the newest revocation list at once and every newer one when it
-    is made.
+    """WatchRevocationList sends the newest revocation list with the authorities at once, and every
+    newer one when it is made. A change of authorities makes a new list too.
     """
 
 class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -160,8 +160,8 @@ class CertificateServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _certificates_pb2.WatchRevocationListRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_certificates_pb2.WatchRevocationListResponse], _abc.AsyncIterator[_certificates_pb2.WatchRevocationListResponse]]:
-        """WatchRevocationList sends the newest revocation list at once and every newer one when it
-        is made.
+        """WatchRevocationList sends the newest revocation list with the authorities at once, and every
+        newer one when it is made. A change of authorities makes a new list too.
         """
 
 def add_CertificateServiceServicer_to_server(servicer: CertificateServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
