@@ -11,10 +11,11 @@ from finsecure.keyservice.v1 import trustee_pb2_grpc as wire_grpc
 from finsecure_crypto import signing
 from finsecure_crypto.certificates import Role, verify_member
 from finsecure_crypto.errors import FinSecureError, PermissionDeniedError, ProtocolViolationError
-from finsecure_crypto.homomorphic.decryption import RoundSubject, partial_decryption
+from finsecure_crypto.homomorphic.decryption import partial_decryption
 from finsecure_rpc.connection import Connection
 
 from tests.support.pki import TestAuthority, utc_now
+from tests.support.trustee_wire import header, manifest
 from tests.support.trustees import (
     LAYOUT,
     Bank,
@@ -30,45 +31,6 @@ from tests.support.trustees import (
 @pytest.fixture(scope="module")
 def federation() -> Federation:
     return Federation(TestAuthority())
-
-
-def header(bank: Bank) -> wire.DecryptionRequest:
-    context, subject = bank.request.context, bank.request.context.subject
-    assert isinstance(subject, RoundSubject)
-    return wire.DecryptionRequest(
-        federation=context.federation,
-        round=wire.RoundSubject(
-            task=subject.task,
-            number=subject.number,
-            attempt=subject.attempt,
-            attempt_nonce=subject.attempt_nonce,
-            model_digest=subject.model_digest,
-            task_digest=subject.task_digest,
-        ),
-        encryption_key=context.key_name,
-        key_digest=context.key_digest,
-        minimum_cohort=context.minimum_cohort,
-        maximum_cohort=context.maximum_cohort,
-        layout_digest=context.layout_digest,
-        contributions=bank.request.contributions,
-        size_bytes=bank.request.size_bytes,
-        manifest_digest=bank.request.manifest_digest,
-        total_sha256=bank.request.total_sha256,
-    )
-
-
-def manifest(bank: Bank) -> wire.ManifestPage:
-    return wire.ManifestPage(
-        contributions=[
-            wire.Contribution(
-                client=item.client,
-                sha256=item.sha256,
-                signature=item.signature,
-                certificate=item.certificate,
-            )
-            for item in bank.manifest
-        ]
-    )
 
 
 def chunks(stream: bytes, size: int = 400) -> Iterator[wire.PartiallyDecryptRequest]:
