@@ -216,7 +216,10 @@ def start_key_service(
     method = "/finsecure.keyservice.v1.CertificateService/WatchRevocationList"
     others = others or {}
     return build_server(
-        [(certificates_pb2_grpc.add_CertificateServiceServicer_to_server, feed), *others.values()],
+        [
+            (certificates_pb2_grpc.add_CertificateServiceServicer_to_server, feed),
+            *dict.fromkeys(others.values()),
+        ],
         {each: frozenset(Role) for each in (method, *others)},
         Authenticator(lambda: pki.anchors, pki, domain_peers(pki.domain)),
         [Listener("127.0.0.1:0", server_credentials(store))],

@@ -8,11 +8,12 @@ from pathlib import Path
 
 from finsecure_crypto.certificates import Role, SpiffeId, verify_member
 from finsecure_crypto.errors import AuthenticationError, ConfigurationError, UnavailableError
+from finsecure_rpc.audit import LogFollower, LogMemory
 from finsecure_rpc.authenticator import Authenticator
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.credentials import server_credentials
 from finsecure_rpc.database import open_database
-from finsecure_rpc.encryption_keys import download
+from finsecure_rpc.encryption_keys import download_published
 from finsecure_rpc.identity_store import Identity, IdentityStore
 from finsecure_rpc.logs import get_logger
 from finsecure_rpc.policy import federation_peers
@@ -134,10 +135,11 @@ async def _encryption(
             Connection(each.address, identities, Role.TRUSTEE)
         )
         trustees[each.id] = RemoteTrustee(each.id, connection, verify)
+    follower = LogFollower(keyservice, LogMemory(configuration.identity_dir / "audit.json"))
     return EncryptionDesk(
         keys=KeyStore(
             configuration.blob_dir / "keys",
-            partial(download, keyservice),
+            partial(download_published, keyservice, follower),
             trust_domain,
             lambda: identities.current().anchors,
             revocations,

@@ -1,11 +1,24 @@
 """An operator's calls about encryption keys; answers come back as documents."""
 
 import uuid
+from datetime import UTC, datetime
 
-from finsecure.keyservice.v1 import encryption_keys_pb2, encryption_keys_pb2_grpc
+from finsecure.keyservice.v1 import (
+    certificates_pb2,
+    certificates_pb2_grpc,
+    encryption_keys_pb2,
+    encryption_keys_pb2_grpc,
+)
+from finsecure_crypto.certificates import RevocationList, Role
 from finsecure_crypto.errors import InvalidArgumentError
+from finsecure_rpc.audit import LogFollower
+from finsecure_rpc.connection import Connection
+from finsecure_rpc.encryption_keys import download_published
+from finsecure_rpc.identity_store import IdentityStore
 
 from finsecure_cli.convert import Document, document
+from finsecure_cli.following import memory_of
+from finsecure_cli.settings import OperatorSettings
 from finsecure_cli.transport import PAGE, Services
 
 _STUB = encryption_keys_pb2_grpc.EncryptionKeyServiceStub
@@ -52,6 +65,39 @@ async def set_key_state(services: Services, key: str, state: str, reason: str) -
     )
     answer = await services.keys(_STUB, "SetEncryptionKeyState", request)
     return document(answer.encryption_key)
+
+
+async def verify_key(settings: OperatorSettings, key: str) -> Document:
+    """Check a key as whoever uses it does: trustees' signatures, certificates, audit log, digest.
+
+    Returns:
+        What was verified, by name, mode, digest, trustees and state.
+
+    Raises:
+        IntegrityError, AuthenticationError: the key must not be used.
+        FinSecureError: what the key service answers.
+    """
+    identities = IdentityStore(settings.identity_dir)
+    async with Connection(settings.keyservice, identities, Role.KEYSERVICE) as connection:
+        name = key_name(f"federations/{settings.federation}", key)
+        follower = LogFollower(connection, memory_of(settings))
+        found = await download_published(connection, follower, name)
+        answer = await connection.call(
+            connection.stub(certificates_pb2_grpc.CertificateServiceStub).GetRevocationList,
+            certificates_pb2.GetRevocationListRequest(),
+        )
+    identity = identities.current()
+    revocations = RevocationList.parse(answer.crl, identity.anchors, datetime.now(UTC))
+    domain = f"{settings.federation}.{identity.spiffe_id.trust_domain}"
+    found.verify(domain, identity.anchors, revocations)
+    return {
+        "name": name,
+        "mode": found.description.mode.value,
+        "generation": found.description.generation.value,
+        "digest": found.description.digest.hex(),
+        "trustees": [found.trustees[holder] for holder in sorted(found.trustees)],
+        "state": found.state.value,
+    }
 
 
 async def register_key(

@@ -74,6 +74,15 @@ KINDS: dict[str, dict[str, str]] = {
         "signing_csr": "certificate request",
     },
     "finsecure.keyservice.v1.DownloadEncryptionKeyRequest": {"name": "key name"},
+    "finsecure.keyservice.v1.GetCheckpointRequest": {},
+    "finsecure.keyservice.v1.GetConsistencyProofRequest": {
+        "first_size": "size of the audit log",
+        "second_size": "size of the audit log",
+    },
+    "finsecure.keyservice.v1.ProvePublicationRequest": {
+        "subject": "key name",
+        "sha256": "digest of an encryption key",
+    },
     "finsecure.keyservice.v1.GetTrustBundleRequest": {},
     "finsecure.keyservice.v1.GetRevocationListRequest": {},
     "finsecure.keyservice.v1.WatchRevocationListRequest": {},

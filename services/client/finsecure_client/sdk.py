@@ -14,8 +14,9 @@ from finsecure_crypto.errors import ConfigurationError, StateError, UnavailableE
 from finsecure_crypto.secagg.membership import Identity
 from finsecure_crypto.secret import SecretBytes
 from finsecure_rpc import enrolment
+from finsecure_rpc.audit import LogFollower, LogMemory
 from finsecure_rpc.connection import Connection
-from finsecure_rpc.encryption_keys import download
+from finsecure_rpc.encryption_keys import download_published
 from finsecure_rpc.identity_store import IdentityStore
 from finsecure_rpc.logs import get_logger
 from finsecure_rpc.renewal import Renewer
@@ -132,6 +133,7 @@ async def connect(config: ClientConfig | Path, *, patient: bool = False) -> Asyn
             anchors=lambda: store.current().anchors,
             revocations=revocations.current,
         )
+        follower = LogFollower(keyservice, LogMemory(settings.state_dir / "audit.json"))
         worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trainer")
         stack.callback(worker.shutdown, wait=False, cancel_futures=True)
         yield Client(
@@ -139,7 +141,9 @@ async def connect(config: ClientConfig | Path, *, patient: bool = False) -> Asyn
             id=identity.spiffe_id.id,
             aggregator=Aggregator(aggregator),
             trust=trust,
-            keys=KeyRegister(partial(download, keyservice), trust, config.make_policy()),
+            keys=KeyRegister(
+                partial(download_published, keyservice, follower), trust, config.make_policy()
+            ),
             models=ModelCache(settings.state_dir / "models", trust),
             ledger=Ledger(settings.state_dir / "ledger.json"),
             identity=lambda: _secagg_identity(store),

@@ -16,7 +16,7 @@ from finsecure_crypto.certificates import (
     TrustAnchors,
     verify_member,
 )
-from finsecure_crypto.errors import IntegrityError
+from finsecure_crypto.errors import IntegrityError, NotFoundError
 from finsecure_crypto.homomorphic.key_record import (
     Endorsement,
     Generation,
@@ -27,6 +27,7 @@ from finsecure_crypto.homomorphic.key_record import (
 from finsecure_crypto.homomorphic.mode import Mode
 from finsecure_crypto.homomorphic.scheme import key_digest
 
+from finsecure_rpc.audit import LogFollower
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.validation import check_message
 
@@ -120,6 +121,31 @@ async def download(connection: Connection, name: str) -> RegisteredKey:
             f"the public key that was delivered is not {name} as the trustees signed it; do not "
             "use it",
         )
+    return key
+
+
+async def download_published(
+    connection: Connection, follower: LogFollower, name: str
+) -> RegisteredKey:
+    """Read a key from the key service, and demand that its registration is in the audit log.
+
+    So nobody is given another key than everybody else without leaving a trace.
+
+    Raises:
+        NotFoundError: there is none of that name.
+        IntegrityError: KEY_NOT_PUBLISHED for one that the log has not, which must not be used; or
+            what `download` and `LogFollower.verify_publication` refuse.
+        FinSecureError: what the key service answers, or that it cannot be reached.
+    """
+    key = await download(connection, name)
+    try:
+        await follower.verify_publication(name, key.description.digest)
+    except NotFoundError as error:
+        raise IntegrityError(
+            "KEY_NOT_PUBLISHED",
+            f"the registration of {name} is not in the audit log; do not use the key, and ask the "
+            "operator of the key service",
+        ) from error
     return key
 
 

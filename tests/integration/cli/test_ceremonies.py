@@ -68,6 +68,9 @@ def test_trustees_make_a_key_and_a_dealer_another(lending: Path, finsecure: Run)
         "bgv-1": "enabled",
         "paillier-1": "enabled",
     }
+    verified = json.loads(do("key", "verify", "bgv-1", "--json"))
+    assert verified["trustees"] == ["trustee-1", "trustee-2", "trustee-3"]
+    assert verified["digest"] == made["digest"]
     shown = do("key", "show", "paillier-1")
     assert "a dealer" in shown
     assert "trustee-3" in shown

@@ -1,18 +1,30 @@
 """The register of encryption keys: all trustees have signed, members read, states move."""
 
 from collections.abc import Sequence
+from datetime import UTC, datetime
 
 import pytest
-from finsecure.keyservice.v1 import audit_pb2, audit_pb2_grpc
+from finsecure.keyservice.v1 import (
+    audit_pb2,
+    audit_pb2_grpc,
+    certificates_pb2,
+    certificates_pb2_grpc,
+)
 from finsecure.keyservice.v1 import encryption_keys_pb2 as keys
 from finsecure.keyservice.v1 import encryption_keys_pb2_grpc as keys_grpc
 from finsecure_crypto.audit_event import Event
-from finsecure_crypto.errors import FinSecureError
+from finsecure_crypto.certificates import RevocationList
+from finsecure_crypto.errors import FinSecureError, IntegrityError
 from finsecure_crypto.homomorphic.key_record import Generation, KeyDescription
 from finsecure_crypto.homomorphic.mode import Mode
 from finsecure_crypto.homomorphic.scheme import key_digest
+from finsecure_keyservice.schema import AUDIT
+from finsecure_rpc.audit import LogFollower, LogMemory
 from finsecure_rpc.connection import Connection
+from finsecure_rpc.database import open_database
+from finsecure_rpc.encryption_keys import download_published
 from finsecure_rpc.identity_store import Identity, IdentityStore
+from sqlalchemy import update
 
 from tests.support.keyservice_deployment import BANK, LENDING, Deployment, new_id
 
@@ -100,6 +112,29 @@ async def test_what_all_trustees_signed_is_registered_read_and_proven(
     event = Event.parse(proof.event.leaf)
     assert (event.action, event.subject) == ("encryption-key.register", NAME)
     assert event.details["trustees"] == "east,north,west"
+
+
+async def test_a_key_is_used_only_if_its_registration_is_in_the_log(
+    keyservice: Deployment,
+) -> None:
+    await register(keyservice.operator, registration(await trustees(keyservice)))
+    bank = await keyservice.member(BANK)
+    follower = LogFollower(bank, LogMemory(keyservice.folder / "memory.json"))
+    key = await download_published(bank, follower, NAME)
+    assert key.public_key == PUBLIC
+    identity = IdentityStore(keyservice.folder / "members" / BANK).current()
+    crl = await bank.call(
+        bank.stub(certificates_pb2_grpc.CertificateServiceStub).GetRevocationList,
+        certificates_pb2.GetRevocationListRequest(),
+    )
+    revocations = RevocationList.parse(crl.crl, identity.anchors, datetime.now(UTC))
+    key.verify(identity.spiffe_id.trust_domain, identity.anchors, revocations)
+    database = open_database(keyservice.configuration.database)
+    database.run_sync(lambda c: c.execute(update(AUDIT.events).values(published=None)))
+    database.close()
+    with pytest.raises(IntegrityError) as caught:
+        await download_published(bank, follower, NAME)
+    assert caught.value.code == "KEY_NOT_PUBLISHED"
 
 
 async def test_keys_are_listed_page_by_page(keyservice: Deployment) -> None:

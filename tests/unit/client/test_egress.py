@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 from finsecure.aggregation.v1 import models_pb2, participation_pb2, tasks_pb2
-from finsecure.keyservice.v1 import certificates_pb2, encryption_keys_pb2
+from finsecure.keyservice.v1 import audit_pb2, certificates_pb2, encryption_keys_pb2
 from finsecure_client import egress, egress_fields
 from finsecure_client.egress import Manifest
 from finsecure_client.report import Report
@@ -18,6 +18,7 @@ CALLED = {
     models_pb2: ["GetModel", "DownloadModel"],
     certificates_pb2: ["Enrol", "RenewCertificates", "WatchRevocationList"],
     encryption_keys_pb2: ["DownloadEncryptionKey"],
+    audit_pb2: ["GetCheckpoint", "GetConsistencyProof", "ProvePublication"],
 }
 ROUND = "federations/lending/tasks/credit/rounds/1-1"
 

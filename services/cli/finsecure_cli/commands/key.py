@@ -1,5 +1,6 @@
 """`finsecure key`: the federation's homomorphic encryption keys."""
 
+import asyncio
 from enum import StrEnum
 from typing import Annotated
 
@@ -8,7 +9,8 @@ import typer
 from finsecure_cli import key_transport
 from finsecure_cli.commands.options import ConfigOption, with_services
 from finsecure_cli.output import JsonOption, print_json, print_table, short_name, short_time
-from finsecure_cli.settings import DEFAULT_FILE
+from finsecure_cli.renewal import renew_if_due
+from finsecure_cli.settings import DEFAULT_FILE, load_operator
 
 app = typer.Typer(no_args_is_help=True, help="Look at encryption keys, and take them out of use.")
 
@@ -67,6 +69,24 @@ def show(key: KeyArgument, json: JsonOption = False, config: ConfigOption = DEFA
     typer.echo(f"digest      {found['digest']}")
     typer.echo(f"size        {found['size_bytes']} bytes")
     typer.echo(f"registered  {short_time(found, 'create_time')}")
+
+
+@app.command(epilog="Example: finsecure key verify bgv-1")
+def verify(key: KeyArgument, json: JsonOption = False, config: ConfigOption = DEFAULT_FILE) -> None:
+    """Check a key as clients do: the trustees' signatures, its digest, and the audit log."""
+
+    async def work() -> dict[str, object]:
+        settings = load_operator(config)
+        await renew_if_due(settings)
+        return await key_transport.verify_key(settings, key)
+
+    found = asyncio.run(work())
+    if json:
+        print_json(found)
+        return
+    holders = found["trustees"]
+    assert isinstance(holders, list)  # noqa: S101 - of ids
+    typer.echo(f"{found['name']}: signed by {', '.join(holders)}, in the audit log, unchanged")
 
 
 @app.command(epilog="Example: finsecure key state bgv-1 deactivated --reason 'yearly rotation'")
