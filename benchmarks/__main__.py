@@ -12,6 +12,7 @@ from rich.table import Table
 from benchmarks import (
     expansion,
     flower,
+    keyservice,
     lattice,
     load_figures,
     masks,
@@ -36,6 +37,7 @@ SETS: dict[str, Callable[[Say, bool], Figures]] = {
     "memory": lambda say, full: memory.measure(3 if full else 1, say),
     "paillier": lambda say, full: paillier.measure(9 if full else 3, say),
     "lattice": lambda say, full: lattice.measure(9 if full else 3, say),
+    "keyservice": lambda say, full: keyservice.measure(9 if full else 5, say),
     "rounds": lambda say, full: rounds.measure(5 if full else 1, say),
     "load": lambda say, full: load_figures.measure(say, full=full),
     "flower": lambda say, full: flower.measure(5 if full else 3, say, whole=full),

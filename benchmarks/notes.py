@@ -108,6 +108,13 @@ federated learning: N = 8192, [60, 40, 40], scale 2^40, real slots, compressed. 
 Encryption*, NVIDIA developer blog, 2021). Those settings leave no room for flooding, and all
 clients hold the one secret key: they are another protocol, and stand here for the size."""
 
+KEYSERVICE = """\
+Certificates and the guard are CPU seconds; caller and server share a process, and the same call
+without a guard is taken away, so the difference is what identity, revocation, rate, policy and
+validation cost. Audit events are wall time on SQLite with every commit synced: one alone waits
+for the disk, whose own speed stands below it; many at once share the wait, and each is still whole
+or absent."""
+
 PEER = """\
 Its masks are **not secure**: they come from the Mersenne Twister, whose 32-bit seed is the
 exclusive or of the words of a 256-bit secret, so that 2^32 trials unmask a vector. It signs

@@ -96,17 +96,21 @@ class Database:
         """
         job = _Job(transaction)
         self._waiting.append(job)
-        self._thread.submit(self._run_waiting)
+        if len(self._waiting) == 1:  # otherwise a turn is due already
+            self._thread.submit(self._run_waiting)
         result: Result = await asyncio.wrap_future(job.outcome)
         return result
 
     def _run_waiting(self) -> None:
-        """Run what waits now as one commit; what an earlier turn has taken is done already."""
-        jobs: list[_Job] = []
-        while self._waiting and len(jobs) < _MOST_GROUPED:
-            jobs.append(self._waiting.popleft())
-        # A caller that was cancelled before its turn does not want it any more.
-        jobs = [job for job in jobs if job.outcome.set_running_or_notify_cancel()]
+        """Run all that waits, in groups of one commit each."""
+        while self._waiting:
+            jobs: list[_Job] = []
+            while self._waiting and len(jobs) < _MOST_GROUPED:
+                jobs.append(self._waiting.popleft())
+            # A caller that was cancelled before its turn does not want it any more.
+            self._run_jobs([job for job in jobs if job.outcome.set_running_or_notify_cancel()])
+
+    def _run_jobs(self, jobs: list[_Job]) -> None:
         try:
             if len(jobs) == 1:
                 jobs[0].outcome.set_result(self.run_sync(jobs[0].transaction))

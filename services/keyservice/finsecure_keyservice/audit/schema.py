@@ -21,7 +21,7 @@ class AuditTables:
 
     Attributes:
         events: the leaves; `published` is the digest of what an event makes public, if any.
-        nodes: hashes of all complete subtrees, leaves included.
+        nodes: hashes of all complete subtrees of two leaves and more.
         head: one row with the size and the right edge of the tree.
     """
 
