@@ -10,7 +10,7 @@ from typing import Any
 
 from finsecure_aggregator.ciphers import CipherWorkers, KeyFile
 from finsecure_aggregator.encryption import EncryptionDesk, HeldKey, Opening
-from finsecure_crypto.errors import StateError, UnavailableError
+from finsecure_crypto.errors import ProtocolViolationError, StateError, UnavailableError
 from finsecure_crypto.homomorphic.mode import Mode
 from finsecure_crypto.homomorphic.rounds import (
     EncryptedInputHeader,
@@ -48,7 +48,8 @@ class FakeTrustee:
 
     Attributes:
         mode: of its share.
-        conduct: "honest", "down", "slow", "refuses", "lies" (another sum's partial) or "garbage".
+        conduct: "honest", "down", "slow", "refuses", "lies" (another sum's partial), "garbage", or
+            "accuses:<client>" as long as that client is in the manifest.
         asked: digests of the requests that it has had.
         asked_twice: set by the second one.
     """
@@ -62,6 +63,9 @@ class FakeTrustee:
         self.asked.append(opening.request.digest())
         if len(self.asked) == 2:
             self.asked_twice.set()
+        accused = self.conduct.removeprefix("accuses:")
+        if accused in [each.client for each in opening.manifest]:
+            raise ProtocolViolationError("CONTRIBUTION_REUSED", "seen before", culprit=accused)
         match self.conduct:
             case "down":
                 raise UnavailableError("SERVICE_UNREACHABLE", "no route")

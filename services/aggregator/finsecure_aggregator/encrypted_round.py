@@ -46,7 +46,6 @@ class EncryptedRound:
 
     phases = ENCRYPTED_PHASES
     finale = RoundState.OPENING
-    blamed: Sequence[tuple[str, str]] = ()
 
     def __init__(
         self,
@@ -71,6 +70,7 @@ class EncryptedRound:
         self._collector = CollectEncryptedInputs(
             parameters, shape.input_bytes, frozenset(record.invited), verify
         )
+        self.blamed: list[tuple[str, str]] = []
         self._manifest: Sequence[Contribution] = ()
         self._sum = CipherSum(desk.workers, key.file, shape)
         self._opener = SumOpener(
@@ -157,10 +157,33 @@ class EncryptedRound:
             await asyncio.to_thread(self._sum.add, self._paths(clients))
 
     async def sum(self, deadline_ns: int) -> Sums:
-        """Let trustees open the sum.
+        """Let trustees open the sum, without those whose contribution they refuse.
 
-        Everything in the request follows from the log, so after a restart it is the same again.
+        Everything in the request follows from the log and from what trustees answer, so after a
+        restart it is the same again.
+
+        Raises:
+            StateError: TOO_FEW_INPUTS, or what `SumOpener.open` raises, as any other error.
         """
+        while True:
+            try:
+                return await self._open(deadline_ns)
+            except ProtocolViolationError as error:
+                left = [each for each in self._manifest if each.client != error.culprit]
+                self.blamed.append((str(error.culprit), error.code))
+                if len(left) < self._parameters.minimum_cohort:
+                    raise StateError(
+                        "TOO_FEW_INPUTS",
+                        f"without the input of {error.culprit}, which trustees refuse "
+                        f"({error.code}), {len(left)} are left where "
+                        f"{self._parameters.minimum_cohort} are needed",
+                    ) from error
+                self._manifest = left
+                await asyncio.to_thread(self._sum.close)
+                self._sum = CipherSum(self._desk.workers, self._key.file, self._shape)
+                await self.add_inputs([each.client for each in left])
+
+    async def _open(self, deadline_ns: int) -> Sums:
         total = self._blobs.opening_folder(self._round) / "total"
         sha256 = await asyncio.to_thread(self._sum.write, total)
         request = DecryptionRequest(

@@ -65,6 +65,8 @@ class SumOpener:
         self._clock = clock
         self._said: dict[int, str] = {}
         self._partials: dict[int, Path] = {}
+        self._accused: dict[str, dict[int, str]] = {}  # code by holder, by client
+        self._request = b""
         self._wanted = key.threshold
 
     def answers(self) -> Sequence[TrusteeAnswer]:
@@ -83,16 +85,20 @@ class SumOpener:
             deadline_ns: until when they are asked again.
 
         Raises:
+            ProtocolViolationError: the reason why trustees refuse one client's contribution, who
+                is the culprit; without it the sum may be opened.
             StateError: SUM_NOT_OPENED; too few trustees have helped.
             IntegrityError: SUM_OUT_OF_RANGE; the inputs add up to nothing that can be.
             UnavailableError: WORKERS_LOST.
         """
+        self._request = opening.request.digest()
+        self._accused = {}
         self._partials = {
             holder: self._path(holder)
             for holder in self._key.trustees
             if self._path(holder).exists() and await self._judge(opening, total, holder)
         }
-        self._said.update(dict.fromkeys(self._partials, _SERVED))
+        self._said = dict.fromkeys(self._partials, _SERVED)
         self._wanted = self._key.threshold
         backoff = Backoff(0.5, 15.0)
         while True:
@@ -104,16 +110,34 @@ class SumOpener:
                 continue
             wait_ns = round(backoff.next_s() * 1e9)
             if not self._hope() or self._clock.now_ns() + wait_ns > deadline_ns:
-                raise self._not_opened()
+                raise self._refused_contributor() or self._not_opened()
             await self._clock.wait(asyncio.Event(), self._clock.now_ns() + wait_ns)
 
     def _path(self, holder: int) -> Path:
-        return self._folder / f"partial-{holder}"
+        # Another request for the same round, with a client less, has answers of its own.
+        return self._folder / f"partial-{holder}-{self._request.hex()[:32]}"
 
     def _hope(self) -> bool:
         """Whether as many as are wanted have served or may yet."""
         hopeful = [reason in (_SERVED, _UNREACHED, _SLOW) for reason in self._said.values()]
         return sum(hopeful) >= self._wanted
+
+    def _refused_contributor(self) -> ProtocolViolationError | None:
+        """The error for a client without whom the sum could be opened, if there is one.
+
+        One trustee may say anything; so many that the rest cannot open the sum keep it shut, with
+        or without a reason.
+        """
+        enough = len(self._key.trustees) - self._key.threshold + 1
+        for client, reasons in sorted(self._accused.items()):
+            if len(reasons) >= enough:
+                code = next(iter(reasons.values()))
+                return ProtocolViolationError(
+                    code,
+                    f"{len(reasons)} trustees refuse the input of {client}: {code}",
+                    culprit=client,
+                )
+        return None
 
     def _not_opened(self) -> StateError:
         said = ", ".join(f"{each.trustee}: {each.reason or 'served'}" for each in self.answers())
@@ -168,6 +192,8 @@ class SumOpener:
         except UnavailableError:
             return _UNREACHED
         except FinSecureError as error:
+            if any(each.client == error.culprit for each in opening.manifest):
+                self._accused.setdefault(str(error.culprit), {})[holder] = error.code
             return error.code
         await asyncio.to_thread(write_file, self._path(holder), partial)
         return _SERVED if await self._judge(opening, total, holder) else _INVALID

@@ -40,7 +40,7 @@ class RoundProtocol(Protocol):
 
     @property
     def blamed(self) -> Sequence[tuple[str, str]]:
-        """(client id, reason code) of those that only the end of a phase has shown to be wrong."""
+        """(client id, reason code) of those that what came after their messages has shown wrong."""
 
     def restoring(self) -> AbstractContextManager[None]:
         """Take what is accepted meanwhile as verified: it comes from the own log."""

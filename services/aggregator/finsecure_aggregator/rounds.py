@@ -372,7 +372,8 @@ class RoundDriver:
     def record_so_far(self) -> RoundRecord:
         """The record with all that only the end of a round writes down."""
         trustees = tuple(self._protocol.trustees())
-        return replace(self.record, blamed=tuple(self._blamed), trustees=trustees)
+        blamed = tuple(dict.fromkeys((*self._blamed, *self._protocol.blamed)))
+        return replace(self.record, blamed=blamed, trustees=trustees)
 
     async def close(self) -> None:
         """Let go of what sums the inputs, whether the round has its sum or not."""

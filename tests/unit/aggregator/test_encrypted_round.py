@@ -167,6 +167,34 @@ async def test_one_bad_trustee_stops_nothing(bench, mode, conduct):
     assert said == {"north": FAULTS[conduct], "south": "", "west": ""}
 
 
+async def test_a_contribution_that_trustees_refuse_is_left_out_and_its_client_named(bench):
+    one = await bench(Mode.PAILLIER, {2: "accuses:bank-b", 3: "accuses:bank-b"})
+    for bank in BANKS:
+        await one.submit(bank)
+    found = await one.sum()
+    expected = plain_sum(("bank-a", "bank-c"))
+    assert found["update"].tobytes() == expected["update"].tobytes()
+    assert list(one.round.blamed) == [("bank-b", "CONTRIBUTION_REUSED")]
+
+
+async def test_without_a_refused_contribution_enough_have_to_be_left(bench):
+    one = await bench(Mode.PAILLIER, dict.fromkeys((1, 2, 3), "accuses:bank-b"))
+    for bank in BANKS[:2]:
+        await one.submit(bank)
+    with pytest.raises(FinSecureError, match="TOO_FEW_INPUTS"):
+        await one.sum()
+    assert all(len(trustee.asked) <= 1 for trustee in one.desk.trustees.values())
+
+
+async def test_one_trustee_alone_cannot_have_a_client_left_out(bench):
+    one = await bench(Mode.PAILLIER, {1: "accuses:bank-b"})
+    for bank in BANKS:
+        await one.submit(bank)
+    found = await one.sum()
+    assert found["update"].tobytes() == plain_sum(BANKS)["update"].tobytes()
+    assert list(one.round.blamed) == []
+
+
 async def test_two_that_refuse_keep_the_sum_shut(bench):
     one = await bench(Mode.PAILLIER, {1: "refuses", 2: "refuses"})
     for bank in BANKS:
