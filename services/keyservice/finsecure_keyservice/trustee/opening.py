@@ -8,7 +8,7 @@ and no other gets any. A second partial with other noise for one total never exi
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Protocol
 
@@ -28,6 +28,7 @@ from finsecure_rpc.database import Database
 from finsecure_rpc.logs import get_logger
 from sqlalchemy import Connection
 
+from finsecure_keyservice.audit.refusals import RefusalBudget
 from finsecure_keyservice.clock import Clock
 from finsecure_keyservice.protection.kek import KeyEncryptionKey
 from finsecure_keyservice.trustee import store, worker
@@ -110,6 +111,7 @@ class Openings:
     def __init__(self, around: Surroundings, at_once: int) -> None:
         self._around = around
         self._turns = asyncio.Semaphore(at_once)
+        self._refusals = RefusalBudget()
 
     async def answered(self, request: DecryptionRequest) -> Opening | None:
         """What the same request was answered before."""
@@ -234,11 +236,17 @@ class Openings:
         return opening
 
     async def _refuse(self, caller: str, request: DecryptionRequest, error: FinSecureError) -> None:
-        """Put a refusal on the audit trail; that nothing could be decided is none."""
+        """Put a refusal on the audit trail; that nothing could be decided is none.
+
+        A caller that is refused again and again is counted instead, so that it fills no disk.
+        """
         if isinstance(error, (UnavailableError, InternalError)):
             return
         decision = _decision(self._around.clock(), caller, request, error.code, error.culprit)
-        await self._around.database.run(lambda c: store.add_decision(c, decision))
+        unrecorded = self._refusals.take(caller)
+        if unrecorded is not None:
+            counted = replace(decision, unrecorded=unrecorded)
+            await self._around.database.run(lambda c: store.add_decision(c, counted))
         _log.warning(
             "refused to open",
             subject=decision.subject,

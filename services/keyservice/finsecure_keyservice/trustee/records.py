@@ -59,6 +59,7 @@ class Decision:
         request_digest: which request it was.
         verdict: OPENED or the reason of the refusal.
         culprit: id of the member who is to blame, where one is.
+        unrecorded: refusals of the caller before this one that were only logged.
     """
 
     time: datetime
@@ -68,3 +69,4 @@ class Decision:
     request_digest: bytes
     verdict: str
     culprit: str | None = None
+    unrecorded: int = 0

@@ -86,6 +86,7 @@ DECISIONS = Table(
     Column("request_digest", LargeBinary(32), nullable=False),
     Column("verdict", String(64), nullable=False),  # OPENED, or the reason of the refusal
     Column("culprit", String(64)),
+    Column("unrecorded", Integer, nullable=False),
     Index("decisions_by_subject", "subject", "sequence"),
     sqlite_autoincrement=True,
 )

@@ -6,7 +6,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from pathlib import Path
 
 from finsecure_crypto.certificates import Role
-from finsecure_crypto.errors import AuthenticationError, ConfigurationError, UnavailableError
+from finsecure_crypto.errors import ConfigurationError, FinSecureError, UnavailableError
 from finsecure_rpc.authenticator import Authenticator
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.credentials import server_credentials
@@ -88,7 +88,7 @@ async def opened(configuration: Configuration) -> AsyncIterator[RpcServer]:
             LIMITS,
             reflection=configuration.reflection,
         )
-        readiness = asyncio.create_task(_report_readiness(server, revocations))
+        readiness = asyncio.create_task(_report_readiness(server, around))
         stack.callback(readiness.cancel)
         yield server
 
@@ -127,13 +127,15 @@ def _surroundings(
     )
 
 
-async def _report_readiness(server: RpcServer, revocations: RevocationSource) -> None:
-    """Say NOT_SERVING while everybody would be refused for want of a revocation list."""
+async def _report_readiness(server: RpcServer, around: Surroundings) -> None:
+    """Say NOT_SERVING without a revocation list, or while the shares cannot be unwrapped."""
     while True:
         await asyncio.sleep(_READINESS_S)
         try:
-            revocations.current()
-        except AuthenticationError:
+            around.revocations.current()
+            await asyncio.to_thread(around.custody.check)
+        except FinSecureError as error:
+            _log.warning("not ready", error=str(error))
             await server.set_serving(False)
         else:
             await server.set_serving(True)

@@ -173,6 +173,7 @@ def add_decision(connection: Connection, decision: Decision) -> None:
             request_digest=decision.request_digest,
             verdict=decision.verdict,
             culprit=decision.culprit,
+            unrecorded=decision.unrecorded,
         )
     )
 
@@ -189,6 +190,7 @@ def decisions(connection: Connection, subject: str) -> list[Decision]:
             row.request_digest,
             row.verdict,
             row.culprit,
+            row.unrecorded,
         )
         for row in connection.execute(found)
     ]
