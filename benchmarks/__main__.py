@@ -18,13 +18,14 @@ from benchmarks import (
     masks,
     memory,
     paillier,
+    profiles,
     raw,
     report,
     rounds,
     shamir,
     slices,
 )
-from benchmarks.figures import Figures
+from benchmarks.figures import Figures, UnavailableError
 
 Say = Callable[[str], None]
 
@@ -39,6 +40,7 @@ SETS: dict[str, Callable[[Say, bool], Figures]] = {
     "lattice": lambda say, full: lattice.measure(9 if full else 3, say),
     "keyservice": lambda say, full: keyservice.measure(9 if full else 5, say),
     "rounds": lambda say, full: rounds.measure(5 if full else 1, say),
+    "profile": lambda say, _full: profiles.measure(say),
     "load": lambda say, full: load_figures.measure(say, full=full),
     "flower": lambda say, full: flower.measure(5 if full else 3, say, whole=full),
 }
@@ -58,7 +60,7 @@ def main() -> int:
             task = progress.add_task(name)
             try:
                 figures = SETS[name](partial(_say, progress, task), asked.full)
-            except flower.UnavailableError as error:
+            except UnavailableError as error:
                 missing[name] = str(error)
                 continue
         console.print(table(name, figures))

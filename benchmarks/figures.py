@@ -35,6 +35,10 @@ class Figure:
         }
 
 
+class UnavailableError(Exception):
+    """What a set of figures needs cannot be had here; the text says why."""
+
+
 Figures = dict[str, Figure]
 Progress = Callable[[str], None]
 """Is told what is being measured."""

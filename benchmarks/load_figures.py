@@ -17,6 +17,7 @@ QUICK = {"100x100k": Load(100, 100_000, KILL)}
 FULL = {
     "1000x1m": Load(1000, 1_000_000, KILL),
     "10000x10k": Load(10_000, 10_000, KILL, profile="semi_honest"),
+    "10000x10k-active": Load(10_000, 10_000, KILL),
 }
 PEAKS = tuple(Load(n, d, drivers=1) for d in (100_000, 1_000_000) for n in (25, 100))
 

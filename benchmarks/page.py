@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from benchmarks import flower, lattice, load_figures, notes, paillier, plots
+from benchmarks import flower, lattice, load_figures, notes, paillier, plots, profiles
 from benchmarks.rounds import DROPOUTS, HEADLINE
 
 Entries = dict[str, dict[str, Any]]
@@ -57,6 +57,8 @@ def render(results: dict[str, Any], images: Path) -> str:
         _phases(figures, "server", "sparse.semi_honest"),
         "One client, complete graph, active profile:",
         _phases(figures, "client", HEADLINE),
+        notes.PROFILE,
+        _profile(figures),
         "## Bytes",
         notes.BYTES,
         _expansion(figures),
@@ -247,6 +249,41 @@ def _phases(figures: Entries, side: str, variant: str) -> str:
     return _table([f"{side}, CPU s", *(f"{percent} % gone" for percent in DROPOUTS)], rows)
 
 
+def _profile(figures: Entries) -> str:
+    columns = [
+        _newest(figures, f"profile.{percent}.{variant}/") for variant, percent in profiles.WHERE
+    ]
+    most: dict[str, float] = {}
+    for column in columns:
+        for name, share in column.items():
+            most[name] = max(share, most.get(name, 0.0))
+    rows = [
+        [
+            f"`{name}`" if "." in name else name,
+            *(f"{column[name]:.1f}" if name in column else "" for column in columns),
+        ]
+        for name in sorted(most, key=lambda name: -most[name])
+    ]
+    others = [f"{100 - sum(column.values()):.1f}" if column else _NONE for column in columns]
+    rows.append([f"all below {profiles.LEAST_SHARE:g} %", *others])
+    spoken = [
+        f"{variant.replace('.', ', ').replace('_', '-')}, {percent} % gone"
+        for variant, percent in profiles.WHERE
+    ]
+    return _table(["server, % of samples", *spoken], rows)
+
+
+def _newest(figures: Entries, start: str) -> dict[str, float]:
+    """Medians of the figures below a key that were measured last, not those of older code."""
+    found = {key: entry for key, entry in figures.items() if key.startswith(start)}
+    last = max((entry["measured"] for entry in found.values()), default="")
+    return {
+        key.removeprefix(start): entry["median"]
+        for key, entry in found.items()
+        if entry["measured"] == last
+    }
+
+
 def _expansion(figures: Entries) -> str:
     rows = []
     for key in sorted(k for k in figures if k.startswith("neighbours.")):
@@ -358,14 +395,14 @@ def _peer(figures: Entries) -> str:
                 _value(figures, f"client_seconds.{suffix}"),
             ]
         )
-        whole = f"flower_server_seconds.1000.{percent}"
-        if whole in figures:
+        whole = f"seconds.{flower.LARGE}.{percent}"
+        if f"flower_server_{whole}" in figures:
             rows.append(
                 [
-                    f"the same, Flower's whole round, {percent} % gone",
-                    _value(figures, whole),
+                    f"{flower.LARGE} clients, k = 72, t = 24, {percent} % gone; its whole round",
+                    _value(figures, f"flower_server_{whole}"),
                     "",
-                    "",
+                    _value(figures, f"flower_client_{whole}"),
                     "",
                 ]
             )

@@ -79,6 +79,7 @@ def measure(
         "sparse.active",
         "sparse.semi_honest",
     ),
+    dropouts: Iterable[int] = DROPOUTS,
 ) -> Figures:
     """Plays rounds with 0, 10 and 30 % drop-outs after ShareKeys, for each graph and profile."""
     progress(f"rounds: {clients} certificates")
@@ -87,7 +88,7 @@ def measure(
     for variant in variants:
         progress(f"rounds, {variant}: the clients' keys and shares")
         cohort = Cohort(parameters_of(variant, clients, values), identities)
-        for percent in DROPOUTS:
+        for percent in dropouts:
             outcomes = []
             for repetition in range(repetitions):
                 progress(f"rounds, {variant}, {percent} % gone, {repetition + 1} of {repetitions}")

@@ -1,6 +1,7 @@
 """Inputs on their way in: resumable, one writer for each client, off the event loop."""
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -16,9 +17,12 @@ from finsecure_aggregator.rounds import RoundDriver
 
 T = TypeVar("T")
 
+# Bytes are checked, hashed and written by one thread for each core: more would only take turns, and
+# the caches, from one another.
+_WORKING = ThreadPoolExecutor(os.cpu_count() or 1, thread_name_prefix="upload-bytes")
 # Many, since they wait for the disk, which syncs several files at once for the price of one; and
 # their own, so that nothing else waits with them.
-_THREADS = ThreadPoolExecutor(32, thread_name_prefix="upload")
+_SYNCING = ThreadPoolExecutor(32, thread_name_prefix="upload-sync")
 
 
 @dataclass(frozen=True)
@@ -90,19 +94,26 @@ class Uploads:
                 if slot.part is not None:
                     slot.part.close()
                 slot.part = part = await _in_thread(
-                    self._blobs.open_input, driver.key, client, said.size_bytes, said.sha256
+                    _SYNCING,
+                    self._blobs.open_input,
+                    driver.key,
+                    client,
+                    said.size_bytes,
+                    said.sha256,
                 )
             async for piece in pieces:
                 async with slot.lock:
                     self._require_current(slot, stream)
                     if driver.record.state is not RoundState.SUBMIT_INPUT:
                         raise wrong_phase(driver.record, RoundState.SUBMIT_INPUT)
-                    await _in_thread(part.append, piece.offset, piece.content, piece.crc32)
+                    await _in_thread(
+                        _WORKING, part.append, piece.offset, piece.content, piece.crc32
+                    )
             async with slot.lock:
                 self._require_current(slot, stream)
                 if not part.whole:
-                    return UploadStatus(await _in_thread(part.sync), accepted=False)
-                await _in_thread(part.finish)
+                    return UploadStatus(await _in_thread(_SYNCING, part.sync), accepted=False)
+                await _in_thread(_SYNCING, part.finish)
                 await driver.examine_input(client)
                 size = said.size_bytes + len(header)
                 await driver.accept(RoundState.SUBMIT_INPUT, client, header, size_bytes=size)
@@ -130,9 +141,11 @@ class Uploads:
             )
 
 
-async def _in_thread(function: Callable[..., T], *arguments: object) -> T:
+async def _in_thread(
+    threads: ThreadPoolExecutor, function: Callable[..., T], *arguments: object
+) -> T:
     """Call off the event loop; a cancelled caller still waits, for the file has one writer."""
-    task = asyncio.get_running_loop().run_in_executor(_THREADS, function, *arguments)
+    task = asyncio.get_running_loop().run_in_executor(threads, function, *arguments)
     try:
         return await asyncio.shield(task)
     except asyncio.CancelledError:

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from finsecure_crypto.errors import IntegrityError
 
-from benchmarks import expansion, flower, masks, memory, page, raw, report, rounds, shamir
-from benchmarks.figures import Figure
+from benchmarks import expansion, flower, masks, memory, page, profiles, raw, report, rounds, shamir
+from benchmarks.figures import Figure, UnavailableError
 
 REQUIRED = (
     "openssl_aes_128_ctr_gb_s",
@@ -129,13 +129,13 @@ def test_a_peer_that_cannot_be_installed_is_left_out(
 ) -> None:
     monkeypatch.setattr(flower, "_ENVIRONMENT", tmp_path / "flower")
     monkeypatch.setattr(sys, "executable", "/bin/false")
-    with pytest.raises(flower.UnavailableError, match=r"Flower 1\.\d+\.\d+ cannot be installed"):
+    with pytest.raises(UnavailableError, match=r"Flower 1\.\d+\.\d+ cannot be installed"):
         flower.measure(1, silent, whole=False)
 
 
 def test_a_peer_that_breaks_is_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(flower, "_install", lambda: Path(sys.executable))
-    with pytest.raises(flower.UnavailableError, match="does not run here"):
+    with pytest.raises(UnavailableError, match="does not run here"):
         flower.measure(1, silent, whole=False)
 
 
@@ -165,3 +165,57 @@ def test_what_the_peer_says_becomes_figures(monkeypatch: pytest.MonkeyPatch) -> 
     found = figures["flower_server_seconds_from_primitives.1000.30"].median
     assert found == pytest.approx(expected)
     assert figures["beside_flower_server_seconds.50.30"].median == 0.5
+    assert f"flower_server_seconds.{flower.LARGE}.30" not in figures
+    whole = flower.measure(1, silent, whole=True)
+    assert whole[f"flower_server_seconds.{flower.LARGE}.30"].median == 1.0
+    assert whole[f"flower_client_seconds.{flower.LARGE}.30"].median == 0.1
+
+
+FOLDED = """\
+main (profiles.py:9);measure (rounds.py:98);play (rounds.py:171);Stopwatch.time (cohort.py:60);\
+CollectReveals.close (finsecure_crypto/secagg/unmasking.py:127);\
+KeyPair.exchange (finsecure_crypto/agreement.py:60) 6
+main (profiles.py:9);measure (rounds.py:98);play (rounds.py:150);time (cohort.py:60);\
+accept (finsecure_crypto/secagg/collector.py:9);verify (finsecure_crypto/signing.py:3);\
+public (cryptography/x.py:3) 3
+measure (rounds.py:98);play (rounds.py:159);time (cohort.py:60);<lambda> (rounds.py:160) 1
+measure (rounds.py:98);play (rounds.py:155);inputs (cohort.py:230);_step (cohort.py:200);\
+time (cohort.py:60);mask_input (finsecure_crypto/secagg/client.py:200) 50
+measure (rounds.py:80);__init__ (cohort.py:90);split (finsecure_crypto/shamir.py:60) 40
+"""
+
+
+def test_a_profile_has_the_servers_part_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(profiles, "_sample", lambda *_: FOLDED.splitlines())
+    where = (("complete.active", 10),)
+    figures = profiles.measure(silent, clients=5, values=5, where=where)
+    assert {key: figure.median for key, figure in figures.items()} == {
+        "profile.10.complete.active/agreement.exchange": pytest.approx(60),
+        "profile.10.complete.active/signing.verify": pytest.approx(30),
+        "profile.10.complete.active/sums and digests of vectors": pytest.approx(10),
+    }
+
+
+def test_a_profiler_that_is_missing_or_breaks_is_left_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python"
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setenv("PATH", "")
+    with pytest.raises(UnavailableError, match="py-spy is missing"):
+        profiles.measure(silent)
+    python.with_name("py-spy").symlink_to("/bin/false")
+    with pytest.raises(UnavailableError, match="cannot sample here"):
+        profiles.measure(silent)
+
+
+def test_the_round_that_is_profiled_is_played(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = {}
+    monkeypatch.setattr(profiles.rounds, "measure", lambda *_, **how: asked.update(how))
+    profiles.main(["sparse.active", "30", "100"])
+    assert asked == {
+        "clients": 100,
+        "values": 100_000,
+        "variants": ("sparse.active",),
+        "dropouts": (30,),
+    }
