@@ -136,6 +136,20 @@ class Services:
         answer = await self.keys(members_pb2_grpc.MemberServiceStub, "RevokeMember", request)
         return document(answer.member)
 
+    async def suspend_member(self, name: str, reason: str) -> Document:
+        """Let a member do nothing until it is reactivated."""
+        request = members_pb2.SuspendMemberRequest(
+            name=name, reason=reason, request_id=str(uuid.uuid4())
+        )
+        answer = await self.keys(members_pb2_grpc.MemberServiceStub, "SuspendMember", request)
+        return document(answer.member)
+
+    async def reactivate_member(self, name: str) -> Document:
+        """End a suspension."""
+        request = members_pb2.ReactivateMemberRequest(name=name, request_id=str(uuid.uuid4()))
+        answer = await self.keys(members_pb2_grpc.MemberServiceStub, "ReactivateMember", request)
+        return document(answer.member)
+
     async def issue_api_key(self, name: str) -> str:
         """Void a member's unused API keys and return a new one."""
         request = members_pb2.IssueApiKeyRequest(name=name, request_id=str(uuid.uuid4()))

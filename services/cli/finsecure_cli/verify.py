@@ -66,7 +66,7 @@ class ModelVerifier:
         certified = verify_certificate(
             model.certificate, self.anchors, None, min(signed, now), Purpose.SIGNING
         )
-        if certified.serial in self.revocations.serials:
+        if certified.serial in self.revocations.serials | self.revocations.holds:
             raise AuthenticationError(
                 "CERTIFICATE_REVOKED",
                 f"the certificate that signed {model.version.name} was revoked; do not use it",

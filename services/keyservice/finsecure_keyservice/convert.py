@@ -45,6 +45,7 @@ _ROLES = {
 _STATES = {
     MemberState.INVITED: members_pb2.MEMBER_STATE_INVITED,
     MemberState.ACTIVE: members_pb2.MEMBER_STATE_ACTIVE,
+    MemberState.SUSPENDED: members_pb2.MEMBER_STATE_SUSPENDED,
     MemberState.REVOKED: members_pb2.MEMBER_STATE_REVOKED,
 }
 _STANDINGS = {

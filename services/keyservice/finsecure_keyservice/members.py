@@ -172,16 +172,8 @@ def revoke_member(store: Store, name: str, reason: str, now: datetime) -> Member
             afterwards.
     """
     member = get_member(store, name)
-    require_member_in_good_standing(member)
-    if (
-        member.role is Role.OPERATOR
-        and member.state is MemberState.ACTIVE
-        and store.count_operators(MemberState.ACTIVE) == 1
-    ):
-        raise StateError(
-            "LAST_OPERATOR",
-            "this is the only enrolled operator; enrol another one before you revoke it",
-        )
+    require_not_revoked(member)
+    require_not_last_operator(store, member)
     store.revoke_member(name, now, reason)
     store.void_api_keys(name)
     store.revoke_certificates_of(name, now, reason)
@@ -189,7 +181,37 @@ def revoke_member(store: Store, name: str, reason: str, now: datetime) -> Member
     return get_member(store, name)
 
 
+def require_not_last_operator(store: Store, member: MemberRecord) -> None:
+    """Refuse to put out the only operator.
+
+    Raises:
+        StateError: LAST_OPERATOR.
+    """
+    if (
+        member.role is Role.OPERATOR
+        and member.state is MemberState.ACTIVE
+        and store.count_operators(MemberState.ACTIVE) == 1
+    ):
+        raise StateError(
+            "LAST_OPERATOR",
+            "this is the only enrolled operator; enrol another one before you put it out",
+        )
+
+
 def require_member_in_good_standing(member: MemberRecord) -> None:
+    """Refuse a revoked or suspended member.
+
+    Raises:
+        StateError: MEMBER_REVOKED or MEMBER_SUSPENDED.
+    """
+    require_not_revoked(member)
+    if member.state is MemberState.SUSPENDED:
+        raise StateError(
+            "MEMBER_SUSPENDED", f"{member.name} is suspended; an operator can reactivate it"
+        )
+
+
+def require_not_revoked(member: MemberRecord) -> None:
     """Refuse a revoked member.
 
     Raises:

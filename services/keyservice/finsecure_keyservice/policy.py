@@ -80,6 +80,8 @@ _ACCESS: dict[str, dict[str, Access]] = {
         "GetMember": READERS,
         "ListMembers": READERS,
         "RevokeMember": ADMINISTRATORS,
+        "SuspendMember": ADMINISTRATORS,
+        "ReactivateMember": ADMINISTRATORS,
         "IssueApiKey": ADMINISTRATORS,
         "ReissueCredentials": ADMINISTRATORS,
     },

@@ -12,6 +12,7 @@ class MemberState(Enum):
 
     INVITED = "invited"  # registered, has not enrolled yet
     ACTIVE = "active"  # enrolled
+    SUSPENDED = "suspended"  # out until it is reactivated
     REVOKED = "revoked"  # out for good
 
 

@@ -55,6 +55,10 @@ def rebuild_list(
         for certificate in store.revoked(expiring_after=now - _KEPT_AFTER_EXPIRY)
         if certificate.revoke_time is not None
     ]
+    revoked += [
+        Revoked(int(certificate.serial, 16), now, hold=True)
+        for certificate in store.held(expiring_after=now - _KEPT_AFTER_EXPIRY)
+    ]
     signed = authority.revocation_list(revoked, number, now, lifetime)
     record = RevocationListRecord(number, signed.public_bytes(Encoding.DER), now + lifetime)
     store.replace_revocation_list(record)

@@ -23,7 +23,14 @@ from finsecure_rpc.logs import get_logger
 from finsecure_rpc.paging import decode_token, encode_token, page_size
 from finsecure_rpc.peer import require_peer
 
-from finsecure_keyservice import administration, approvals, convert, members, revocation
+from finsecure_keyservice import (
+    administration,
+    approvals,
+    convert,
+    members,
+    revocation,
+    suspension,
+)
 from finsecure_keyservice.approval_service import ApprovalService
 from finsecure_keyservice.authority_service import AuthorityService
 from finsecure_keyservice.backend import Backend
@@ -152,6 +159,40 @@ class MemberService(members_pb2_grpc.MemberServiceServicer):
 
         return await self._backend.mutate(
             request, request.name, members_pb2.RevokeMemberResponse, act
+        )
+
+    async def SuspendMember(
+        self, request: members_pb2.SuspendMemberRequest, context: Context
+    ) -> members_pb2.SuspendMemberResponse:
+        """See the proto."""
+        caller = require_peer().spiffe_id
+
+        def act(store: Store) -> members_pb2.SuspendMemberResponse:
+            administration.require_may_put_out(caller, request.name)
+            record = suspension.suspend_member(store, request.name, request.reason)
+            away = MemberName.parse(request.name).spiffe_id(self._domain)
+            approvals.withdraw_all(store.approvals, away, self._backend.clock())
+            self._backend.rebuild_list(store)
+            return members_pb2.SuspendMemberResponse(member=convert.member(record, self._domain))
+
+        return await self._backend.mutate(
+            request, request.name, members_pb2.SuspendMemberResponse, act
+        )
+
+    async def ReactivateMember(
+        self, request: members_pb2.ReactivateMemberRequest, context: Context
+    ) -> members_pb2.ReactivateMemberResponse:
+        """See the proto."""
+        caller = require_peer().spiffe_id
+
+        def act(store: Store) -> members_pb2.ReactivateMemberResponse:
+            administration.require_may_put_out(caller, request.name)
+            record = suspension.reactivate_member(store, request.name)
+            self._backend.rebuild_list(store)
+            return members_pb2.ReactivateMemberResponse(member=convert.member(record, self._domain))
+
+        return await self._backend.mutate(
+            request, request.name, members_pb2.ReactivateMemberResponse, act
         )
 
     async def IssueApiKey(

@@ -132,6 +132,12 @@ class SqlStore:
             .values(state=MemberState.REVOKED.value, revoke_time=time, revoke_reason=reason)
         )
 
+    def set_member_state(self, name: str, state: MemberState) -> None:
+        """See `Store`."""
+        self._connection.execute(
+            update(MEMBERS).where(MEMBERS.c.name == name).values(state=state.value)
+        )
+
     def count_operators(self, state: MemberState) -> int:
         """See `Store`."""
         query = select(func.count()).where(
@@ -240,6 +246,20 @@ class SqlStore:
             select(CERTIFICATES)
             .where(
                 CERTIFICATES.c.revoke_time.is_not(None),
+                CERTIFICATES.c.not_after > expiring_after,
+            )
+            .order_by(CERTIFICATES.c.sequence)
+        )
+        return [_certificate(row) for row in self._connection.execute(query).mappings()]
+
+    def held(self, expiring_after: datetime) -> Sequence[CertificateRecord]:
+        """See `Store`."""
+        suspended = select(MEMBERS.c.name).where(MEMBERS.c.state == MemberState.SUSPENDED.value)
+        query = (
+            select(CERTIFICATES)
+            .where(
+                CERTIFICATES.c.member.in_(suspended),
+                CERTIFICATES.c.revoke_time.is_(None),
                 CERTIFICATES.c.not_after > expiring_after,
             )
             .order_by(CERTIFICATES.c.sequence)

@@ -66,6 +66,9 @@ class Store(Protocol):
     def revoke_member(self, name: str, time: datetime, reason: str) -> None:
         """End a membership; its certificates and keys are the caller's to end too."""
 
+    def set_member_state(self, name: str, state: MemberState) -> None:
+        """Suspend a member, or end its suspension."""
+
     def count_operators(self, state: MemberState) -> int:
         """Number of operators in a state."""
 
@@ -106,6 +109,9 @@ class Store(Protocol):
 
     def revoked(self, expiring_after: datetime) -> Sequence[CertificateRecord]:
         """Revoked certificates that expire after an instant."""
+
+    def held(self, expiring_after: datetime) -> Sequence[CertificateRecord]:
+        """Certificates of suspended members that are not revoked and expire after an instant."""
 
     def revocation_list(self) -> RevocationListRecord | None:
         """The newest revocation list."""

@@ -21,7 +21,9 @@ class MemberKind(StrEnum):
     CLIENT = "client"
     AGGREGATOR = "aggregator"
     TRUSTEE = "trustee"
+    VIEWER = "viewer"
     OPERATOR = "operator"
+    OFFICER = "officer"
 
 
 MemberArgument = Annotated[str, typer.Argument(help="Id of the member, such as bank-a.")]
@@ -37,8 +39,8 @@ KeyFileOption = Annotated[
 
 def member_name(federation: str, kind: MemberKind, member: str) -> str:
     """Return the resource name of a member."""
-    if kind is MemberKind.OPERATOR:
-        return f"operators/{member}"
+    if kind in (MemberKind.VIEWER, MemberKind.OPERATOR, MemberKind.OFFICER):
+        return f"{kind.value}s/{member}"
     return f"federations/{federation}/{kind.value}s/{member}"
 
 
@@ -130,6 +132,39 @@ def list_(
         ],
         empty="There is no member yet: finsecure member add ID",
     )
+
+
+@app.command(epilog="Example: finsecure member suspend bank-a --reason 'under investigation'")
+def suspend(
+    member: MemberArgument,
+    reason: Annotated[str, typer.Option(help="Why, for the record.")],
+    role: KindOption = MemberKind.CLIENT,
+    json: JsonOption = False,
+    config: ConfigOption = DEFAULT_FILE,
+) -> None:
+    """Let a member do nothing, from its next call on, until it is reactivated."""
+    name = member_name(load_operator(config).federation, role, member)
+    away = with_services(config, lambda services: services.suspend_member(name, reason))
+    if json:
+        print_json(away)
+    else:
+        typer.echo(f"{name} is suspended")
+
+
+@app.command(epilog="Example: finsecure member reactivate bank-a")
+def reactivate(
+    member: MemberArgument,
+    role: KindOption = MemberKind.CLIENT,
+    json: JsonOption = False,
+    config: ConfigOption = DEFAULT_FILE,
+) -> None:
+    """End a suspension: the member goes on with the certificates that it has."""
+    name = member_name(load_operator(config).federation, role, member)
+    back = with_services(config, lambda services: services.reactivate_member(name))
+    if json:
+        print_json(back)
+    else:
+        typer.echo(f"{name} is {back['state']}")
 
 
 @app.command(epilog="Example: finsecure member revoke bank-a --reason 'left the federation'")

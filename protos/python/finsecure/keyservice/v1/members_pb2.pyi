@@ -78,6 +78,8 @@ class _MemberStateEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_MemberSta
     """Enrolled; holds certificates."""
     MEMBER_STATE_REVOKED: _MemberState.ValueType  # 3
     """Out for good."""
+    MEMBER_STATE_SUSPENDED: _MemberState.ValueType  # 4
+    """Out until it is reactivated; its certificates are not revoked."""
 
 class MemberState(_MemberState, metaclass=_MemberStateEnumTypeWrapper):
     """MemberState is where a member stands."""
@@ -90,6 +92,8 @@ MEMBER_STATE_ACTIVE: MemberState.ValueType  # 2
 """Enrolled; holds certificates."""
 MEMBER_STATE_REVOKED: MemberState.ValueType  # 3
 """Out for good."""
+MEMBER_STATE_SUSPENDED: MemberState.ValueType  # 4
+"""Out until it is reactivated; its certificates are not revoked."""
 Global___MemberState: _TypeAlias = MemberState  # noqa: Y015
 
 @_typing.final
@@ -540,6 +544,110 @@ class RevokeMemberResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___RevokeMemberResponse: _TypeAlias = RevokeMemberResponse  # noqa: Y015
+
+@_typing.final
+class SuspendMemberRequest(_message.Message):
+    """SuspendMemberRequest names a member and says why it has to wait."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name."""
+    reason: _builtins.str
+    """Why, for the record."""
+    request_id: _builtins.str
+    """UUID4 that makes a repeated call harmless."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        reason: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "reason", b"reason", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuspendMemberRequest: _TypeAlias = SuspendMemberRequest  # noqa: Y015
+
+@_typing.final
+class SuspendMemberResponse(_message.Message):
+    """SuspendMemberResponse holds the suspended member."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def member(self) -> Global___Member:
+        """The member."""
+
+    def __init__(
+        self,
+        *,
+        member: Global___Member | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["member", b"member"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["member", b"member"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___SuspendMemberResponse: _TypeAlias = SuspendMemberResponse  # noqa: Y015
+
+@_typing.final
+class ReactivateMemberRequest(_message.Message):
+    """ReactivateMemberRequest names a suspended member."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name."""
+    request_id: _builtins.str
+    """UUID4 that makes a repeated call harmless."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReactivateMemberRequest: _TypeAlias = ReactivateMemberRequest  # noqa: Y015
+
+@_typing.final
+class ReactivateMemberResponse(_message.Message):
+    """ReactivateMemberResponse holds the member."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def member(self) -> Global___Member:
+        """The member."""
+
+    def __init__(
+        self,
+        *,
+        member: Global___Member | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["member", b"member"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["member", b"member"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ReactivateMemberResponse: _TypeAlias = ReactivateMemberResponse  # noqa: Y015
 
 @_typing.final
 class IssueApiKeyRequest(_message.Message):

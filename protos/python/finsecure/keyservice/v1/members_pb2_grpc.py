@@ -222,6 +222,16 @@ class MemberServiceStub:
                 request_serializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.RevokeMemberRequest.SerializeToString,
                 response_deserializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.RevokeMemberResponse.FromString,
                 _registered_method=True)
+        self.SuspendMember = channel.unary_unary(
+                '/finsecure.keyservice.v1.MemberService/SuspendMember',
+                request_serializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.SuspendMemberRequest.SerializeToString,
+                response_deserializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.SuspendMemberResponse.FromString,
+                _registered_method=True)
+        self.ReactivateMember = channel.unary_unary(
+                '/finsecure.keyservice.v1.MemberService/ReactivateMember',
+                request_serializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.ReactivateMemberRequest.SerializeToString,
+                response_deserializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.ReactivateMemberResponse.FromString,
+                _registered_method=True)
         self.IssueApiKey = channel.unary_unary(
                 '/finsecure.keyservice.v1.MemberService/IssueApiKey',
                 request_serializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.IssueApiKeyRequest.SerializeToString,
@@ -268,6 +278,21 @@ class MemberServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def SuspendMember(self, request, context):
+        """SuspendMember lets a member do nothing until it is reactivated. It takes effect on the next call
+        and on open streams, everywhere; the certificates are not revoked.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ReactivateMember(self, request, context):
+        """ReactivateMember ends a suspension.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def IssueApiKey(self, request, context):
         """IssueApiKey voids the member's unused API keys and returns a new one, shown this once.
         """
@@ -305,6 +330,16 @@ def add_MemberServiceServicer_to_server(servicer, server):
                     servicer.RevokeMember,
                     request_deserializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.RevokeMemberRequest.FromString,
                     response_serializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.RevokeMemberResponse.SerializeToString,
+            ),
+            'SuspendMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.SuspendMember,
+                    request_deserializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.SuspendMemberRequest.FromString,
+                    response_serializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.SuspendMemberResponse.SerializeToString,
+            ),
+            'ReactivateMember': grpc.unary_unary_rpc_method_handler(
+                    servicer.ReactivateMember,
+                    request_deserializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.ReactivateMemberRequest.FromString,
+                    response_serializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.ReactivateMemberResponse.SerializeToString,
             ),
             'IssueApiKey': grpc.unary_unary_rpc_method_handler(
                     servicer.IssueApiKey,
@@ -428,6 +463,60 @@ class MemberService:
             '/finsecure.keyservice.v1.MemberService/RevokeMember',
             finsecure_dot_keyservice_dot_v1_dot_members__pb2.RevokeMemberRequest.SerializeToString,
             finsecure_dot_keyservice_dot_v1_dot_members__pb2.RevokeMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SuspendMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finsecure.keyservice.v1.MemberService/SuspendMember',
+            finsecure_dot_keyservice_dot_v1_dot_members__pb2.SuspendMemberRequest.SerializeToString,
+            finsecure_dot_keyservice_dot_v1_dot_members__pb2.SuspendMemberResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ReactivateMember(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finsecure.keyservice.v1.MemberService/ReactivateMember',
+            finsecure_dot_keyservice_dot_v1_dot_members__pb2.ReactivateMemberRequest.SerializeToString,
+            finsecure_dot_keyservice_dot_v1_dot_members__pb2.ReactivateMemberResponse.FromString,
             options,
             channel_credentials,
             insecure,

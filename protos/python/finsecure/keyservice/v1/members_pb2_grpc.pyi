@@ -105,6 +105,12 @@ class MemberServiceStub:
     """ListMembers reads the members below a parent, page by page, in the order of their names."""
     RevokeMember: _grpc.UnaryUnaryMultiCallable[_members_pb2.RevokeMemberRequest, _members_pb2.RevokeMemberResponse]
     """RevokeMember ends a membership: its certificates are revoked, its API keys are void."""
+    SuspendMember: _grpc.UnaryUnaryMultiCallable[_members_pb2.SuspendMemberRequest, _members_pb2.SuspendMemberResponse]
+    """SuspendMember lets a member do nothing until it is reactivated. It takes effect on the next call
+    and on open streams, everywhere; the certificates are not revoked.
+    """
+    ReactivateMember: _grpc.UnaryUnaryMultiCallable[_members_pb2.ReactivateMemberRequest, _members_pb2.ReactivateMemberResponse]
+    """ReactivateMember ends a suspension."""
     IssueApiKey: _grpc.UnaryUnaryMultiCallable[_members_pb2.IssueApiKeyRequest, _members_pb2.IssueApiKeyResponse]
     """IssueApiKey voids the member's unused API keys and returns a new one, shown this once."""
     ReissueCredentials: _grpc.UnaryUnaryMultiCallable[_members_pb2.ReissueCredentialsRequest, _members_pb2.ReissueCredentialsResponse]
@@ -128,6 +134,12 @@ class MemberServiceAsyncStub(MemberServiceStub):
     """ListMembers reads the members below a parent, page by page, in the order of their names."""
     RevokeMember: _aio.UnaryUnaryMultiCallable[_members_pb2.RevokeMemberRequest, _members_pb2.RevokeMemberResponse]  # type: ignore[assignment]
     """RevokeMember ends a membership: its certificates are revoked, its API keys are void."""
+    SuspendMember: _aio.UnaryUnaryMultiCallable[_members_pb2.SuspendMemberRequest, _members_pb2.SuspendMemberResponse]  # type: ignore[assignment]
+    """SuspendMember lets a member do nothing until it is reactivated. It takes effect on the next call
+    and on open streams, everywhere; the certificates are not revoked.
+    """
+    ReactivateMember: _aio.UnaryUnaryMultiCallable[_members_pb2.ReactivateMemberRequest, _members_pb2.ReactivateMemberResponse]  # type: ignore[assignment]
+    """ReactivateMember ends a suspension."""
     IssueApiKey: _aio.UnaryUnaryMultiCallable[_members_pb2.IssueApiKeyRequest, _members_pb2.IssueApiKeyResponse]  # type: ignore[assignment]
     """IssueApiKey voids the member's unused API keys and returns a new one, shown this once."""
     ReissueCredentials: _aio.UnaryUnaryMultiCallable[_members_pb2.ReissueCredentialsRequest, _members_pb2.ReissueCredentialsResponse]  # type: ignore[assignment]
@@ -172,6 +184,24 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_members_pb2.RevokeMemberResponse, _abc.Awaitable[_members_pb2.RevokeMemberResponse]]:
         """RevokeMember ends a membership: its certificates are revoked, its API keys are void."""
+
+    @_abc_1.abstractmethod
+    def SuspendMember(
+        self,
+        request: _members_pb2.SuspendMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_members_pb2.SuspendMemberResponse, _abc.Awaitable[_members_pb2.SuspendMemberResponse]]:
+        """SuspendMember lets a member do nothing until it is reactivated. It takes effect on the next call
+        and on open streams, everywhere; the certificates are not revoked.
+        """
+
+    @_abc_1.abstractmethod
+    def ReactivateMember(
+        self,
+        request: _members_pb2.ReactivateMemberRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_members_pb2.ReactivateMemberResponse, _abc.Awaitable[_members_pb2.ReactivateMemberResponse]]:
+        """ReactivateMember ends a suspension."""
 
     @_abc_1.abstractmethod
     def IssueApiKey(
