@@ -1,8 +1,8 @@
 """What a client contributes appears nowhere outside it: not on the wire, not on the server disk.
 
 Real clients (the SDK, as the daemon uses it) against a real aggregator process. Every message is
-captured before TLS encrypts it, and the aggregator's whole folder is read while all masked inputs
-lie in it and again at the end.
+captured before TLS encrypts it, and the aggregator's whole folder is read while masked or encrypted
+inputs lie in it and again at the end.
 """
 
 import asyncio
@@ -22,7 +22,9 @@ from finsecure_crypto.federation import flatten, training_result
 from google.protobuf.internal.encoder import _VarintBytes
 from safetensors.numpy import load
 
+from tests.support.encrypted_federation import encrypted_federation, encrypted_spec
 from tests.support.federation import FEDERATION, Federation, task_spec, terms_of
+from tests.support.trustees import key
 
 SHAPE = (64, 48)
 
@@ -84,7 +86,7 @@ class Wiretap(Manifest):
         def tap(method: str, message: Any) -> None:
             record(method, message)
             self.messages.append(message.SerializeToString())
-            if method.endswith("/ConfirmSurvivors"):
+            if method.rpartition("/")[2] in ("ConfirmSurvivors", "GetUploadStatus"):
                 self.disk.update(contents(self.folder))
 
         return tap
@@ -117,8 +119,13 @@ def find(patterns: dict[str, bytes], haystacks: dict[str, bytes]) -> list[str]:
     return found
 
 
-async def test_nothing_of_one_client_is_on_the_wire_or_on_the_servers_disk(tmp_path, monkeypatch):
-    spec = task_spec(tensors={"weight": SHAPE}, rounds=1, weight_cap=2**30, score_bins=32)
+@pytest.mark.parametrize("protection", ["masks", "paillier"])
+async def test_nothing_of_one_client_is_on_the_wire_or_on_the_servers_disk(
+    tmp_path, monkeypatch, protection
+):
+    masked = protection == "masks"
+    make = task_spec if masked else encrypted_spec
+    spec = make(tensors={"weight": SHAPE}, rounds=1, weight_cap=2**30, score_bins=32)
     encoded: list[Any] = []
     encode = VectorLayout.encode
 
@@ -129,7 +136,8 @@ async def test_nothing_of_one_client_is_on_the_wire_or_on_the_servers_disk(tmp_p
 
     monkeypatch.setattr(VectorLayout, "encode", keeping)
     monkeypatch.setattr(sdk, "Manifest", Wiretap)
-    async with Federation(tmp_path) as federation:
+    federation = Federation(tmp_path)
+    async with federation if masked else encrypted_federation(federation):
         server = tmp_path / "aggregator"
         Wiretap.messages, Wiretap.disk, Wiretap.folder = [], {}, server
         await federation.create_task("credit", spec)
@@ -148,7 +156,9 @@ async def test_nothing_of_one_client_is_on_the_wire_or_on_the_servers_disk(tmp_p
                     aggregator=federation.address,
                     poll_interval_s=0.1,
                 ),
-                policy=PolicySettings(tasks=("*",)),
+                policy=PolicySettings(
+                    tasks=("*",), protections=(protection,), dealt_keys=not masked
+                ),
                 egress=EgressSettings(manifest=tmp_path / f"{bank}.jsonl"),
             )
             async with sdk.connect(config) as client:
@@ -175,9 +185,11 @@ async def test_nothing_of_one_client_is_on_the_wire_or_on_the_servers_disk(tmp_p
         everything = dict(Wiretap.disk)
         everything["wire"] = b"\0".join(Wiretap.messages)
         plain = encoded[0][1].astype("<u8").tobytes()
+        size = len(plain) if masked else key().shape(encoded[0][0]).input_bytes
         sizes = [len(data) for place, data in Wiretap.disk.items() if "inputs" in place]
-        assert sizes.count(len(plain)) >= len(federation.banks)  # the masked inputs were seen
-        assert len(everything["wire"]) > len(federation.banks) * len(plain)
+        # All masked inputs were seen. Encrypted ones are gone with the last: those before it.
+        assert sizes.count(size) >= (len(federation.banks) if masked else 1)
+        assert len(everything["wire"]) > len(federation.banks) * size
         assert find(secrets, {"control": plain})  # the search finds what is there
         assert find(secrets, everything) == []
 
