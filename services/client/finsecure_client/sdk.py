@@ -18,6 +18,7 @@ from finsecure_rpc.audit import LogFollower, LogMemory
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.encryption_keys import download_published
 from finsecure_rpc.identity_store import IdentityStore
+from finsecure_rpc.log_watch import LogWatch
 from finsecure_rpc.logs import get_logger
 from finsecure_rpc.renewal import Renewer
 from finsecure_rpc.revocation import RevocationWatcher
@@ -134,6 +135,7 @@ async def connect(config: ClientConfig | Path, *, patient: bool = False) -> Asyn
             revocations=revocations.current,
         )
         follower = LogFollower(keyservice, LogMemory(settings.state_dir / "audit.json"))
+        audit = await stack.enter_async_context(LogWatch(follower))
         worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trainer")
         stack.callback(worker.shutdown, wait=False, cancel_futures=True)
         yield Client(
@@ -147,6 +149,7 @@ async def connect(config: ClientConfig | Path, *, patient: bool = False) -> Asyn
             models=ModelCache(settings.state_dir / "models", trust),
             ledger=Ledger(settings.state_dir / "ledger.json"),
             identity=lambda: _secagg_identity(store),
+            audit=audit,
             worker=worker,
         )
 
@@ -163,6 +166,7 @@ class Client:
     models: ModelCache
     ledger: Ledger
     identity: Callable[[], Identity]
+    audit: LogWatch
     worker: ThreadPoolExecutor
 
     async def tasks(self) -> list[TaskStatus]:

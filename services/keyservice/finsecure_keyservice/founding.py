@@ -50,6 +50,7 @@ class Founded:
     root: Path
     root_key: Path
     fingerprint: str
+    log_key: str
     api_key: Path
 
 
@@ -90,7 +91,7 @@ def found(
     configuration.state_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     database = open_database(configuration.database)
 
-    def work(connection: Connection) -> Root:
+    def work(connection: Connection) -> Founded:
         open_books(connection, configuration.domain)
         vault = create_vault(configuration.protected_by)
         root = Root.create(configuration.domain, now, timedelta(days=configuration.root_lifetime_d))
@@ -117,13 +118,13 @@ def found(
         folder.write(root, root_key, material, vault)
         own.install(credentials)
         write_file(api_key, key.expose().encode() + b"\n")
-        return root
+        log_key = secrets_of(configuration, material).signer.verifier.serialise()
+        return Founded(folder.root, root_key, fingerprint(root.certificate), log_key, api_key)
 
     try:
-        root = database.run_sync(work)
+        return database.run_sync(work)
     finally:
         database.close()
-    return Founded(folder.root, root_key, fingerprint(root.certificate), api_key)
 
 
 def renew_operator_key(

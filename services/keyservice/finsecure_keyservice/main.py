@@ -37,6 +37,7 @@ def init(
     made = found(load(config, Configuration), operator, federation, root_key, system_clock())
     typer.echo(f"root certificate    {made.root}   (give it to every member)")
     typer.echo(f"its SHA-256         {made.fingerprint}")
+    typer.echo(f"audit log's key     {made.log_key}   (for `finsecure audit --key`)")
     typer.echo(f"root private key    {made.root_key}   (move it offline now)")
     typer.echo(f"operator's API key  {made.api_key}   (good for one enrolment; then delete it)")
 

@@ -9,7 +9,7 @@ from finsecure.keyservice.v1 import audit_pb2, audit_pb2_grpc
 from finsecure.keyservice.v1 import members_pb2 as members
 from finsecure.keyservice.v1 import members_pb2_grpc as members_grpc
 from finsecure_crypto.audit_event import Event
-from finsecure_crypto.checkpoint import LogSigner
+from finsecure_crypto.checkpoint import LogSigner, LogVerifier
 from finsecure_crypto.errors import (
     IntegrityError,
     InvalidArgumentError,
@@ -20,11 +20,15 @@ from finsecure_crypto.errors import (
 )
 from finsecure_crypto.log_verification import LogReader, verify_event, verify_export
 from finsecure_crypto.secret import SecretBytes
+from finsecure_keyservice import serving
 from finsecure_keyservice.audit import mirror as mirror_module
 from finsecure_keyservice.schema import AUDIT
 from finsecure_rpc.audit import LogFollower, LogMemory, Remembered
+from finsecure_rpc.channel import open_anonymous_channel
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.database import open_database
+from finsecure_rpc.log_watch import LogWatch
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import select, update
 
@@ -189,6 +193,44 @@ async def test_a_log_restored_from_a_snapshot_is_caught(keyservice: Deployment) 
     assert known.checkpoint == remembered
 
 
+async def test_a_member_who_watches_stops_trusting_a_log_that_was_rolled_back(
+    keyservice: Deployment,
+) -> None:
+    await keyservice.stop()
+    snapshot = keyservice.snapshot()
+    await keyservice.restart()
+    await keyservice.create(BANK)
+    await _follower(keyservice, keyservice.operator).advance()
+    await keyservice.stop()
+    keyservice.restore(snapshot)
+    await keyservice.restart()
+    async with LogWatch(_follower(keyservice, keyservice.operator), 0.05) as watch:
+        watch.check()
+        for _ in range(6000):
+            if _failed(watch):
+                break
+            await asyncio.sleep(0.01)
+        with pytest.raises(IntegrityError, match="AUDIT_LOG_ROLLED_BACK"):
+            watch.check()
+
+
+def _failed(watch: LogWatch) -> bool:
+    try:
+        watch.check()
+    except IntegrityError:
+        return True
+    return False
+
+
+async def test_the_log_given_at_the_foundation_is_the_one_that_signs(
+    keyservice: Deployment,
+) -> None:
+    key = LogVerifier.parse(keyservice.founded.log_key)
+    memory = LogMemory(keyservice.folder / "memory")
+    checkpoint = await LogFollower(keyservice.operator, memory, key).advance()
+    assert checkpoint.origin == "finsecure.test/audit"
+
+
 async def test_another_key_of_the_log_is_refused(keyservice: Deployment) -> None:
     stranger = LogSigner.from_seed("finsecure.test/audit", SecretBytes(b"x" * 32)).verifier
     follower = LogFollower(keyservice.operator, LogMemory(keyservice.folder / "memory"), stranger)
@@ -292,3 +334,41 @@ async def test_a_changed_event_in_the_database_contradicts_its_checkpoint(
         reader.take(leaf)
     with pytest.raises(IntegrityError, match="AUDIT_LOG_FORKED"):
         reader.check(checkpoint)
+
+
+async def test_health_says_no_while_the_log_cannot_be_written(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serving, "_TICK_S", 0.05)
+    async with deployed(tmp_path, limits=LIMITS, database=database) as keyservice:
+        await _until(keyservice, health_pb2.HealthCheckResponse.SERVING)
+        whole = _swap_edge(keyservice, b"damaged")
+        with pytest.raises(UnavailableError, match="AUDIT_UNAVAILABLE"):
+            await keyservice.create(BANK)
+        await _until(keyservice, health_pb2.HealthCheckResponse.NOT_SERVING)
+        _swap_edge(keyservice, whole)
+        await _until(keyservice, health_pb2.HealthCheckResponse.SERVING)
+        await keyservice.create(BANK)
+
+
+def _swap_edge(keyservice: Deployment, edge: bytes) -> bytes:
+    def swap(connection: SqlConnection) -> bytes:
+        before: bytes = connection.execute(select(AUDIT.head.c.edge)).scalar_one()
+        connection.execute(update(AUDIT.head).values(edge=edge))
+        return before
+
+    other = open_database(keyservice.configuration.database)
+    before = other.run_sync(swap)
+    other.close()
+    return before
+
+
+async def _until(keyservice: Deployment, status: int) -> None:
+    async with open_anonymous_channel(keyservice.enrol_address, keyservice.root_pem) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        for _ in range(3000):
+            answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=30)
+            if answer.status == status:
+                return
+            await asyncio.sleep(0.01)
+    pytest.fail("health never said so")

@@ -1,5 +1,6 @@
 """Which of the tasks that there are a daemon takes part in."""
 
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from types import SimpleNamespace
@@ -7,6 +8,7 @@ from types import SimpleNamespace
 from finsecure_client.daemon import AllowedTasks
 from finsecure_client.policy import Policy
 from finsecure_client.terms import TaskStatus
+from finsecure_crypto.errors import IntegrityError
 from finsecure_crypto.secagg.parameters import ClientPolicy
 
 from tests.support.client import ConstantTrainer, make_task
@@ -14,12 +16,20 @@ from tests.support.client import ConstantTrainer, make_task
 POLICY = Policy("lending", ("credit-*",), ClientPolicy(), maximum_epochs=1)
 
 
-async def wanted(*tasks: TaskStatus) -> list[str]:
+def honest() -> None:
+    """A look at an audit log that only grew."""
+
+
+def rolled_back() -> None:
+    raise IntegrityError("AUDIT_LOG_ROLLED_BACK", "the log was cut")
+
+
+async def wanted(*tasks: TaskStatus, look: Callable[[], None] = honest) -> list[str]:
     async def read() -> list[TaskStatus]:
         return list(tasks)
 
     with ThreadPoolExecutor(1) as worker:
-        client = SimpleNamespace(tasks=read, worker=worker)
+        client = SimpleNamespace(tasks=read, worker=worker, audit=SimpleNamespace(check=look))
         chosen = await AllowedTasks(client, POLICY, ConstantTrainer()).wanted()  # type: ignore[arg-type]
     return [name.rpartition("/")[2] for name in chosen]
 
@@ -42,3 +52,7 @@ async def test_open_tasks_that_the_policy_allows() -> None:
 async def test_one_stream_follows_no_more_than_the_contract_allows() -> None:
     found = await wanted(*(status(f"credit-{number}") for number in range(101)))
     assert len(found) == 100
+
+
+async def test_no_task_at_all_once_the_audit_log_was_rolled_back() -> None:
+    assert await wanted(status("credit-a"), look=rolled_back) == []
