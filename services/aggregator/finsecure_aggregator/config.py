@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal, Self
 
-from finsecure_rpc.config import RelativePath, Settings
+from finsecure_rpc.config import MANAGED_KEY, RelativePath, Settings
 from pydantic import AfterValidator, Field, ValidationInfo, model_validator
 
 _ID = r"^[a-z][a-z0-9-]{0,38}[a-z0-9]$"
@@ -65,6 +65,7 @@ class Configuration(Settings):
     settle_s: float = Field(default=1, ge=0, le=3600)
     reconnect_grace_s: float = Field(default=10, ge=0, le=86400)
     arithmetic: Arithmetic = Arithmetic()
+    model_key: str | None = Field(default=None, pattern=MANAGED_KEY)
     recheck_interval_h: float = Field(default=1, gt=0, le=168, allow_inf_nan=False)
     encryption: EncryptionSettings = EncryptionSettings()
     trustees: tuple[TrusteeSettings, ...] = ()

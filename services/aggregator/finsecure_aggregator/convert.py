@@ -1,15 +1,19 @@
 """Between the wire's messages and the aggregator's own types; wire bounds are checked here."""
 
+import hashlib
 import re
 from dataclasses import dataclass
 
 from finsecure.aggregation.v1 import models_pb2, participation_pb2, tasks_pb2
+from finsecure.keyservice.v1 import model_signing_pb2
 from finsecure_crypto.errors import InvalidArgumentError
 from finsecure_crypto.federation import Encryption, Masking, RoundKind, Tensor, Terms
 from finsecure_crypto.homomorphic.mode import Mode
 from finsecure_crypto.homomorphic.rounds import EncryptedInputHeader
+from finsecure_crypto.model_statement import ModelStatement, architecture_digest
 from finsecure_crypto.secagg import messages
 from finsecure_crypto.secagg.parameters import Profile, SparseGraph
+from finsecure_rpc.model_statements import statement_to_wire
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message as Proto
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -311,6 +315,19 @@ def round_(record: RoundRecord) -> tasks_pb2.Round:
     return proto
 
 
+def sign_request(key: str, plan: Plan, record: ModelRecord) -> model_signing_pb2.SignModelRequest:
+    """Ask for a signed statement about a model version."""
+    spec = tasks_pb2.TaskSpec.FromString(plan.spec)
+    statement = ModelStatement(
+        version=record.described,
+        architecture=architecture_digest(
+            spec.model.factory, [(tensor.name, tensor.shape) for tensor in plan.terms.tensors]
+        ),
+        configuration=hashlib.sha256(plan.spec).digest(),
+    )
+    return model_signing_pb2.SignModelRequest(key=key, statement=statement_to_wire(statement))
+
+
 def model(record: ModelRecord, quarantine: str = "") -> models_pb2.Model:
     """Make the wire's form of a model version."""
     return models_pb2.Model(
@@ -324,6 +341,7 @@ def model(record: ModelRecord, quarantine: str = "") -> models_pb2.Model:
         signature=record.signature,
         signer_certificate=record.certificate,
         quarantine_reason=quarantine,
+        envelope=record.envelope,
     )
 
 

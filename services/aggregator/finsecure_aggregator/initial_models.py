@@ -7,6 +7,7 @@ from finsecure_crypto.errors import ConflictError, IntegrityError, InvalidArgume
 
 from finsecure_aggregator.blobs import Blobs
 from finsecure_aggregator.clock import Clock
+from finsecure_aggregator.endorsements import Endorsements
 from finsecure_aggregator.models import ModelKeeper, largest_file
 from finsecure_aggregator.plan import Plan
 from finsecure_aggregator.records import ModelRecord, TaskState
@@ -24,16 +25,24 @@ class InitialModels:
         models: checks and keeps versions.
         scheduler: runs the task once it has its model.
         clock: time.
+        endorsements: have them signed by a managed key.
     """
 
     def __init__(
-        self, store: Store, blobs: Blobs, models: ModelKeeper, scheduler: Scheduler, clock: Clock
+        self,
+        store: Store,
+        blobs: Blobs,
+        models: ModelKeeper,
+        scheduler: Scheduler,
+        clock: Clock,
+        endorsements: Endorsements,
     ) -> None:
         self._store = store
         self._blobs = blobs
         self._models = models
         self._scheduler = scheduler
         self._clock = clock
+        self._endorsements = endorsements
         self._lock = asyncio.Lock()
 
     async def receive(
@@ -77,6 +86,7 @@ class InitialModels:
         now_ns = self._clock.now_ns()
         model = await asyncio.to_thread(self._models.first, plan, content, now_ns=now_ns)
         await self._store.add_initial_model(model, now_ns=now_ns)
+        await self._endorsements.attempt(plan, model)
         self._scheduler.add(plan.name)
         return model
 

@@ -23,7 +23,6 @@ from finsecure_crypto.federation import (
     flatten,
     unflatten,
 )
-from finsecure_crypto.model_version import ModelVersion
 from finsecure_crypto.signing import SigningKey
 from numpy.typing import NDArray
 from safetensors import SafetensorError
@@ -222,7 +221,7 @@ class ModelKeeper:
         signer = self._signers.current()
         return replace(
             record,
-            signature=_statement(record).sign(signer.signing_key),
+            signature=record.described.sign(signer.signing_key),
             certificate=signer.signing_certificate,
         )
 
@@ -242,22 +241,10 @@ def _is_genuine(record: ModelRecord) -> bool:
         key = x509.load_der_x509_certificate(record.certificate).public_key()
         if not isinstance(key, Ed25519PublicKey):
             return False
-        _statement(record).verify(key.public_bytes_raw(), record.signature)
+        record.described.verify(key.public_bytes_raw(), record.signature)
     except (IntegrityError, ValueError):
         return False
     return True
-
-
-def _statement(record: ModelRecord) -> ModelVersion:
-    return ModelVersion(
-        name=record.name,
-        version=record.version,
-        sha256=record.sha256,
-        size_bytes=record.size_bytes,
-        parent_sha256=record.parent_sha256,
-        round=record.round,
-        create_time_ns=record.create_ns,
-    )
 
 
 def _damaged(record: ModelRecord) -> IntegrityError:

@@ -5,11 +5,11 @@ import asyncio
 from finsecure_crypto.errors import IntegrityError, NotFoundError
 from finsecure_rpc.logs import get_logger
 
-from finsecure_aggregator.clock import Clock
+from finsecure_aggregator import convert
 from finsecure_aggregator.models import ModelKeeper
 from finsecure_aggregator.quarantine import Quarantine
 from finsecure_aggregator.records import ModelRecord
-from finsecure_aggregator.store import Store
+from finsecure_aggregator.rounds import Surroundings
 
 _log = get_logger(__name__)
 _PAGE = 100
@@ -18,26 +18,23 @@ _PAGE = 100
 class Rechecks:
     """Looks at every version of every task, at the start and again after each interval.
 
+    Versions that should have been signed by a managed key, and are not yet, are tried again too.
+
     Args:
-        store: the records.
+        around: store, clock and endorsements.
         models: reads the files.
         quarantine: where what does not fit goes.
-        clock: time.
         interval_ns: between the end of a sweep and the next one.
     """
 
     def __init__(
-        self,
-        store: Store,
-        models: ModelKeeper,
-        quarantine: Quarantine,
-        clock: Clock,
-        interval_ns: int,
+        self, around: Surroundings, models: ModelKeeper, quarantine: Quarantine, interval_ns: int
     ) -> None:
-        self._store = store
+        self._store = around.store
+        self._clock = around.clock
+        self._endorsements = around.endorsements
         self._models = models
         self._quarantine = quarantine
-        self._clock = clock
         self._interval_ns = interval_ns
 
     async def run(self) -> None:
@@ -60,10 +57,26 @@ class Rechecks:
                     version = page[-1].version
                     for record in page:
                         checked += 1
-                        if not self._quarantine.reason(record):
-                            found += not await self.check(record)
+                        if self._quarantine.reason(record):
+                            continue
+                        if await self.check(record):
+                            plan = convert.plan(each.name, each.spec)
+                            await self._endorsements.attempt(plan, record)
+                        else:
+                            found += 1
         _log.info("models_rechecked", versions=checked, quarantined=found)
         return found
+
+    async def recheck(self, record: ModelRecord) -> ModelRecord:
+        """Check one version for its operator, and have it signed anew if there is a key for that.
+
+        Raises:
+            As `Endorsements.renew`.
+        """
+        if not await self.check(record):
+            return record
+        task = await self._store.task(record.task)
+        return await self._endorsements.renew(convert.plan(task.name, task.spec), record)
 
     async def check(self, record: ModelRecord) -> bool:
         """Check one version: into quarantine if it does not fit, out of it if it does."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from finsecure_crypto.federation import RoundKind, RoundMetrics
+from finsecure_crypto.model_version import ModelVersion
 
 
 class TaskState(Enum):
@@ -225,6 +226,7 @@ class ModelRecord:
         create_ns: when it was made.
         signature: Ed25519, 64 bytes.
         certificate: signing certificate of the aggregator, DER.
+        envelope: statement that a managed key signed, DSSE; empty where none is configured.
     """
 
     task: str
@@ -236,8 +238,22 @@ class ModelRecord:
     create_ns: int
     signature: bytes
     certificate: bytes
+    envelope: bytes = b""
 
     @property
     def name(self) -> str:
         """Resource name."""
         return f"{self.task}/models/{self.version}"
+
+    @property
+    def described(self) -> ModelVersion:
+        """What is signed about it."""
+        return ModelVersion(
+            name=self.name,
+            version=self.version,
+            sha256=self.sha256,
+            size_bytes=self.size_bytes,
+            parent_sha256=self.parent_sha256,
+            round=self.round,
+            create_time_ns=self.create_ns,
+        )

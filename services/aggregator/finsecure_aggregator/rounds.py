@@ -19,6 +19,7 @@ from finsecure_aggregator.blobs import Blobs
 from finsecure_aggregator.clock import Clock
 from finsecure_aggregator.convert import Instruction
 from finsecure_aggregator.encryption import EncryptionDesk
+from finsecure_aggregator.endorsements import Endorsements
 from finsecure_aggregator.plan import Plan
 from finsecure_aggregator.records import (
     Decline,
@@ -56,6 +57,7 @@ class Surroundings:
             others have answered.
         slices: where masked inputs are summed.
         encryption: what encrypted rounds need.
+        endorsements: have model versions signed by a managed key.
     """
 
     store: Store
@@ -68,6 +70,7 @@ class Surroundings:
     grace_ns: int
     slices: Slices
     encryption: EncryptionDesk
+    endorsements: Endorsements
 
 
 @dataclass(frozen=True)

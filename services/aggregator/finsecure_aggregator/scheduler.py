@@ -203,7 +203,10 @@ class TaskRunner:
         clients = await self._gather(task, plan)
         if clients is None:
             return None
-        store, now_ns = self._around.store, self._around.clock.now_ns()
+        store = self._around.store
+        base = await store.model(task.name, task.latest_version)
+        await self._around.endorsements.ensure(plan, base)
+        now_ns = self._around.clock.now_ns()
         number = progress.next_number(task, plan)
         key = RoundKey(task.name, number, await store.attempts(task.name, number) + 1)
         chosen = SystemRandom().sample(sorted(clients), min(plan.maximum_cohort, len(clients)))
@@ -328,6 +331,7 @@ class TaskRunner:
         if before.state.ended:  # cancelled while the sum was being made
             task = replace(task, state=before.state, detail=before.detail, next_round_ns=None)
         await store.complete_round(record, model, task)
+        await self._around.endorsements.attempt(plan, model)
         self._ended(record)
         _log.info("round_completed", round=record.key.name, model=model.name)
         await asyncio.to_thread(

@@ -116,6 +116,7 @@ models = Table(
     Column("create_ns", BigInteger, nullable=False),
     Column("signature", LargeBinary(64), nullable=False),
     Column("certificate", LargeBinary, nullable=False),
+    Column("envelope", LargeBinary, nullable=False),
     ForeignKeyConstraint(["task"], ["tasks.name"]),
 )
 

@@ -5,7 +5,7 @@ import asyncio
 import zlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from finsecure.aggregation.v1 import (
@@ -313,7 +313,8 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
         found = await self._desk.store.models(task, after=after[0], limit=size + 1)
         page, token = _page(found, size, scope, lambda record: (record.version,))
         return models_pb2.ListModelsResponse(
-            models=[self._desk.model(record) for record in page],
+            # Without envelopes, so that a page fits into a message.
+            models=[self._desk.model(replace(record, envelope=b"")) for record in page],
             next_page_token=token,
         )
 
@@ -341,7 +342,7 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
         """Read a version's file again; into quarantine or out of it."""
         task, version = self._model_name(request.name)
         record = await self._desk.store.model(task, version)
-        await self._desk.rechecks.check(record)
+        record = await self._desk.rechecks.recheck(record)
         return models_pb2.RecheckModelResponse(model=self._desk.model(record))
 
     def _model_name(self, name: str) -> tuple[str, int | None]:

@@ -28,6 +28,7 @@ from finsecure_aggregator.ciphers import CipherWorkers
 from finsecure_aggregator.clock import SystemClock
 from finsecure_aggregator.config import Configuration
 from finsecure_aggregator.encryption import EncryptionDesk
+from finsecure_aggregator.endorsements import Endorsements, key_service_signs
 from finsecure_aggregator.initial_models import InitialModels
 from finsecure_aggregator.key_store import KeyStore
 from finsecure_aggregator.models import ModelKeeper
@@ -76,7 +77,7 @@ async def serve(configuration: Configuration) -> None:
             Renewer(identities, connection, tainted=revocations.tainted)
         )
         encryption = await _encryption(configuration, identities, revocations, connection, stack)
-        desk = await _desk(configuration, identities, revocations, encryption, stack)
+        desk = await _desk(configuration, identities, revocations, encryption, connection, stack)
         trust_domain = identities.current().spiffe_id.trust_domain
         server = build_server(
             services(desk),
@@ -155,6 +156,7 @@ async def _desk(
     identities: IdentityStore,
     revocations: RevocationWatcher,
     encryption: EncryptionDesk,
+    keyservice: Connection,
     stack: AsyncExitStack,
 ) -> Desk:
     clock, changes, turns = SystemClock(), Changes(), Changes()
@@ -167,8 +169,11 @@ async def _desk(
     blobs = await asyncio.to_thread(Blobs, configuration.blob_dir)
     slices = await asyncio.to_thread(open_slices, configuration.arithmetic)
     stack.push_async_callback(asyncio.to_thread, slices.close)
+    store, sign = SqlStore(database), None
+    if configuration.model_key is not None:
+        sign = key_service_signs(keyservice, configuration.model_key)
     around = Surroundings(
-        store=SqlStore(database),
+        store=store,
         blobs=blobs,
         clock=clock,
         changes=changes,
@@ -183,12 +188,13 @@ async def _desk(
         grace_ns=round(configuration.reconnect_grace_s * 1e9),
         slices=slices,
         encryption=encryption,
+        endorsements=Endorsements(store, sign),
     )
     quarantine = Quarantine(database)
     await quarantine.load()
     models = ModelKeeper(blobs, identities, quarantine)
     interval_ns = round(configuration.recheck_interval_h * 3600e9)
-    rechecks = Rechecks(around.store, models, quarantine, clock, interval_ns)
+    rechecks = Rechecks(around, models, quarantine, interval_ns)
     scheduler = Scheduler(around, models, Pace(round(configuration.settle_s * 1e9)))
     stack.push_async_callback(scheduler.stop)
     return Desk(
@@ -198,7 +204,7 @@ async def _desk(
         rechecks=rechecks,
         scheduler=scheduler,
         participation=Participation(around.store, scheduler, Uploads(blobs), around.presence),
-        initial_models=InitialModels(around.store, blobs, models, scheduler, clock),
+        initial_models=InitialModels(store, blobs, models, scheduler, clock, around.endorsements),
         presence=around.presence,
         changes=changes,
         clock=clock,

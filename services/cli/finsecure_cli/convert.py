@@ -164,11 +164,13 @@ class SignedModel:
         version: what is signed.
         signature: Ed25519 signature.
         certificate: signing certificate of the aggregator, DER.
+        envelope: statement that a managed key signed, DSSE; empty if there is none.
     """
 
     version: ModelVersion
     signature: bytes
     certificate: bytes
+    envelope: bytes
 
 
 def signed_model(description: Mapping[str, Any]) -> SignedModel:
@@ -192,6 +194,7 @@ def signed_model(description: Mapping[str, Any]) -> SignedModel:
             ),
             signature=bytes.fromhex(description["signature"]),
             certificate=bytes.fromhex(description["signer_certificate"]),
+            envelope=bytes.fromhex(description.get("envelope", "")),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise InvalidArgumentError(

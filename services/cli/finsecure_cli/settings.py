@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
-from finsecure_rpc.config import RelativePath, Settings, load
+from finsecure_rpc.config import MANAGED_KEY, RelativePath, Settings, load
 from pydantic import Field
 
 from finsecure_cli.task_file import Identifier
@@ -35,6 +35,7 @@ class OperatorSettings(Settings):
         keyservice_enrol: address of its enrolment listener.
         aggregator: address of the federation's aggregator.
         trustees: who holds shares of encryption keys.
+        model_key: managed key that has to have signed every model, if there is one.
     """
 
     federation: Identifier
@@ -44,6 +45,7 @@ class OperatorSettings(Settings):
     keyservice_enrol: Address
     aggregator: Address
     trustees: tuple[TrusteeAddress, ...] = ()
+    model_key: Annotated[str, Field(pattern=MANAGED_KEY)] | None = None
 
 
 def load_operator(path: Path) -> OperatorSettings:

@@ -26,6 +26,7 @@ from finsecure_crypto.errors import IntegrityError
 from finsecure_rpc.call import call, stream
 from finsecure_rpc.channel import open_channel
 from finsecure_rpc.identity_store import IdentityStore
+from finsecure_rpc.model_statements import ModelKeys
 
 from finsecure_cli.convert import Document, document, task_spec
 from finsecure_cli.rounds import ROUND_ENDS
@@ -356,6 +357,11 @@ class Services:
             token = answer.next_page_token
             if not token:
                 return documents
+
+    def model_keys(self) -> ModelKeys | None:
+        """What verifies the statements of the managed key that the operator insists on, if any."""
+        key = self._settings.model_key
+        return None if key is None else ModelKeys(lambda: self._channel(Role.KEYSERVICE), key)
 
     def _channel(self, role: Role) -> grpc.aio.Channel:
         if role not in self._channels:

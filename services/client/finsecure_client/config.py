@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from finsecure_crypto.errors import ConfigurationError
 from finsecure_crypto.secagg.parameters import ClientPolicy, Profile
-from finsecure_rpc.config import RelativePath, Settings, load
+from finsecure_rpc.config import MANAGED_KEY, RelativePath, Settings, load
 from pydantic import Field
 
 from finsecure_client.policy import Policy
@@ -53,6 +53,8 @@ class TrainerSettings(Settings):
 
 class PolicySettings(Settings):
     """What the party takes part in at all."""
+
+    model_key: Annotated[str, Field(pattern=MANAGED_KEY)] | None = None
 
     tasks: Annotated[tuple[Pattern, ...], Field(min_length=1)]
     minimum_cohort: Annotated[int, Field(ge=2)] = 3

@@ -187,6 +187,7 @@ def signed_model(message: models_pb2.Model) -> SignedModel:
         ),
         signature=message.signature,
         certificate=message.signer_certificate,
+        envelope=message.envelope,
     )
 
 

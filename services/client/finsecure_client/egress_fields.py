@@ -86,6 +86,7 @@ KINDS: dict[str, dict[str, str]] = {
     "finsecure.keyservice.v1.GetTrustBundleRequest": {},
     "finsecure.keyservice.v1.GetRevocationListRequest": {},
     "finsecure.keyservice.v1.WatchRevocationListRequest": {},
+    "finsecure.keyservice.v1.DownloadPublicKeyRequest": {"name": "name of a public key"},
 }
 
 

@@ -11,6 +11,8 @@ import safetensors
 import safetensors.numpy
 from finsecure_crypto.errors import IntegrityError, PolicyError
 from finsecure_crypto.federation import STANDARDISE_MEAN, STANDARDISE_SCALE, check_tensors
+from finsecure_crypto.model_statement import architecture_digest
+from finsecure_rpc.model_statements import ModelKeys
 
 from finsecure_client.terms import Task
 from finsecure_client.trainer import GlobalModel, Standardisation
@@ -34,11 +36,13 @@ class ModelCache:
     Args:
         folder: made if need be.
         trust: verifies signatures.
+        model_keys: verifies the statement of a managed key, where the policy insists on one.
     """
 
-    def __init__(self, folder: Path, trust: Trust) -> None:
+    def __init__(self, folder: Path, trust: Trust, model_keys: ModelKeys | None = None) -> None:
         self._folder = folder
         self._trust = trust
+        self._model_keys = model_keys
 
     async def fetch(self, model: SignedModel, task: Task, source: ModelSource) -> GlobalModel:
         """Download a version unless it is here, and load it.
@@ -46,12 +50,15 @@ class ModelCache:
         A download that was cut off goes on where it ended.
 
         Raises:
-            IntegrityError: MODEL_SIGNATURE_REJECTED, MODEL_DIGEST_MISMATCH, MODEL_MALFORMED.
+            IntegrityError: MODEL_SIGNATURE_REJECTED, MODEL_DIGEST_MISMATCH, MODEL_MALFORMED, or
+                what `ModelKeys` raises.
             AuthenticationError: where the signer is not the federation's aggregator.
             PolicyError: MODEL_TOO_LARGE.
             InvalidArgumentError: where the tensors are not those of the task.
         """
-        self._trust.check_model(model)
+        if self._model_keys is not None:
+            await self._model_keys.prepare(model.envelope)
+        self._check_signatures(model, task)
         self._check_size(model, task)
         path = self._path(model)
         if not path.exists():
@@ -65,7 +72,7 @@ class ModelCache:
         Raises:
             As `fetch`; a file with another digest is removed, so that the next fetch gets it anew.
         """
-        self._trust.check_model(model)
+        self._check_signatures(model, task)
         path = self._path(model)
         content = path.read_bytes()
         # The bytes that are hashed are the bytes that are parsed: the file is not read again.
@@ -93,6 +100,13 @@ class ModelCache:
             tensors={tensor.name: tensors[tensor.name] for tensor in task.terms.tensors},
             standardisation=standardisation,
         )
+
+    def _check_signatures(self, model: SignedModel, task: Task) -> None:
+        self._trust.check_model(model)
+        if self._model_keys is not None:
+            tensors = [(tensor.name, tensor.shape) for tensor in task.terms.tensors]
+            architecture = architecture_digest(task.factory, tensors)
+            self._model_keys.verify(model.envelope, model.version, architecture)
 
     def _path(self, model: SignedModel) -> Path:
         return self._folder / f"{model.version.sha256.hex()}.safetensors"

@@ -20,6 +20,7 @@ from finsecure_rpc.encryption_keys import download_published
 from finsecure_rpc.identity_store import IdentityStore
 from finsecure_rpc.log_watch import LogWatch
 from finsecure_rpc.logs import get_logger
+from finsecure_rpc.model_statements import ModelKeys
 from finsecure_rpc.renewal import Renewer
 from finsecure_rpc.revocation import RevocationWatcher
 
@@ -136,6 +137,9 @@ async def connect(config: ClientConfig | Path, *, patient: bool = False) -> Asyn
         )
         follower = LogFollower(keyservice, LogMemory(settings.state_dir / "audit.json"))
         audit = await stack.enter_async_context(LogWatch(follower))
+        model_keys = None
+        if config.policy.model_key is not None:
+            model_keys = ModelKeys(keyservice.channel, config.policy.model_key)
         worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trainer")
         stack.callback(worker.shutdown, wait=False, cancel_futures=True)
         yield Client(
@@ -146,7 +150,7 @@ async def connect(config: ClientConfig | Path, *, patient: bool = False) -> Asyn
             keys=KeyRegister(
                 partial(download_published, keyservice, follower), trust, config.make_policy()
             ),
-            models=ModelCache(settings.state_dir / "models", trust),
+            models=ModelCache(settings.state_dir / "models", trust, model_keys),
             ledger=Ledger(settings.state_dir / "ledger.json"),
             identity=lambda: _secagg_identity(store),
             audit=audit,

@@ -22,11 +22,19 @@ from finsecure_rpc.encryption_keys import RegisteredKey
 
 @dataclass(frozen=True)
 class SignedModel:
-    """The aggregator's signed description of a model version, as received."""
+    """The aggregator's signed description of a model version, as received.
+
+    Attributes:
+        version: what is described.
+        signature: of the aggregator.
+        certificate: of the aggregator, DER.
+        envelope: statement that a managed key signed, DSSE; empty if there is none.
+    """
 
     version: ModelVersion
     signature: bytes
     certificate: bytes
+    envelope: bytes = b""
 
 
 @dataclass(frozen=True)

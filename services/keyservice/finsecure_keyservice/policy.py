@@ -71,6 +71,10 @@ _ACCESS: dict[str, dict[str, Access]] = {
         "CreateImportJob": ADMINISTRATORS,
         "ImportCryptoKeyVersion": ADMINISTRATORS,
     },
+    "ModelSigningService": {
+        "SignModel": _AGGREGATORS,
+        "VerifyModel": _MEMBERS,
+    },
     "EnvelopeService": {
         "WrapDataKey": _AGGREGATORS,
         "UnwrapDataKey": _AGGREGATORS,

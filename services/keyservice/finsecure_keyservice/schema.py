@@ -197,6 +197,15 @@ CRYPTO_KEY_VERSIONS = Table(
     Column("revision", BigInteger, nullable=False),
 )
 
+# One statement for each model, whatever signs it.
+SIGNED_MODELS = Table(
+    "signed_models",
+    METADATA,
+    Column("name", String(200), primary_key=True),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("create_time", Instant, nullable=False),
+)
+
 IMPORT_JOBS = Table(
     "import_jobs",
     METADATA,

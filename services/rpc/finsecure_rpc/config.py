@@ -25,6 +25,12 @@ def _beside_config(path: Path, info: ValidationInfo) -> Path:
 RelativePath = Annotated[Path, AfterValidator(_beside_config)]
 """A path; a relative one counts from the folder of the configuration file."""
 
+MANAGED_KEY = (
+    r"^federations/[a-z][a-z0-9-]{0,38}[a-z0-9]/keyRings/[a-z][a-z0-9-]{0,38}[a-z0-9]"
+    r"/cryptoKeys/[a-z][a-z0-9-]{0,38}[a-z0-9]$"
+)
+"""Pattern of the resource name of a key that the key service manages."""
+
 Model = TypeVar("Model", bound=BaseModel)
 
 

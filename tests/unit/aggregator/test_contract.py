@@ -27,7 +27,10 @@ def test_the_example_configuration_is_complete_and_shows_the_defaults():
     example = load(EXAMPLE, Configuration)
     text = EXAMPLE.read_text()
     for name, field in Configuration.model_fields.items():
-        assert any(f"\n{form}" in text for form in (f"{name} = ", f"[{name}]\n", f"# [[{name}]]"))
+        assert any(
+            f"\n{form}" in text
+            for form in (f"{name} = ", f"[{name}]\n", f"# [[{name}]]", f"# {name} = ")
+        )
         if not field.is_required():
             assert getattr(example, name) == field.default
     for name in (*Arithmetic.model_fields, *EncryptionSettings.model_fields):

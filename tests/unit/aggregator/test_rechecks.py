@@ -21,7 +21,7 @@ HOUR_S = 3600
 async def bench(tmp_path, clock):
     made = await Bench(tmp_path, clock).begin()
     made.file = next((tmp_path / "blobs" / "models").rglob("0.safetensors"))
-    made.rechecks = Observed(made.store, made.models, made.quarantine, clock, HOUR_S * 10**9)
+    made.rechecks = Observed(made.around, made.models, made.quarantine, HOUR_S * 10**9)
     yield made
     await made.close()
 

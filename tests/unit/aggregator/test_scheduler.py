@@ -9,6 +9,7 @@ from finsecure_aggregator.blobs import Blobs
 from finsecure_aggregator.ciphers import CipherWorkers
 from finsecure_aggregator.clock import SystemClock
 from finsecure_aggregator.encryption import EncryptionDesk
+from finsecure_aggregator.endorsements import Endorsements
 from finsecure_aggregator.models import ModelKeeper
 from finsecure_aggregator.quarantine import Quarantine
 from finsecure_aggregator.records import (
@@ -37,7 +38,7 @@ from tests.unit.aggregator.conftest import make_plan, settle
 class Bench:
     """An aggregator without a network."""
 
-    def __init__(self, tmp_path, clock, **spec):
+    def __init__(self, tmp_path, clock, sign=None, **spec):
         self.clock, self.changes, self.turns = clock, Changes(), Changes()
         self.presence = Presence(clock, self.changes, self.turns)
         self.database = open_database(f"sqlite:///{tmp_path}/aggregator.db")
@@ -60,6 +61,7 @@ class Bench:
             grace_ns=5 * 10**9,
             slices=LocalSlices(1),
             encryption=EncryptionDesk(None, CipherWorkers(1, 60), {}, 10**9),
+            endorsements=Endorsements(self.store, sign),
         )
         self.spec = spec
         self.stack = ExitStack()

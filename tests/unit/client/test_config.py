@@ -11,15 +11,18 @@ from finsecure_rpc.console import exit_code
 EXAMPLE = Path(finsecure_client.__file__).parents[1] / "config.example.toml"
 
 
+NONE = ("trustees", "model_key")
+
+
 def test_example_is_valid_and_says_the_defaults(tmp_path: Path) -> None:
     plain = config.read(EXAMPLE)
     text = EXAMPLE.read_text()
     # Every commented key shows its default, so uncommenting all of them changes nothing but the
-    # seed and the trustees, whose default is that there are none.
+    # seed, the trustees and the model key, whose default is that there are none.
     full = tmp_path / "client.toml"
     full.write_text(re.sub(r"(?m)^#(?=[a-z_]+ = )", "", text))
     uncommented = config.read(full)
-    assert uncommented.policy.model_copy(update={"trustees": None}) == plain.policy
+    assert uncommented.policy.model_copy(update=dict.fromkeys(NONE)) == plain.policy
     assert uncommented.trainer is not None
     assert plain.trainer is not None
     assert uncommented.trainer.seed == 0

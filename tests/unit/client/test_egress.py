@@ -5,7 +5,12 @@ from pathlib import Path
 
 import pytest
 from finsecure.aggregation.v1 import models_pb2, participation_pb2, tasks_pb2
-from finsecure.keyservice.v1 import audit_pb2, certificates_pb2, encryption_keys_pb2
+from finsecure.keyservice.v1 import (
+    audit_pb2,
+    certificates_pb2,
+    encryption_keys_pb2,
+    keys_pb2,
+)
 from finsecure_client import egress, egress_fields
 from finsecure_client.egress import Manifest
 from finsecure_client.report import Report
@@ -19,6 +24,7 @@ CALLED = {
     certificates_pb2: ["Enrol", "RenewCertificates", "WatchRevocationList"],
     encryption_keys_pb2: ["DownloadEncryptionKey"],
     audit_pb2: ["GetCheckpoint", "GetConsistencyProof", "ProvePublication"],
+    keys_pb2: ["DownloadPublicKey"],
 }
 ROUND = "federations/lending/tasks/credit/rounds/1-1"
 

@@ -1,5 +1,6 @@
 import hashlib
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -10,8 +11,15 @@ from finsecure_client.models import ModelCache
 from finsecure_client.trust import SignedModel, Trust
 from finsecure_crypto.errors import FinSecureError, IntegrityError, UnavailableError
 from finsecure_crypto.federation import STANDARDISE_MEAN, STANDARDISE_SCALE
+from finsecure_crypto.model_statement import (
+    ModelStatement,
+    VerificationKey,
+    architecture_digest,
+)
 from finsecure_crypto.model_version import ModelVersion
+from finsecure_crypto.signatures import SignatureAlgorithm, SoftwareSigner
 from finsecure_rpc.identity_store import Identity
+from finsecure_rpc.model_statements import ModelKeys
 
 from tests.support.client import TASK, make_task
 from tests.support.pki import TestAuthority
@@ -41,8 +49,8 @@ class Setting:
         pki = TestAuthority()
         self.signer: Identity = pki.enrol(folder / "aggregator", "aggregator", "main").current()
         self.folder = folder / "models"
-        trust = Trust("lending.finsecure.internal", lambda: pki.anchors, pki.current)
-        self.cache = ModelCache(self.folder, trust)
+        self.trust = Trust("lending.finsecure.internal", lambda: pki.anchors, pki.current)
+        self.cache = ModelCache(self.folder, self.trust)
 
     def sign(self, content: bytes, version: int = 0, size: int | None = None) -> SignedModel:
         described = ModelVersion(
@@ -159,3 +167,52 @@ async def test_only_the_newest_files_are_kept(setting: Setting) -> None:
         content = safetensors.numpy.save(TENSORS | {"bias": np.full(1, number, np.float32)})
         await setting.cache.fetch(setting.sign(content, number), make_task(), Source(content))
     assert len(list(setting.folder.iterdir())) == 3
+
+
+KEY = "federations/lending/keyRings/models/cryptoKeys/global"
+VERSION = f"{KEY}/cryptoKeyVersions/1"
+
+
+class PinnedKeys(ModelKeys):
+    """A key service that knows one version."""
+
+    def __init__(self, signer: SoftwareSigner) -> None:
+        super().__init__(lambda: pytest.fail("nothing is fetched"), KEY)
+        self.known = VerificationKey(signer.algorithm, signer.public_key)
+
+    async def _fetch(self, name: str) -> VerificationKey:
+        assert name == VERSION
+        return self.known
+
+
+async def test_a_pinned_key_has_to_have_signed_too(setting: Setting, tmp_path: Path) -> None:
+    signer = SoftwareSigner.generate(SignatureAlgorithm.ED25519)
+    cache = ModelCache(tmp_path / "pinned", setting.trust, PinnedKeys(signer))
+    content, task = safetensors.numpy.save(TENSORS), make_task()
+    model, source = setting.sign(content), Source(content)
+    tensors = [(tensor.name, tensor.shape) for tensor in task.terms.tensors]
+    architecture = architecture_digest(task.factory, tensors)
+    statement = ModelStatement(model.version, architecture, b"c" * 32)
+    other = replace(model.version, sha256=b"x" * 32)
+    stranger = SoftwareSigner.generate(SignatureAlgorithm.ED25519)
+    for envelope, code in (
+        (b"", "ENVELOPE_MISSING"),
+        (b"{}", "ENVELOPE_MALFORMED"),
+        (statement.sign(signer, "another key").encode(), "MODEL_STATEMENT_REJECTED"),
+        (statement.sign(stranger, VERSION).encode(), "MODEL_STATEMENT_REJECTED"),
+        (
+            replace(statement, version=other).sign(signer, VERSION).encode(),
+            "MODEL_STATEMENT_MISMATCH",
+        ),
+        (
+            replace(statement, architecture=b"x" * 32).sign(signer, VERSION).encode(),
+            "MODEL_STATEMENT_MISMATCH",
+        ),
+    ):
+        with pytest.raises(IntegrityError, match=code):
+            await cache.fetch(replace(model, envelope=envelope), task, source)
+    assert source.offsets == []  # nothing was downloaded
+    good = replace(model, envelope=statement.sign(signer, VERSION).encode())
+    assert (await cache.fetch(good, task, source)).sha256 == model.version.sha256
+    with pytest.raises(IntegrityError, match="ENVELOPE_MISSING"):
+        cache.load(model, task)  # every load, not the first alone

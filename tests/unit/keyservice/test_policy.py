@@ -9,6 +9,7 @@ from finsecure.keyservice.v1 import (
     envelope_pb2,
     keys_pb2,
     members_pb2,
+    model_signing_pb2,
     trustee_pb2,
 )
 from finsecure_crypto.certificates import Role
@@ -32,15 +33,16 @@ CONTRACT = (
     envelope_pb2,
     keys_pb2,
     members_pb2,
+    model_signing_pb2,
 )
 
 OPEN_TO_ALL = {"Enrol", "GetTrustBundle"}
 FOR_OFFICERS = {"ApproveProposal", "RejectProposal", "DestroyCryptoKeyVersion", "RevokeAuthority"}
-FOR_AGGREGATORS = {"WrapDataKey", "UnwrapDataKey"}
+FOR_AGGREGATORS = {"WrapDataKey", "UnwrapDataKey", "SignModel"}
 FOR_MEMBERS = {
     *("RenewCertificates", "GetRevocationList", "WatchRevocationList"),
     *("GetKeyRing", "ListKeyRings", "GetCryptoKey", "ListCryptoKeys"),
-    *("GetCryptoKeyVersion", "ListCryptoKeyVersions", "DownloadPublicKey"),
+    *("GetCryptoKeyVersion", "ListCryptoKeyVersions", "DownloadPublicKey", "VerifyModel"),
     *("GetCheckpoint", "GetConsistencyProof", "GetInclusionProof", "ProvePublication"),
     *("GetEncryptionKey", "ListEncryptionKeys", "DownloadEncryptionKey"),
 }

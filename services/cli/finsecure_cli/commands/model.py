@@ -1,16 +1,18 @@
 """`finsecure model`: list, download and verify versions of a global model."""
 
 import json as json_text
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from finsecure_crypto.errors import ConfigurationError, InvalidArgumentError, StateError
+from finsecure_rpc.model_statements import ModelKeys
 
 from finsecure_cli.commands.options import ConfigOption, with_services
 from finsecure_cli.commands.task import TaskArgument
-from finsecure_cli.convert import Document
+from finsecure_cli.convert import Document, signed_model
 from finsecure_cli.output import (
     JsonOption,
     print_json,
@@ -86,14 +88,17 @@ def verify(
     json: JsonOption = False,
     config: ConfigOption = DEFAULT_FILE,
 ) -> None:
-    """Verify downloaded models: the signer's certificate, the signature, and the SHA-256."""
+    """Verify downloaded models: the signer's certificate, the signature, and the SHA-256.
+
+    With model_key in the operator's configuration, the statement of that key too.
+    """
 
     async def work(services: Services) -> list[dict[str, object]]:
-        verifier = await model_verifier(services)
+        verifier = await model_check(services)
         results: list[dict[str, object]] = []
         for path in files:
             description = _description(path)
-            verifier.check(description, path.read_bytes())
+            await verifier.check(description, path.read_bytes())
             results.append({"file": str(path), "verified": True, **description})
         return results
 
@@ -130,15 +135,36 @@ def recheck(
         typer.echo(f"{found['name']} is whole")
 
 
-async def model_verifier(services: Services) -> ModelVerifier:
-    """Build a verifier from what the operator trusts and the newest revocation list."""
+@dataclass(frozen=True)
+class ModelCheck:
+    """What a model has to pass: the aggregator's signature, and a managed key's where pinned."""
+
+    verifier: ModelVerifier
+    keys: ModelKeys | None
+
+    async def check(self, description: Document, content: bytes) -> None:
+        """Check a version's description and file.
+
+        Raises:
+            FinSecureError: as `ModelVerifier.check` and `ModelKeys`; the model must not be used.
+        """
+        self.verifier.check(description, content)
+        if self.keys is not None:
+            model = signed_model(description)
+            await self.keys.prepare(model.envelope)
+            self.keys.verify(model.envelope, model.version, None)
+
+
+async def model_check(services: Services) -> ModelCheck:
+    """Build the check from what the operator trusts and the newest revocation list."""
     revocations = await services.revocations()  # brings the newest authorities too
-    return ModelVerifier(
+    verifier = ModelVerifier(
         trust_domain=services.trust_domain,
         anchors=services.anchors,
         revocations=revocations,
         now=lambda: datetime.now(UTC),
     )
+    return ModelCheck(verifier, services.model_keys())
 
 
 async def save_models(
@@ -159,14 +185,16 @@ async def save_models(
         FinSecureError: where a version does not verify; nothing of it is written.
     """
     if version == "all":
-        models = await services.list_models(task)
+        # One by one: only so they come with the statements of a managed key.
+        numbers = [str(model["version"]) for model in await services.list_models(task)]
+        models = [await services.get_model(task, number) for number in numbers]
     else:
         models = [await services.get_model(task, version)]
-    verifier = await model_verifier(services)
+    verifier = await model_check(services)
     written = []
     for model in models:
         content = await services.download_model(model)
-        verifier.check(model, content)
+        await verifier.check(model, content)
         path = out / f"{task}-{model['version']}.safetensors"
         path.write_bytes(content)
         path.with_suffix(".json").write_text(json_text.dumps(model, indent=2) + "\n")

@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Any
 
-from finsecure.keyservice.v1 import envelope_pb2_grpc, keys_pb2_grpc
+from finsecure.keyservice.v1 import envelope_pb2_grpc, keys_pb2_grpc, model_signing_pb2_grpc
 
 from finsecure_keyservice.keys.desk import KeyDesk
 from finsecure_keyservice.keys.envelope_service import EnvelopeService
+from finsecure_keyservice.keys.model_service import ModelSigningService
 from finsecure_keyservice.keys.service import KeyManagementService
 
 
@@ -15,4 +16,8 @@ def services(desk: KeyDesk) -> list[tuple[Callable[[Any, Any], None], object]]:
     return [
         (keys_pb2_grpc.add_KeyManagementServiceServicer_to_server, KeyManagementService(desk)),
         (envelope_pb2_grpc.add_EnvelopeServiceServicer_to_server, EnvelopeService(desk)),
+        (
+            model_signing_pb2_grpc.add_ModelSigningServiceServicer_to_server,
+            ModelSigningService(desk),
+        ),
     ]

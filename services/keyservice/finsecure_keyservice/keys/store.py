@@ -24,6 +24,7 @@ from finsecure_keyservice.schema import (
     FEDERATIONS,
     IMPORT_JOBS,
     KEY_RINGS,
+    SIGNED_MODELS,
 )
 
 
@@ -134,6 +135,18 @@ class KeyStore:
         """Read one import job."""
         row = self._row(IMPORT_JOBS, name)
         return None if row is None else ImportJob(**row)
+
+    def signed_model(self, name: str) -> bytes | None:
+        """Digest of the statement that was signed about a model."""
+        query = select(SIGNED_MODELS.c.digest).where(SIGNED_MODELS.c.name == name)
+        digest: bytes | None = self._connection.execute(query).scalar_one_or_none()
+        return digest
+
+    def add_signed_model(self, name: str, digest: bytes, now: datetime) -> None:
+        """Note the statement that is signed about a model."""
+        self._connection.execute(
+            insert(SIGNED_MODELS).values(name=name, digest=digest, create_time=now)
+        )
 
     def _row(self, table: Table, name: str) -> Mapping[Any, Any] | None:
         query = select(table).where(table.c.name == name)

@@ -26,7 +26,7 @@ from finsecure.validate import validate_pb2 as buf_dot_validate_dot_validate__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%finsecure/aggregation/v1/models.proto\x12\x18\x66insecure.aggregation.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"D\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x1c\n\x07\x63ontent\x18\x02 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x01\x18\x80\x80@\x12\r\n\x05\x63rc32\x18\x03 \x01(\x07\"\xad\x02\n\x05Model\x12\x16\n\x04name\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x17\n\x06sha256\x18\x03 \x01(\x0c\x42\x07\xbaH\x04z\x02\x18 \x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\x12\x1e\n\rparent_sha256\x18\x05 \x01(\x0c\x42\x07\xbaH\x04z\x02\x18 \x12\x17\n\x05round\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\tsignature\x18\x08 \x01(\x0c\x42\x07\xbaH\x04z\x02\x18@\x12$\n\x12signer_certificate\x18\t \x01(\x0c\x42\x08\xbaH\x05z\x03\x18\x80@\x12\"\n\x11quarantine_reason\x18\n \x01(\tB\x07\xbaH\x04r\x02\x18@\"c\n\x0bModelUpload\x12\x18\n\x04task\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01\x12!\n\nsize_bytes\x18\x02 \x01(\x04\x42\r\xbaH\n2\x08\x18\x80\x80\x80\x80@(\x01\x12\x17\n\x06sha256\x18\x03 \x01(\x0c\x42\x07\xbaH\x04z\x02h \"\x95\x01\n\x19UploadInitialModelRequest\x12\x37\n\x06upload\x18\x01 \x01(\x0b\x32%.finsecure.aggregation.v1.ModelUploadH\x00\x12\x30\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1f.finsecure.aggregation.v1.ChunkH\x00\x42\r\n\x04part\x12\x05\xbaH\x02\x08\x01\"L\n\x1aUploadInitialModelResponse\x12.\n\x05model\x18\x01 \x01(\x0b\x32\x1f.finsecure.aggregation.v1.Model\"+\n\x0fGetModelRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"B\n\x10GetModelResponse\x12.\n\x05model\x18\x01 \x01(\x0b\x32\x1f.finsecure.aggregation.v1.Model\"j\n\x11ListModelsRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01\x12\x1b\n\tpage_size\x18\x02 \x01(\rB\x08\xbaH\x05*\x03\x18\xe8\x07\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"^\n\x12ListModelsResponse\x12/\n\x06models\x18\x01 \x03(\x0b\x32\x1f.finsecure.aggregation.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"@\n\x14\x44ownloadModelRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"G\n\x15\x44ownloadModelResponse\x12.\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x1f.finsecure.aggregation.v1.Chunk\"/\n\x13RecheckModelRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"F\n\x14RecheckModelResponse\x12.\n\x05model\x18\x01 \x01(\x0b\x32\x1f.finsecure.aggregation.v1.Model2\xc1\x04\n\x0cModelService\x12\x81\x01\n\x12UploadInitialModel\x12\x33.finsecure.aggregation.v1.UploadInitialModelRequest\x1a\x34.finsecure.aggregation.v1.UploadInitialModelResponse(\x01\x12\x61\n\x08GetModel\x12).finsecure.aggregation.v1.GetModelRequest\x1a*.finsecure.aggregation.v1.GetModelResponse\x12g\n\nListModels\x12+.finsecure.aggregation.v1.ListModelsRequest\x1a,.finsecure.aggregation.v1.ListModelsResponse\x12r\n\rDownloadModel\x12..finsecure.aggregation.v1.DownloadModelRequest\x1a/.finsecure.aggregation.v1.DownloadModelResponse0\x01\x12m\n\x0cRecheckModel\x12-.finsecure.aggregation.v1.RecheckModelRequest\x1a..finsecure.aggregation.v1.RecheckModelResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n%finsecure/aggregation/v1/models.proto\x12\x18\x66insecure.aggregation.v1\x1a\x1b\x62uf/validate/validate.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"D\n\x05\x43hunk\x12\x0e\n\x06offset\x18\x01 \x01(\x04\x12\x1c\n\x07\x63ontent\x18\x02 \x01(\x0c\x42\x0b\xbaH\x08z\x06\x10\x01\x18\x80\x80@\x12\r\n\x05\x63rc32\x18\x03 \x01(\x07\"\xca\x02\n\x05Model\x12\x16\n\x04name\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12\x0f\n\x07version\x18\x02 \x01(\r\x12\x17\n\x06sha256\x18\x03 \x01(\x0c\x42\x07\xbaH\x04z\x02\x18 \x12\x12\n\nsize_bytes\x18\x04 \x01(\x04\x12\x1e\n\rparent_sha256\x18\x05 \x01(\x0c\x42\x07\xbaH\x04z\x02\x18 \x12\x17\n\x05round\x18\x06 \x01(\tB\x08\xbaH\x05r\x03\x18\xc8\x01\x12/\n\x0b\x63reate_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1a\n\tsignature\x18\x08 \x01(\x0c\x42\x07\xbaH\x04z\x02\x18@\x12$\n\x12signer_certificate\x18\t \x01(\x0c\x42\x08\xbaH\x05z\x03\x18\x80@\x12\"\n\x11quarantine_reason\x18\n \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x1b\n\x08\x65nvelope\x18\x0b \x01(\x0c\x42\t\xbaH\x06z\x04\x18\x80\x80\x04\"c\n\x0bModelUpload\x12\x18\n\x04task\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01\x12!\n\nsize_bytes\x18\x02 \x01(\x04\x42\r\xbaH\n2\x08\x18\x80\x80\x80\x80@(\x01\x12\x17\n\x06sha256\x18\x03 \x01(\x0c\x42\x07\xbaH\x04z\x02h \"\x95\x01\n\x19UploadInitialModelRequest\x12\x37\n\x06upload\x18\x01 \x01(\x0b\x32%.finsecure.aggregation.v1.ModelUploadH\x00\x12\x30\n\x05\x63hunk\x18\x02 \x01(\x0b\x32\x1f.finsecure.aggregation.v1.ChunkH\x00\x42\r\n\x04part\x12\x05\xbaH\x02\x08\x01\"L\n\x1aUploadInitialModelResponse\x12.\n\x05model\x18\x01 \x01(\x0b\x32\x1f.finsecure.aggregation.v1.Model\"+\n\x0fGetModelRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"B\n\x10GetModelResponse\x12.\n\x05model\x18\x01 \x01(\x0b\x32\x1f.finsecure.aggregation.v1.Model\"j\n\x11ListModelsRequest\x12\x1a\n\x06parent\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01\x12\x1b\n\tpage_size\x18\x02 \x01(\rB\x08\xbaH\x05*\x03\x18\xe8\x07\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"^\n\x12ListModelsResponse\x12/\n\x06models\x18\x01 \x03(\x0b\x32\x1f.finsecure.aggregation.v1.Model\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"@\n\x14\x44ownloadModelRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\x12\x0e\n\x06offset\x18\x02 \x01(\x04\"G\n\x15\x44ownloadModelResponse\x12.\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x1f.finsecure.aggregation.v1.Chunk\"/\n\x13RecheckModelRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xc8\x01\"F\n\x14RecheckModelResponse\x12.\n\x05model\x18\x01 \x01(\x0b\x32\x1f.finsecure.aggregation.v1.Model2\xc1\x04\n\x0cModelService\x12\x81\x01\n\x12UploadInitialModel\x12\x33.finsecure.aggregation.v1.UploadInitialModelRequest\x1a\x34.finsecure.aggregation.v1.UploadInitialModelResponse(\x01\x12\x61\n\x08GetModel\x12).finsecure.aggregation.v1.GetModelRequest\x1a*.finsecure.aggregation.v1.GetModelResponse\x12g\n\nListModels\x12+.finsecure.aggregation.v1.ListModelsRequest\x1a,.finsecure.aggregation.v1.ListModelsResponse\x12r\n\rDownloadModel\x12..finsecure.aggregation.v1.DownloadModelRequest\x1a/.finsecure.aggregation.v1.DownloadModelResponse0\x01\x12m\n\x0cRecheckModel\x12-.finsecure.aggregation.v1.RecheckModelRequest\x1a..finsecure.aggregation.v1.RecheckModelResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -49,6 +49,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_MODEL'].fields_by_name['signer_certificate']._serialized_options = b'\272H\005z\003\030\200@'
   _globals['_MODEL'].fields_by_name['quarantine_reason']._loaded_options = None
   _globals['_MODEL'].fields_by_name['quarantine_reason']._serialized_options = b'\272H\004r\002\030@'
+  _globals['_MODEL'].fields_by_name['envelope']._loaded_options = None
+  _globals['_MODEL'].fields_by_name['envelope']._serialized_options = b'\272H\006z\004\030\200\200\004'
   _globals['_MODELUPLOAD'].fields_by_name['task']._loaded_options = None
   _globals['_MODELUPLOAD'].fields_by_name['task']._serialized_options = b'\272H\007r\005\020\001\030\240\001'
   _globals['_MODELUPLOAD'].fields_by_name['size_bytes']._loaded_options = None
@@ -72,29 +74,29 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CHUNK']._serialized_start=129
   _globals['_CHUNK']._serialized_end=197
   _globals['_MODEL']._serialized_start=200
-  _globals['_MODEL']._serialized_end=501
-  _globals['_MODELUPLOAD']._serialized_start=503
-  _globals['_MODELUPLOAD']._serialized_end=602
-  _globals['_UPLOADINITIALMODELREQUEST']._serialized_start=605
-  _globals['_UPLOADINITIALMODELREQUEST']._serialized_end=754
-  _globals['_UPLOADINITIALMODELRESPONSE']._serialized_start=756
-  _globals['_UPLOADINITIALMODELRESPONSE']._serialized_end=832
-  _globals['_GETMODELREQUEST']._serialized_start=834
-  _globals['_GETMODELREQUEST']._serialized_end=877
-  _globals['_GETMODELRESPONSE']._serialized_start=879
-  _globals['_GETMODELRESPONSE']._serialized_end=945
-  _globals['_LISTMODELSREQUEST']._serialized_start=947
-  _globals['_LISTMODELSREQUEST']._serialized_end=1053
-  _globals['_LISTMODELSRESPONSE']._serialized_start=1055
-  _globals['_LISTMODELSRESPONSE']._serialized_end=1149
-  _globals['_DOWNLOADMODELREQUEST']._serialized_start=1151
-  _globals['_DOWNLOADMODELREQUEST']._serialized_end=1215
-  _globals['_DOWNLOADMODELRESPONSE']._serialized_start=1217
-  _globals['_DOWNLOADMODELRESPONSE']._serialized_end=1288
-  _globals['_RECHECKMODELREQUEST']._serialized_start=1290
-  _globals['_RECHECKMODELREQUEST']._serialized_end=1337
-  _globals['_RECHECKMODELRESPONSE']._serialized_start=1339
-  _globals['_RECHECKMODELRESPONSE']._serialized_end=1409
-  _globals['_MODELSERVICE']._serialized_start=1412
-  _globals['_MODELSERVICE']._serialized_end=1989
+  _globals['_MODEL']._serialized_end=530
+  _globals['_MODELUPLOAD']._serialized_start=532
+  _globals['_MODELUPLOAD']._serialized_end=631
+  _globals['_UPLOADINITIALMODELREQUEST']._serialized_start=634
+  _globals['_UPLOADINITIALMODELREQUEST']._serialized_end=783
+  _globals['_UPLOADINITIALMODELRESPONSE']._serialized_start=785
+  _globals['_UPLOADINITIALMODELRESPONSE']._serialized_end=861
+  _globals['_GETMODELREQUEST']._serialized_start=863
+  _globals['_GETMODELREQUEST']._serialized_end=906
+  _globals['_GETMODELRESPONSE']._serialized_start=908
+  _globals['_GETMODELRESPONSE']._serialized_end=974
+  _globals['_LISTMODELSREQUEST']._serialized_start=976
+  _globals['_LISTMODELSREQUEST']._serialized_end=1082
+  _globals['_LISTMODELSRESPONSE']._serialized_start=1084
+  _globals['_LISTMODELSRESPONSE']._serialized_end=1178
+  _globals['_DOWNLOADMODELREQUEST']._serialized_start=1180
+  _globals['_DOWNLOADMODELREQUEST']._serialized_end=1244
+  _globals['_DOWNLOADMODELRESPONSE']._serialized_start=1246
+  _globals['_DOWNLOADMODELRESPONSE']._serialized_end=1317
+  _globals['_RECHECKMODELREQUEST']._serialized_start=1319
+  _globals['_RECHECKMODELREQUEST']._serialized_end=1366
+  _globals['_RECHECKMODELRESPONSE']._serialized_start=1368
+  _globals['_RECHECKMODELRESPONSE']._serialized_end=1438
+  _globals['_MODELSERVICE']._serialized_start=1441
+  _globals['_MODELSERVICE']._serialized_end=2018
 # @@protoc_insertion_point(module_scope)

@@ -65,6 +65,7 @@ class Model(_message.Message):
     SIGNATURE_FIELD_NUMBER: _builtins.int
     SIGNER_CERTIFICATE_FIELD_NUMBER: _builtins.int
     QUARANTINE_REASON_FIELD_NUMBER: _builtins.int
+    ENVELOPE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `federations/{federation}/tasks/{task}/models/{version}`."""
     version: _builtins.int
@@ -85,6 +86,10 @@ class Model(_message.Message):
     """Reason code for which the version is in quarantine, so that its file is not given out; empty
     if it is not.
     """
+    envelope: _builtins.bytes
+    """DSSE envelope with an in-toto statement about the version, signed by the key service with the key
+    that the aggregator is configured with; empty if it has none. Lists leave it out.
+    """
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was made."""
@@ -102,10 +107,11 @@ class Model(_message.Message):
         signature: _builtins.bytes = ...,
         signer_certificate: _builtins.bytes = ...,
         quarantine_reason: _builtins.str = ...,
+        envelope: _builtins.bytes = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "name", b"name", "parent_sha256", b"parent_sha256", "quarantine_reason", b"quarantine_reason", "round", b"round", "sha256", b"sha256", "signature", b"signature", "signer_certificate", b"signer_certificate", "size_bytes", b"size_bytes", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "envelope", b"envelope", "name", b"name", "parent_sha256", b"parent_sha256", "quarantine_reason", b"quarantine_reason", "round", b"round", "sha256", b"sha256", "signature", b"signature", "signer_certificate", b"signer_certificate", "size_bytes", b"size_bytes", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

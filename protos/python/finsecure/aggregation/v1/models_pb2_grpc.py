@@ -96,8 +96,8 @@ class ModelServiceServicer:
 
     def RecheckModel(self, request, context):
         """RecheckModel reads a version's file again at once. One that is not what was signed goes into
-        quarantine, one that is comes out of it. The same happens to all versions every hour, but
-        without coming out.
+        quarantine, one that is comes out of it, and is signed anew by the key service if the aggregator
+        has a key for that. The same happens to all versions every hour, but without coming out.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

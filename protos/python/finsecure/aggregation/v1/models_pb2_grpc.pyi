@@ -43,8 +43,8 @@ class ModelServiceStub:
     """DownloadModel streams the safetensors file of a version from an offset on."""
     RecheckModel: _grpc.UnaryUnaryMultiCallable[_models_pb2.RecheckModelRequest, _models_pb2.RecheckModelResponse]
     """RecheckModel reads a version's file again at once. One that is not what was signed goes into
-    quarantine, one that is comes out of it. The same happens to all versions every hour, but
-    without coming out.
+    quarantine, one that is comes out of it, and is signed anew by the key service if the aggregator
+    has a key for that. The same happens to all versions every hour, but without coming out.
     """
 
 @_typing.type_check_only
@@ -62,8 +62,8 @@ class ModelServiceAsyncStub(ModelServiceStub):
     """DownloadModel streams the safetensors file of a version from an offset on."""
     RecheckModel: _aio.UnaryUnaryMultiCallable[_models_pb2.RecheckModelRequest, _models_pb2.RecheckModelResponse]  # type: ignore[assignment]
     """RecheckModel reads a version's file again at once. One that is not what was signed goes into
-    quarantine, one that is comes out of it. The same happens to all versions every hour, but
-    without coming out.
+    quarantine, one that is comes out of it, and is signed anew by the key service if the aggregator
+    has a key for that. The same happens to all versions every hour, but without coming out.
     """
 
 class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -108,8 +108,8 @@ class ModelServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_models_pb2.RecheckModelResponse, _abc.Awaitable[_models_pb2.RecheckModelResponse]]:
         """RecheckModel reads a version's file again at once. One that is not what was signed goes into
-        quarantine, one that is comes out of it. The same happens to all versions every hour, but
-        without coming out.
+        quarantine, one that is comes out of it, and is signed anew by the key service if the aggregator
+        has a key for that. The same happens to all versions every hour, but without coming out.
         """
 
 def add_ModelServiceServicer_to_server(servicer: ModelServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
