@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.cli.conftest import Run
+from tests.support.leaks import leaks, secrets_of
 
 
 @pytest.mark.timeout(300)
@@ -56,6 +57,13 @@ def test_short_demonstration_completes_without_the_killed_bank(
     for bank in scores["banks"]:
         identity = out / "federation" / "clients" / bank / "identity"
         assert identity.stat().st_mode & 0o077 == 0
+
+    # Nothing that any of the processes wrote (logs, databases, manifests, models, reports, the
+    # terminal) holds a key of any of them.
+    secrets = secrets_of(out)
+    owners = {what.partition("/")[2].partition("/")[0] for what in secrets}
+    assert {"keyservice", "clients", "operator", "aggregator"} <= owners, owners
+    assert leaks(out, secrets, done.stdout, done.stderr) == []
 
 
 @pytest.mark.slow
