@@ -5,6 +5,7 @@ from datetime import timedelta
 from typing import Annotated, Literal
 
 from finsecure_rpc.config import RelativePath, Settings
+from finsecure_rpc.oidc_settings import OidcSettings
 from pydantic import AfterValidator, Field, ValidationInfo
 
 from finsecure_keyservice.protection.settings import (
@@ -58,6 +59,7 @@ class Configuration(Settings):
     reflection: bool = False
     shutdown_grace_s: float = Field(default=2, ge=0, le=300)
     limits: Limits = Limits()
+    oidc: OidcSettings | None = None
     protection: ProtectionSettings | None = None
 
     @property

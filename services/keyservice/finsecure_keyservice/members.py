@@ -9,9 +9,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from finsecure_crypto.certificates import Role
-from finsecure_crypto.errors import ConflictError, NotFoundError, StateError
+from finsecure_crypto.errors import (
+    ConflictError,
+    InvalidArgumentError,
+    NotFoundError,
+    StateError,
+)
 from finsecure_crypto.randomness import Randomness
 from finsecure_crypto.secret import SecretBytes
+from finsecure_rpc.bearer import BEARER_PREFIX
 
 from finsecure_keyservice.api_keys import ApiKey
 from finsecure_keyservice.names import MemberName, federation_id
@@ -78,11 +84,16 @@ def create_member(
     """Register a member and make its first API key.
 
     Raises:
-        InvalidArgumentError: NAME_MALFORMED.
+        InvalidArgumentError: NAME_MALFORMED, or NAME_RESERVED.
         NotFoundError: FEDERATION_NOT_FOUND.
         ConflictError: MEMBER_EXISTS; also for revoked members, whose names are never given again.
     """
     place = MemberName.parse(name)
+    if place.id.startswith(BEARER_PREFIX):
+        raise InvalidArgumentError(
+            "NAME_RESERVED",
+            f"ids that begin with {BEARER_PREFIX} are those of tokens; choose another",
+        )
     if place.federation is not None:
         get_federation(store, place.parent)
     if store.member(name) is not None:

@@ -9,6 +9,7 @@ from finsecure_crypto.certificate_profile import authority_domain
 from finsecure_crypto.checkpoint import LogSigner
 from finsecure_crypto.errors import ConfigurationError
 from finsecure_rpc.authenticator import Authenticator
+from finsecure_rpc.bearer import Bearers
 from finsecure_rpc.credentials import server_credentials
 from finsecure_rpc.database import open_database
 from finsecure_rpc.identity_store import IdentityStore
@@ -43,6 +44,7 @@ from finsecure_keyservice.rotation import Rotation
 from finsecure_keyservice.schema import AUDIT, REQUESTS
 from finsecure_keyservice.service import services
 from finsecure_keyservice.state import StateFolder
+from finsecure_keyservice.tokens import open_tokens
 from finsecure_keyservice.upkeep import Upkeep
 
 _log = get_logger(__name__)
@@ -115,12 +117,14 @@ async def opened(
         )
         more = [audit_service(books, auditor.log, signer), *key_services(desk)]
         refusals = RefusalRecorder(books, auditor)
-        server = _server(configuration, backend, more, own, clock, refusals.note)
+        bearers, follow_keys = open_tokens(configuration.oidc, configuration.domain, clock)
+        server = _server(configuration, backend, more, own, clock, refusals.note, bearers)
         shortest = min(lifetime, configuration.certificate_lifetime)
         interval_s = min(_TICK_S, shortest.total_seconds() / 8)
         tasks = [
             asyncio.create_task(upkeep.run(interval_s, server.set_serving)),
             asyncio.create_task(life.run()),
+            asyncio.create_task(follow_keys()),
         ]
         try:
             yield server
@@ -155,6 +159,7 @@ def _server(
     own: OwnIdentity,
     clock: Clock,
     on_refusal: OnRefusal,
+    bearers: Bearers | None,
 ) -> RpcServer:
     authenticator = Authenticator(
         backend.feed.anchors, backend.feed, domain_peers(configuration.domain), clock
@@ -176,6 +181,7 @@ def _server(
         limits,
         reflection=configuration.reflection,
         on_refusal=on_refusal,
+        bearers=bearers,
     )
 
 

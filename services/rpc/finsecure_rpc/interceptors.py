@@ -12,10 +12,10 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing, asynccontextmanager
-from typing import Any, NoReturn
+from typing import Any, NoReturn, TypeVar
 
 import grpc
-from finsecure_crypto.certificates import Certified
+from finsecure_crypto.certificates import Certified, Role
 from finsecure_crypto.errors import (
     AuthenticationError,
     ConfigurationError,
@@ -27,10 +27,11 @@ from finsecure_crypto.errors import (
 from google.protobuf.message import DecodeError, Message
 
 from finsecure_rpc.authenticator import Authenticator
+from finsecure_rpc.bearer import Bearer, Bearers, token_of
 from finsecure_rpc.logs import get_logger
 from finsecure_rpc.open_streams import OpenStreams
 from finsecure_rpc.peer import Peer, set_peer
-from finsecure_rpc.policy import ANYONE, Limits, Policy
+from finsecure_rpc.policy import ANYONE, READERS, Access, Limits, Policy
 from finsecure_rpc.rate import RateLimiter
 from finsecure_rpc.status import RateExceededError, to_wire
 from finsecure_rpc.validation import check_message
@@ -42,6 +43,7 @@ _AWAITED_RETRY_S = 1.0
 
 Handler = Any  # grpc.RpcMethodHandler: its stub has no attributes
 Context = Any  # grpc.aio.ServicerContext, whatever its messages
+Caller = TypeVar("Caller", Certified, Bearer)
 Deserialize = Callable[[bytes], Message]
 OnRefusal = Callable[[str, FinSecureError], None]
 
@@ -55,6 +57,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         limits: bounds on deadlines and rates.
         on_refusal: hears of callers who are not who they say or may not call a method.
         clock: monotonic seconds.
+        bearers: verifies tokens of people who have no certificate; None takes no tokens.
     """
 
     def __init__(
@@ -64,14 +67,16 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         limits: Limits,
         on_refusal: OnRefusal | None = None,
         clock: Callable[[], float] = time.monotonic,
+        bearers: Bearers | None = None,
     ) -> None:
         self._policy = policy
         self._authenticator = authenticator
         self._limits = limits
         self._on_refusal = on_refusal
+        self._bearers = bearers
         self._known = RateLimiter(limits.rate, clock)
         self._anonymous = RateLimiter(limits.anonymous_rate, clock)
-        self._streams = OpenStreams(authenticator.recheck, limits.recheck_s, limits.streams)
+        self._streams = OpenStreams(self._recheck, limits.recheck_s, limits.streams)
         self._awaited: Counter[str] = Counter()
         self._wrapped: dict[str, tuple[Handler, Handler]] = {}
 
@@ -153,7 +158,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         one = stream_unary if handler.request_streaming else unary_unary
         return grpc.stream_unary_rpc_method_handler(one, *codec)
 
-    def _admit(self, method: str, context: Context) -> Certified | None:
+    def _admit(self, method: str, context: Context) -> Certified | Bearer | None:
         """Check everything that does not need the message; set the current peer."""
         try:
             return self._let_in(method, context)
@@ -162,7 +167,29 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
                 self._on_refusal(method, error)
             raise
 
-    def _let_in(self, method: str, context: Context) -> Certified | None:
+    def _recheck(self, caller: Certified | Bearer) -> None:
+        if isinstance(caller, Certified):
+            self._authenticator.recheck(caller)
+        elif self._bearers is not None:
+            self._bearers.recheck(caller)
+
+    def _bearer(self, context: Context, access: Access) -> Bearer | None:
+        """Who comes with a token, where only people are let in.
+
+        Raises:
+            AuthenticationError: TOKEN_*.
+            PermissionDeniedError: TOKEN_NOT_ALLOWED, TOKEN_WITHOUT_ROLE.
+        """
+        token = None if self._bearers is None else token_of(context.invocation_metadata() or ())
+        if self._bearers is None or token is None:
+            return None
+        if access is ANYONE or not access <= READERS:
+            raise PermissionDeniedError(
+                "TOKEN_NOT_ALLOWED", "This call takes no token: come with a certificate."
+            )
+        return self._bearers.verify(token)
+
+    def _let_in(self, method: str, context: Context) -> Certified | Bearer | None:
         address = _address(context.peer())
         set_peer(None, address)
         try:
@@ -183,12 +210,21 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         access = self._policy.get(method, frozenset())
         if access is ANYONE:
             return caller
+        if caller is None and (bearer := self._bearer(context, access)) is not None:
+            set_peer(Peer(bearer.spiffe_id, 0, bearer.not_after), address)
+            wait_s = self._known.take(str(bearer.spiffe_id))
+            if wait_s:
+                raise RateExceededError(wait_s)
+            return self._allowed(method, bearer, access)
         if caller is None:
             raise AuthenticationError(
                 "CERTIFICATE_REQUIRED",
                 "This call needs a client certificate: enrol first, and call the address for "
                 "members, not the one for enrolment.",
             )
+        return self._allowed(method, caller, access)
+
+    def _allowed(self, method: str, caller: Caller, access: frozenset[Role]) -> Caller:
         if caller.spiffe_id.role not in access:
             raise PermissionDeniedError(
                 "ROLE_NOT_ALLOWED",

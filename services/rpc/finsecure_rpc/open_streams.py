@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from finsecure_crypto.certificates import Certified, SpiffeId
 from finsecure_crypto.errors import ResourceExhaustedError
 
+from finsecure_rpc.bearer import Bearer
+
 
 @dataclass(eq=False)
 class _OpenStream:
-    caller: Certified
+    caller: Certified | Bearer
     scope: asyncio.Timeout
     failure: Exception | None = None
 
@@ -26,7 +28,9 @@ class OpenStreams:
         most: open streams of one identity.
     """
 
-    def __init__(self, recheck: Callable[[Certified], None], interval_s: float, most: int) -> None:
+    def __init__(
+        self, recheck: Callable[[Certified | Bearer], None], interval_s: float, most: int
+    ) -> None:
         self._recheck = recheck
         self._interval_s = interval_s
         self._most = most
@@ -35,7 +39,7 @@ class OpenStreams:
         self._sweeper: asyncio.Task[None] | None = None
 
     @asynccontextmanager
-    async def watched(self, caller: Certified | None) -> AsyncIterator[None]:
+    async def watched(self, caller: Certified | Bearer | None) -> AsyncIterator[None]:
         """Run a stream's handler; it is interrupted when its caller may not go on.
 
         Raises:

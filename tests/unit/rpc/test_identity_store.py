@@ -2,13 +2,13 @@ import threading
 from datetime import timedelta
 
 import pytest
-from finsecure_crypto.errors import ConfigurationError
+from finsecure_crypto.errors import AuthenticationError, ConfigurationError
 from finsecure_rpc import identity_store as module
 from finsecure_rpc.durable import replace_link, write_file
 from finsecure_rpc.identity_store import FILES, IdentityStore
 from finsecure_rpc.requests import new_keys
 
-from tests.support.pki import TestAuthority, utc_now
+from tests.support.pki import TestAuthority, make_authority, utc_now
 
 
 @pytest.fixture
@@ -161,3 +161,24 @@ def test_a_failed_write_leaves_no_temporary_file(tmp_path, monkeypatch):
     replace_link(tmp_path / "b", tmp_path / "a")
     replace_link(tmp_path / "b", tmp_path / "c")
     assert (tmp_path / "b").readlink() == tmp_path / "c"
+
+
+def test_only_authorities_of_the_pinned_root_are_taken_on(tmp_path, credentials, pki):
+    store = IdentityStore(tmp_path)
+    before = store.save(credentials())
+    second = make_authority("second", pki.domain, pki.root)
+    both = store.adopt((second.der, pki.intermediate.der))
+    assert both.generation == before.generation + 1
+    assert set(both.anchors.intermediates) == {pki.intermediate.der, second.der}
+    assert both.certified == before.certified
+    # The same again changes nothing, in whatever order.
+    assert store.adopt((pki.intermediate.der, second.der)).generation == both.generation
+    stranger = TestAuthority(pki.domain)
+    foreign = make_authority("foreign", "other.internal", pki.root)
+    for hostile in (stranger.intermediate.der, foreign.der, pki.root.der, b"\x30\x00"):
+        with pytest.raises(AuthenticationError):
+            store.adopt((pki.intermediate.der, hostile))
+    # Whoever's own authority is gone has to enrol again, and is told so instead of losing files.
+    with pytest.raises(ConfigurationError, match="IDENTITY_DAMAGED"):
+        store.adopt((second.der,))
+    assert store.current().generation == both.generation

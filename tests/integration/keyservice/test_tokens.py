@@ -1,0 +1,92 @@
+"""People with a token at the key service: what their role may, and not a step more."""
+
+from pathlib import Path
+from typing import Any
+
+import grpc
+import pytest
+from finsecure.keyservice.v1 import certificates_pb2, certificates_pb2_grpc
+from finsecure.keyservice.v1 import members_pb2 as members
+from finsecure.keyservice.v1 import members_pb2_grpc as members_grpc
+from finsecure_crypto.errors import (
+    AuthenticationError,
+    FinSecureError,
+    InvalidArgumentError,
+    PermissionDeniedError,
+)
+from finsecure_rpc.channel import open_anonymous_channel
+from finsecure_rpc.status import from_wire
+
+from tests.support.keyservice_deployment import BANK, Deployment, deployed, new_id
+from tests.support.oidc import Provider, settings
+
+
+async def call(keyservice: Deployment, token: str | None, stub: Any, method: str, request: Any):
+    metadata = [] if token is None else [("authorization", f"Bearer {token}")]
+    async with open_anonymous_channel(keyservice.enrol_address, keyservice.root_pem) as channel:
+        try:
+            return await getattr(stub(channel), method)(request, timeout=10, metadata=metadata)
+        except grpc.aio.AioRpcError as error:
+            raise from_wire(error) from error
+
+
+async def outcome(*arguments: Any) -> FinSecureError | None:
+    try:
+        await call(*arguments)
+    except FinSecureError as error:
+        return error
+    return None
+
+
+async def test_each_role_may_what_is_its_own(tmp_path: Path) -> None:
+    provider = Provider()
+    oidc = settings(provider.write(tmp_path))
+    async with deployed(tmp_path, oidc=oidc, limits={"enrolment_calls_per_s": 1000}) as keyservice:
+        viewer, operator, officer = (
+            provider.token(roles=role) for role in ("fs-view", "fs-run", "fs-security")
+        )
+        service, listing = members_grpc.MemberServiceStub, members.ListMembersRequest()
+        for token in (viewer, operator, officer):
+            await call(keyservice, token, service, "ListMembers", listing)
+        create = members.CreateMemberRequest(member=members.Member(name=BANK), request_id=new_id())
+        refused = await outcome(keyservice, viewer, service, "CreateMember", create)
+        assert isinstance(refused, PermissionDeniedError)
+        assert refused.code == "ROLE_NOT_ALLOWED"
+        made = await call(keyservice, operator, service, "CreateMember", create)
+        assert made.api_key
+        # The same person again: its request ids are its own.
+        again = await call(keyservice, operator, service, "CreateMember", create)
+        assert again.member == made.member
+        # What members with certificates do is not for people with tokens.
+        stub = certificates_pb2_grpc.CertificateServiceStub
+        asked = certificates_pb2.GetRevocationListRequest()
+        refused = await outcome(keyservice, officer, stub, "GetRevocationList", asked)
+        assert refused is not None
+        assert refused.code == "TOKEN_NOT_ALLOWED"
+        renewal = certificates_pb2.RenewCertificatesRequest(tls_csr=b"x", signing_csr=b"x")
+        stub = certificates_pb2_grpc.EnrolmentServiceStub
+        refused = await outcome(keyservice, officer, stub, "RenewCertificates", renewal)
+        assert refused is not None
+        assert refused.code == "TOKEN_NOT_ALLOWED"
+        # Bad tokens and none are told apart, and neither gets in.
+        bad = provider.token(aud="other")
+        refused = await outcome(keyservice, bad, service, "ListMembers", listing)
+        assert isinstance(refused, AuthenticationError)
+        assert refused.code == "TOKEN_AUDIENCE"
+        refused = await outcome(keyservice, None, service, "ListMembers", listing)
+        assert refused is not None
+        assert refused.code == "CERTIFICATE_REQUIRED"
+        with pytest.raises(InvalidArgumentError, match="NAME_RESERVED"):
+            await keyservice.create("operators/oidc-mallory")
+
+
+async def test_without_a_provider_no_token_is_looked_at(keyservice: Deployment) -> None:
+    refused = await outcome(
+        keyservice,
+        Provider().token(roles="fs-security"),
+        members_grpc.MemberServiceStub,
+        "ListMembers",
+        members.ListMembersRequest(),
+    )
+    assert refused is not None
+    assert refused.code == "CERTIFICATE_REQUIRED"
