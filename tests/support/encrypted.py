@@ -52,12 +52,14 @@ class FakeTrustee:
             "accuses:<client>" as long as that client is in the manifest.
         asked: digests of the requests that it has had.
         asked_twice: set by the second one.
+        patience: what a slow one waits for.
     """
 
     mode: Mode
     conduct: str = "honest"
     asked: list[bytes] = field(default_factory=list)
     asked_twice: asyncio.Event = field(default_factory=asyncio.Event)
+    patience: asyncio.Event = field(default_factory=asyncio.Event)
 
     async def partially_decrypt(self, opening: Opening, holder: int) -> bytes:
         self.asked.append(opening.request.digest())
@@ -70,7 +72,7 @@ class FakeTrustee:
             case "down":
                 raise UnavailableError("SERVICE_UNREACHABLE", "no route")
             case "slow":
-                await asyncio.Event().wait()
+                await self.patience.wait()
             case "refuses":
                 raise StateError("ALREADY_OPENED", "this round has been opened")
             case "garbage":

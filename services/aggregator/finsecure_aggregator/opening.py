@@ -1,12 +1,13 @@
 """Opens an encrypted sum with as many trustees as it takes, through those that fail or lie.
 
-As many are asked at once as open a sum together; when one cannot be reached, refuses, takes too
-long, or sends what is no partial decryption, the next one is asked. What a trustee has answered is
-on the disk before it is used, so that a restart asks nobody again.
+As many are asked at once as open a sum together; when one cannot be reached, refuses, takes long,
+or sends what is no partial decryption, the next one is asked. What a trustee has answered is on the
+disk before it is used, so that a restart asks nobody again.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from itertools import combinations
 from pathlib import Path
 
@@ -18,7 +19,6 @@ from finsecure_crypto.errors import (
     StateError,
     UnavailableError,
 )
-from finsecure_rpc.backoff import Backoff
 from finsecure_rpc.durable import write_file
 from finsecure_rpc.logs import get_logger
 
@@ -34,9 +34,20 @@ _UNREACHED = "TRUSTEE_UNREACHED"
 _SLOW = "TRUSTEE_SLOW"
 _MISSING = "TRUSTEE_NOT_CONFIGURED"
 _INVALID = "PARTIAL_INVALID"
+_PASSING = (_UNREACHED, _SLOW)  # such a trustee may serve yet
+_ASK_AGAIN_NS = 2 * 10**9
 _DISAGREE = frozenset({"PARTIALS_DISAGREE", "SUM_OUT_OF_RANGE"})
 
 _log = get_logger(__name__)
+
+
+@dataclass
+class _Asked:
+    """A trustee that is being asked, since when, and whether it was found slow."""
+
+    holder: int
+    since_ns: int
+    slow: bool = False
 
 
 class SumOpener:
@@ -66,6 +77,7 @@ class SumOpener:
         self._said: dict[int, str] = {}
         self._partials: dict[int, Path] = {}
         self._accused: dict[str, dict[int, str]] = {}  # code by holder, by client
+        self._ask_at_ns: dict[int, int] = {}
         self._request = b""
         self._wanted = key.threshold
 
@@ -93,6 +105,7 @@ class SumOpener:
         """
         self._request = opening.request.digest()
         self._accused = {}
+        self._ask_at_ns = {}
         self._partials = {
             holder: self._path(holder)
             for holder in self._key.trustees
@@ -100,18 +113,24 @@ class SumOpener:
         }
         self._said = dict.fromkeys(self._partials, _SERVED)
         self._wanted = self._key.threshold
-        backoff = Backoff(0.5, 15.0)
-        while True:
-            await self._gather(opening, total)
-            if len(self._partials) >= self._wanted:
-                sums = await self._combine(opening, total)
-                if sums is not None:
-                    return sums
-                continue
-            wait_ns = round(backoff.next_s() * 1e9)
-            if not self._hope() or self._clock.now_ns() + wait_ns > deadline_ns:
-                raise self._refused_contributor() or self._not_opened()
-            await self._clock.wait(asyncio.Event(), self._clock.now_ns() + wait_ns)
+        running: dict[asyncio.Task[str], _Asked] = {}
+        try:
+            while True:
+                if len(self._partials) >= self._wanted:
+                    sums = await self._combine(opening, total)
+                    if sums is not None:
+                        return sums
+                elif not self._hope() or self._clock.now_ns() >= deadline_ns:
+                    raise self._refused_contributor() or self._not_opened()
+                else:
+                    for holder in self._next_to_ask(running.values()):
+                        task = asyncio.create_task(self._ask(opening, total, holder))
+                        running[task] = _Asked(holder, self._clock.now_ns())
+                    await self._listen(running, deadline_ns)
+        finally:
+            for task in running:
+                task.cancel()
+            await asyncio.gather(*running, return_exceptions=True)
 
     def _path(self, holder: int) -> Path:
         # Another request for the same round, with a client less, has answers of its own.
@@ -119,7 +138,9 @@ class SumOpener:
 
     def _hope(self) -> bool:
         """Whether as many as are wanted have served or may yet."""
-        hopeful = [reason in (_SERVED, _UNREACHED, _SLOW) for reason in self._said.values()]
+        hopeful = [
+            self._said.get(holder, _SERVED) in (_SERVED, *_PASSING) for holder in self._key.trustees
+        ]
         return sum(hopeful) >= self._wanted
 
     def _refused_contributor(self) -> ProtocolViolationError | None:
@@ -147,37 +168,50 @@ class SumOpener:
             "did not help",
         )
 
-    async def _gather(self, opening: Opening, total: Path) -> None:
-        """Ask until enough have answered, or nobody is left to be asked for now."""
-        # A liar is not asked again: it would answer the same.
-        waiting = [
+    def _next_to_ask(self, running: Iterable["_Asked"]) -> Sequence[int]:
+        """Trustees to ask now: as many as are lacking, besides those whose answer is due.
+
+        A slow one goes on, and another is asked beside it. A refusal or a lie would only be
+        repeated.
+        """
+        busy = {asked.holder for asked in running}
+        prompt = sum(not asked.slow for asked in running)
+        now_ns = self._clock.now_ns()
+        free = [
             holder
             for holder in sorted(self._key.trustees)
-            if holder not in self._partials and self._said.get(holder) != _INVALID
+            if holder not in busy
+            and holder not in self._partials
+            and self._said.get(holder, _UNREACHED) in _PASSING
+            and self._ask_at_ns.get(holder, 0) <= now_ns
         ]
-        running: dict[asyncio.Task[str], int] = {}
-        try:
-            while True:
-                lacking = self._wanted - len(self._partials) - len(running)
-                for holder in waiting[: max(lacking, 0)]:
-                    waiting.remove(holder)
-                    running[asyncio.create_task(self._ask(opening, total, holder))] = holder
-                if not running:
-                    return
-                done, _ = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    holder = running.pop(task)
-                    self._said[holder] = reason = task.result()
-                    if reason == _SERVED:
-                        self._partials[holder] = self._path(holder)
-                    else:
-                        _log.warning(
-                            "trustee_failed", trustee=self._key.trustees[holder], reason=reason
-                        )
-        finally:
-            for task in running:
-                task.cancel()
-            await asyncio.gather(*running, return_exceptions=True)
+        return free[: max(self._wanted - len(self._partials) - prompt, 0)]
+
+    async def _listen(self, running: dict[asyncio.Task[str], "_Asked"], deadline_ns: int) -> None:
+        """Wait until a trustee has answered, is found slow, or may be asked again."""
+        now_ns, patience_ns = self._clock.now_ns(), self._desk.patience_ns
+        times = [asked.since_ns + patience_ns for asked in running.values() if not asked.slow]
+        times += [at_ns for at_ns in self._ask_at_ns.values() if at_ns > now_ns]
+        wait_s = max(min((*times, deadline_ns)) - now_ns, 0) / 1e9
+        if not running:
+            await asyncio.sleep(wait_s)
+            return
+        done, _ = await asyncio.wait(running, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
+        for task in done:
+            self._heard(running.pop(task).holder, task.result())
+        for asked in running.values():
+            if not asked.slow and asked.since_ns + patience_ns <= self._clock.now_ns():
+                asked.slow = True
+                self._heard(asked.holder, _SLOW)
+
+    def _heard(self, holder: int, reason: str) -> None:
+        self._said[holder] = reason
+        if reason == _SERVED:
+            self._partials[holder] = self._path(holder)
+            return
+        _log.warning("trustee_failed", trustee=self._key.trustees[holder], reason=reason)
+        if reason == _UNREACHED:
+            self._ask_at_ns[holder] = self._clock.now_ns() + _ASK_AGAIN_NS
 
     async def _ask(self, opening: Opening, total: Path, holder: int) -> str:
         """Ask one trustee and judge its answer; returns the reason code of a failure."""
@@ -185,10 +219,7 @@ class SumOpener:
         if trustee is None:
             return _MISSING
         try:
-            async with asyncio.timeout(self._desk.patience_ns / 1e9):
-                partial = await trustee.partially_decrypt(opening, holder)
-        except TimeoutError:
-            return _SLOW
+            partial = await trustee.partially_decrypt(opening, holder)
         except UnavailableError:
             return _UNREACHED
         except FinSecureError as error:

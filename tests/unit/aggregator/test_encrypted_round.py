@@ -223,8 +223,12 @@ async def test_an_opening_goes_on_with_the_answers_on_the_disk(bench):
     first = await bench(Mode.PAILLIER, {2: "down", 3: "down"})
     for bank in BANKS:
         await first.submit(bank)
-    with pytest.raises(FinSecureError, match="SUM_NOT_OPENED"):
-        await first.sum(wait_s=0)
+    opening = asyncio.create_task(first.sum())
+    async with asyncio.timeout(60):
+        while not list(first.blobs.opening_folder(KEY).glob("partial-1-*")):  # noqa: ASYNC110
+            await asyncio.sleep(0.05)
+    opening.cancel()
+    await asyncio.gather(opening, return_exceptions=True)
     again = await bench(Mode.PAILLIER, {1: "down"})  # it is not asked a second time
     for bank in BANKS:
         content = again.blobs.input_path(KEY, bank).read_bytes()
@@ -234,6 +238,30 @@ async def test_an_opening_goes_on_with_the_answers_on_the_disk(bench):
     assert found["update"].tobytes() == plain_sum(BANKS)["update"].tobytes()
     assert again.desk.trustees["north"].asked == []
     assert again.desk.trustees["south"].asked == first.desk.trustees["north"].asked
+
+
+async def test_an_opening_is_given_up_at_its_deadline(bench):
+    one = await bench(Mode.PAILLIER, {2: "down", 3: "down"})
+    for bank in BANKS:
+        await one.submit(bank)
+    with pytest.raises(FinSecureError, match="TRUSTEE_UNREACHED") as caught:
+        await one.sum(wait_s=3)
+    assert caught.value.code == "SUM_NOT_OPENED"
+
+
+async def test_a_slow_trustee_goes_on_and_may_be_first(bench):
+    one = await bench(Mode.PAILLIER, {1: "slow", 2: "down", 3: "slow"}, patience_s=0.1)
+    for bank in BANKS[:2]:
+        await one.submit(bank)
+    opening = asyncio.create_task(one.sum())
+    south = one.desk.trustees["south"]
+    async with asyncio.timeout(60):
+        await south.asked_twice.wait()
+    for name in ("north", "west"):
+        assert len(one.desk.trustees[name].asked) == 1
+        one.desk.trustees[name].patience.set()
+    found = await opening
+    assert found["update"].tobytes() == plain_sum(BANKS[:2])["update"].tobytes()
 
 
 async def test_no_trustee_is_asked_below_the_minimum_cohort(bench):
