@@ -16,6 +16,7 @@ from finsecure_crypto import sealing, signing, transcript
 from finsecure_crypto.agreement import KeyPair
 from finsecure_crypto.encoding import CountSection, VectorLayout, rounding_generator
 from finsecure_crypto.errors import (
+    FinSecureError,
     IntegrityError,
     InvalidArgumentError,
     ProtocolViolationError,
@@ -242,6 +243,7 @@ class Participant:
         self._public_keys = public_keys
         self._steps = steps
         self._said: list[tuple[bytes, CeremonyMessage]] = []
+        self._aborted = False
         self.made: tuple[EncryptionKey, KeyShare] | None = None
 
     def advance(self, step: int, messages: Sequence[CeremonyMessage]) -> CeremonyMessage:
@@ -255,9 +257,15 @@ class Participant:
             ProtocolViolationError: `MESSAGE_UNSIGNED`, with the sender as culprit, or what the
                 scheme refuses.
             StateError: `CEREMONY_ORDER` for a step that is not next, `CEREMONY_CONFLICT` for one
-                that was done with other messages: abort and begin anew.
+                that was done with other messages, `CEREMONY_ABORTED` after the scheme has refused
+                one: begin anew.
             IntegrityError: `CIPHERTEXT_REJECTED` for a secret that does not open.
         """
+        if self._aborted:
+            raise StateError(
+                "CEREMONY_ABORTED",
+                "a holder broke the protocol in this ceremony; begin a new one without it",
+            )
         contents = self._verified(step - 1, messages)
         given = transcript.digest("ceremony-input", *(contents[each] for each in sorted(contents)))
         if step <= len(self._said):
@@ -283,7 +291,12 @@ class Participant:
             for message in messages
             if self._holder in message.secrets
         }
-        output = self._steps.advance(step, contents, secrets)
+        try:
+            output = self._steps.advance(step, contents, secrets)
+        except FinSecureError:
+            # Somebody has sent, under its own signature, what no honest holder sends.
+            self._aborted = True
+            raise
         answer = self._signed(step, output)
         self._said.append((given, answer))
         self.made = output.made

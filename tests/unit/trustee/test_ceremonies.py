@@ -150,6 +150,24 @@ async def test_what_the_operator_changes_is_noticed(
     assert caught.value.code == reason
 
 
+async def test_a_holder_that_breaks_the_protocol_ends_the_ceremony(
+    trustees: list[Trustee],
+) -> None:
+    ceremony, parts = await begun(trustees)
+    first, _ = await step(ceremony, parts, 1, [])
+    second, _ = await step(ceremony, parts, 2, first)
+    # The second trustee opens its commitment to another seed, under its own signature.
+    lie = replace(second[1], content=second[1].content[:-1] + bytes([second[1].content[-1] ^ 1]))
+    key_of_second = trustees[1].identities.current().signing_key
+    lie = replace(lie, signature=key_of_second.sign(*lie.statement(ceremony.digest())))
+    with pytest.raises(FinSecureError) as caught:
+        await parts[0].advance(ceremony, 3, [second[0], lie, second[2]])
+    assert (caught.value.code, caught.value.culprit) == ("COMMITMENT_BROKEN", "2")
+    with pytest.raises(FinSecureError) as caught:
+        await parts[0].advance(ceremony, 3, second)
+    assert caught.value.code == "CEREMONY_ABORTED"
+
+
 async def test_secrets_are_sealed_to_their_receiver(trustees: list[Trustee]) -> None:
     ceremony, parts = await begun(trustees)
     messages, _ = await run_to(ceremony, parts, 3)
