@@ -157,7 +157,10 @@ async def test_nothing_of_one_client_is_on_the_wire_or_on_the_servers_disk(
                     poll_interval_s=0.1,
                 ),
                 policy=PolicySettings(
-                    tasks=("*",), protections=(protection,), dealt_keys=not masked
+                    tasks=("*",),
+                    protections=(protection,),
+                    trustees=() if masked else ("trustee-1", "trustee-2", "trustee-3"),
+                    dealt_keys=not masked,
                 ),
                 egress=EgressSettings(manifest=tmp_path / f"{bank}.jsonl"),
             )

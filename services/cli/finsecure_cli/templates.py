@@ -44,6 +44,7 @@ class Plan:
             "minimum": str(max(pinned, min(len(self.clients) - 1, 10))),
             "maximum": str(max(2, len(self.clients))),
             "protections": ", ".join(f'"{name}"' for name in self._protections),
+            "trustees": ", ".join(f'"{trustee}"' for trustee in self.trustees),
             "dealt_keys": str(bool(self.trustees)).lower(),
         }
         files = {
@@ -203,6 +204,8 @@ minimum_threshold = $pinned
 # How the update may be protected: masks, or encryption by paillier, bgv or ckks under a key whose
 # shares trustees hold. There, two trustees that collude with the aggregator can open it.
 protections = [$protections]
+# The trustees who may hold shares of a key. Whoever enrols members could enrol others of its own.
+trustees = [$trustees]
 # Whether a key is accepted whose shares a dealer has made, who had all of it for a moment.
 dealt_keys = $dealt_keys
 # The aggregator may be malicious and still learns nothing but the sum.

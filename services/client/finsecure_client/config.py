@@ -64,7 +64,7 @@ class PolicySettings(Settings):
         tuple[Literal["masks", "paillier", "bgv", "ckks"], ...], Field(min_length=1)
     ] = ("masks",)
     encryption_keys: tuple[Pattern, ...] = ("*",)
-    trustees: tuple[Id, ...] | None = None
+    trustees: tuple[Id, ...] = ()
     dealt_keys: bool = False
     maximum_rounds: Annotated[int, Field(ge=1)] = 1000
     maximum_attempts: Annotated[int, Field(ge=1)] = 20
@@ -102,7 +102,7 @@ class ClientConfig(Settings):
             ),
             protections=frozenset(pinned.protections),
             encryption_keys=pinned.encryption_keys,
-            trustees=None if pinned.trustees is None else frozenset(pinned.trustees),
+            trustees=frozenset(pinned.trustees),
             dealt_keys=pinned.dealt_keys,
             models=None if self.trainer is None else frozenset(self.trainer.models),
             maximum_rounds=pinned.maximum_rounds,

@@ -29,8 +29,8 @@ class Policy:
         security: smallest cohort and threshold, weakest profile.
         protections: how inputs may be protected: "masks" or names of encryption modes.
         encryption_keys: patterns of ids of encryption keys.
-        trustees: ids of the trustees that may hold shares of a key; None means any of the
-            federation's.
+        trustees: ids of the trustees that may hold shares of a key. None by default: whoever
+            enrols members could enrol trustees of its own, and read every input.
         dealt_keys: whether a key is accepted whose shares a dealer has made.
         models: names `module:function` that a task may ask for; None leaves it to the trainer.
         maximum_rounds: most rounds of one task.
@@ -45,7 +45,7 @@ class Policy:
     security: ClientPolicy
     protections: frozenset[str] = frozenset({MASKS})
     encryption_keys: tuple[str, ...] = ("*",)
-    trustees: frozenset[str] | None = None
+    trustees: frozenset[str] = frozenset()
     dealt_keys: bool = False
     models: frozenset[str] | None = None
     maximum_rounds: int = 1000
@@ -147,10 +147,10 @@ class Policy:
                 "a dealer made the shares of the task's key and had all of it for a moment; "
                 "dealt_keys in [policy] does not allow that",
             )
-        strangers = set(trustees) - (self.trustees if self.trustees is not None else set(trustees))
+        strangers = set(trustees) - self.trustees
         if strangers:
             raise PolicyError(
                 "TRUSTEE_NOT_ALLOWED",
                 f"shares of the task's key are held by {', '.join(sorted(strangers))}; trustees in "
-                "[policy] does not name them",
+                "[policy] does not name them: add those whose owners you trust not to conspire",
             )

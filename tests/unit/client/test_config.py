@@ -11,7 +11,7 @@ from finsecure_rpc.console import exit_code
 EXAMPLE = Path(finsecure_client.__file__).parents[1] / "config.example.toml"
 
 
-NONE = ("trustees", "model_key")
+NONE: dict[str, object] = {"trustees": (), "model_key": None}
 
 
 def test_example_is_valid_and_says_the_defaults(tmp_path: Path) -> None:
@@ -22,7 +22,7 @@ def test_example_is_valid_and_says_the_defaults(tmp_path: Path) -> None:
     full = tmp_path / "client.toml"
     full.write_text(re.sub(r"(?m)^#(?=[a-z_]+ = )", "", text))
     uncommented = config.read(full)
-    assert uncommented.policy.model_copy(update=dict.fromkeys(NONE)) == plain.policy
+    assert uncommented.policy.model_copy(update=NONE) == plain.policy
     assert uncommented.trainer is not None
     assert plain.trainer is not None
     assert uncommented.trainer.seed == 0

@@ -100,6 +100,12 @@ BENT: list[tuple[Callable[[RegisteredKey], RegisteredKey], Policy, str]] = [
         replace(POLICY, trustees=frozenset({"north", "south"})),
         "TRUSTEE_NOT_ALLOWED",
     ),
+    # Whose policy names nobody trusts nobody, whoever the key service has enrolled.
+    (
+        lambda key: key,
+        Policy(federation="lending", tasks=("*",), security=ClientPolicy()),
+        "TRUSTEE_NOT_ALLOWED",
+    ),
     (
         lambda key: replace(
             key, description=replace(key.description, generation=Generation.DEALER)

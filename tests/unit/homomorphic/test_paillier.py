@@ -1,6 +1,7 @@
 """Paillier with trustees: its vectors, what opens and what does not, and what stays hidden."""
 
 import copy
+from functools import reduce
 from itertools import combinations
 
 import numpy as np
@@ -139,7 +140,7 @@ def test_real_sizes_open_through_the_registry(bits):
     assert found["update"].tolist() == expected["update"].tolist()
 
 
-@pytest.mark.parametrize(("holders", "threshold"), [(2, 2), (5, 3), (4, 4), (16, 2)])
+@pytest.mark.parametrize(("holders", "threshold"), [(2, 2), (5, 3), (4, 4), (16, 9)])
 def test_other_thresholds(holders, threshold):
     trust = dealt(512, holders, threshold)
     for share in trust.shares:
@@ -409,8 +410,27 @@ def test_no_public_interface_makes_other_sizes(bits):
         assert caught.value.code == "KEY_SIZE"
 
 
-@pytest.mark.parametrize(("holders", "threshold"), [(3, 1), (3, 4), (1, 1), (17, 2), (0, 0)])
+@pytest.mark.parametrize(("holders", "threshold"), [(3, 1), (3, 4), (1, 1), (17, 9), (0, 0)])
 def test_thresholds_that_share_nothing(holders, threshold):
+    with pytest.raises(InvalidArgumentError) as caught:
+        dealer._deal(*primes(512), 256, holders, threshold, seeded(1))
+    assert caught.value.code == "SHARE_THRESHOLD"
+
+
+def test_what_a_contributor_that_sees_all_other_ciphertexts_can_have_opened():
+    # Documented as not closed: there is no proof that a contributor knows what it encrypted.
+    trust = dealt()
+    first, second, third = (trust.key.encrypt_integers([secret]) for secret in (11, 22, 33))
+    others = mpz.from_bytes(trust.key.add(second, third), "big")
+    cancelling = trust.key.modulus.join([powmod(others, -1, trust.key.modulus.square)])
+    fourth = trust.key.add(trust.key.encrypt_integers([0]), cancelling)
+    assert trust.key.check(fourth) == 1
+    total = reduce(trust.key.add, (first, second, third, fourth))
+    assert opened(trust, total, (1, 2)) == [11]
+
+
+@pytest.mark.parametrize(("holders", "threshold"), [(4, 2), (5, 2), (6, 3), (16, 8)])
+def test_no_two_sets_of_trustees_open_without_one_in_common(holders, threshold):
     with pytest.raises(InvalidArgumentError) as caught:
         dealer._deal(*primes(512), 256, holders, threshold, seeded(1))
     assert caught.value.code == "SHARE_THRESHOLD"

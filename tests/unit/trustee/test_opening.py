@@ -1,7 +1,7 @@
 """A trustee helps to open a sum once, and only what it added up itself; refusals say why."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -194,6 +194,24 @@ async def test_a_key_out_of_use_opens_nothing(
 ) -> None:
     trustee.states.current = state
     assert (await refusal(trustee, federation.sum())).code == "KEY_STATE"
+
+
+async def test_a_key_that_goes_out_of_use_while_ciphertexts_come_opens_nothing(
+    federation: Federation, trustee: Trustee
+) -> None:
+    bank = federation.sum()
+
+    async def disabled_meanwhile() -> AsyncIterator[Piece]:
+        async for piece in pieces(bank.stream):
+            trustee.states.current = KeyState.COMPROMISED
+            yield piece
+
+    held = await trustee.openings.admit(CALLER, bank.request, bank.manifest)
+    with pytest.raises(StateError) as caught:
+        await trustee.openings.open(CALLER, bank.request, bank.manifest, held, disabled_meanwhile())
+    assert caught.value.code == "KEY_STATE"
+    assert trustee.verdicts(SUBJECT) == [("KEY_STATE", None)]
+    assert await trustee.openings.answered(bank.request) is None
 
 
 async def test_while_the_key_service_is_silent_nothing_is_decided(

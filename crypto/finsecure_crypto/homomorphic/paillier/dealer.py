@@ -17,7 +17,7 @@ from finsecure_crypto.errors import InvalidArgumentError
 from finsecure_crypto.homomorphic.paillier.blinding import SHORT_EXPONENT_BITS
 from finsecure_crypto.homomorphic.paillier.integers import uniform
 from finsecure_crypto.homomorphic.paillier.key import PaillierKey
-from finsecure_crypto.homomorphic.paillier.key_format import MAX_HOLDERS
+from finsecure_crypto.homomorphic.paillier.key_format import MAX_HOLDERS, opens_once
 from finsecure_crypto.homomorphic.paillier.modulus import Modulus
 from finsecure_crypto.homomorphic.paillier.primes import safe_prime
 from finsecure_crypto.homomorphic.paillier.private_key import require_key_bits
@@ -51,7 +51,7 @@ def deal(
     Args:
         bits: of the modulus, 2048 or 3072.
         holders: trustees, 2 to 16.
-        threshold: how many of them open a sum, 2 to `holders`.
+        threshold: how many of them open a sum: at least 2, and more than half of them.
         randomness: of the primes and the shares.
         conservative: blinds with exponents of half the modulus' length instead of 448 or 512 bits,
             at twice or three times the work, and does without the assumption on short ones.
@@ -75,11 +75,11 @@ def _deal(
     Raises:
         InvalidArgumentError: `SHARE_THRESHOLD`; the caller's.
     """
-    if not 2 <= threshold <= holders <= MAX_HOLDERS:
+    if not opens_once(holders, threshold):
         raise InvalidArgumentError(
             "SHARE_THRESHOLD",
-            f"{threshold} of {holders} trustees: the threshold is at least 2 and at most the "
-            f"number of trustees, which is at most {MAX_HOLDERS}",
+            f"{threshold} of {holders} trustees: the threshold is at least 2 and more than half of "
+            f"the trustees, who are at most {MAX_HOLDERS}; fewer could open two sums of one round",
         )
     modulus = Modulus(p * q)
     order = (p - 1) // 2 * ((q - 1) // 2)  # p'q', that of the squares mod n

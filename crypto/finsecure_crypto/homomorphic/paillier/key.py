@@ -45,7 +45,7 @@ class PaillierKey:
     Attributes:
         modulus: n.
         holders: how many trustees hold a share, 2 to 16.
-        threshold: how many open, 2 to `holders`.
+        threshold: how many open: at least 2, and more than half of them.
         exponent_bits: of the blinding exponents: 448 or 512, or half the modulus.
         verification: v^(Δs_i) mod n² for each holder.
     """

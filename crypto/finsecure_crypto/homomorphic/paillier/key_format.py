@@ -21,7 +21,7 @@ from finsecure_crypto.homomorphic.paillier.modulus import (
     malformed,
 )
 
-MAX_HOLDERS = 16
+MIN_THRESHOLD, MAX_HOLDERS = 2, 16
 
 _MAGIC = b"FSPAILK1"
 _HEADER = struct.Struct(">8sHBBH")
@@ -68,8 +68,8 @@ def parse_key(data: bytes, sizes: Collection[int] = KEY_BITS) -> KeyFields:
         raise malformed(f"it does not start with {_MAGIC.decode()}")
     if bits not in sizes:
         raise malformed(f"a modulus has not {bits} bits")
-    if not 2 <= threshold <= holders <= MAX_HOLDERS:
-        raise malformed(f"{threshold} of {holders} trustees cannot open a sum")
+    if not opens_once(holders, threshold):
+        raise malformed(f"{threshold} of {holders} trustees cannot open a sum, or could open two")
     if exponent_bits not in exponents_for(bits):
         raise malformed(f"blinding exponents have not {exponent_bits} bits")
     size = bits // 8
@@ -87,6 +87,15 @@ def parse_key(data: bytes, sizes: Collection[int] = KEY_BITS) -> KeyFields:
     if len(set(verification)) != holders:
         raise malformed("two trustees have the same verification key")
     return KeyFields(modulus, holders, threshold, exponent_bits, verification)
+
+
+def opens_once(holders: int, threshold: int) -> bool:
+    """Tells whether a threshold is one: any two sets of trustees that open have one in common.
+
+    It is what keeps two different sums of one round from being opened, by trustees of whom each
+    has seen one: so more than half of them have to agree.
+    """
+    return MIN_THRESHOLD <= threshold <= holders <= MAX_HOLDERS and 2 * threshold > holders
 
 
 def exponents_for(bits: int) -> tuple[int, int]:

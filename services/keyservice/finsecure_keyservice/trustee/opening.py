@@ -191,6 +191,8 @@ class Openings:
                 partial = await partial_of(
                     held, share, total, request.digest(), self._around.partial_timeout_s
                 )
+            # All of this may have taken an hour, in which the key may have gone out of use.
+            check_key(request, held, await self._around.states.state(held.description.name))
             return await self._decide(caller, request, manifest, partial)
         except FinSecureError as error:
             await self._refuse(caller, request, error)
