@@ -7,8 +7,9 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 import grpc
 import pytest
@@ -35,7 +36,8 @@ from finsecure_rpc.identity_store import IdentityStore
 from finsecure_rpc.renewal import Renewer
 from finsecure_rpc.requests import new_keys
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from sqlalchemy import create_engine, select
+from sqlalchemy import Connection as SqlConnection
+from sqlalchemy import select
 
 from tests.support.keyservice_deployment import BANK, new_id
 from tests.support.postgresql import dump
@@ -53,6 +55,9 @@ def publish_or_die(feed, record):
 books.RevocationFeed.publish = publish_or_die
 main.main()
 """
+
+
+T = TypeVar("T")
 
 
 class Process:
@@ -239,10 +244,12 @@ async def test_nothing_secret_is_written_anywhere_but_where_it_belongs(process: 
     )
     pepper = material.pepper.expose()
     (kek_line,) = (state / "key-encryption.key").read_bytes().splitlines()
-    with create_engine(f"sqlite:///{process.folder}/keyservice.db").begin() as connection:
-        authority = Authorities(material.root, vault).active(
+    authority = _in_database(
+        process,
+        lambda connection: Authorities(material.root, vault).active(
             AuthorityStore(connection, Unrecorded())
-        )
+        ),
+    )
     private = authority.key.private_numbers().private_value.to_bytes(32, "big")
     secrets |= {
         "key-encryption key": kek_line.split()[1],
@@ -256,6 +263,7 @@ async def test_nothing_secret_is_written_anywhere_but_where_it_belongs(process: 
         body = b"".join(path.read_bytes().splitlines()[1:-1])
         secrets[str(path)] = body[40:104] or body[20:]
     assert len(secrets) >= 9
+    secrets |= {f"{what}, in hexadecimal": each.hex().encode() for what, each in secrets.items()}
     database = b"".join(path.read_bytes() for path in process.folder.glob("keyservice.db*"))
     if "://" in process.database:
         database = dump(process.database)
@@ -302,10 +310,14 @@ async def test_an_operator_who_is_locked_out_gets_back_in(process: Process) -> N
 
 
 def _issued(process: Process, member: str) -> set[bytes]:
+    query = select(CERTIFICATES.c.der).where(CERTIFICATES.c.member == member)
+    return _in_database(process, lambda connection: set(connection.scalars(query)))
+
+
+def _in_database(process: Process, read: Callable[[SqlConnection], T]) -> T:
     url = process.database
     database = open_database(url if "://" in url else f"sqlite:///{url}")
-    query = select(CERTIFICATES.c.der).where(CERTIFICATES.c.member == member)
-    found = database.run_sync(lambda connection: set(connection.scalars(query)))
+    found = database.run_sync(read)
     database.close()
     return found
 
