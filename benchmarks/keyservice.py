@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import statistics
 import tempfile
 import time
@@ -15,7 +16,11 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
 from finsecure.keyservice.v1 import certificates_pb2, certificates_pb2_grpc
 from finsecure_crypto.certificates import Purpose, Role, SpiffeId
+from finsecure_crypto.signatures import SignatureAlgorithm
 from finsecure_keyservice.books import open_books
+from finsecure_keyservice.protection.authority_key import authority_key
+from finsecure_keyservice.protection.opening import create_vault
+from finsecure_keyservice.protection.settings import TokenProtection
 from finsecure_rpc.authenticator import Authenticator
 from finsecure_rpc.channel import open_channel, server_name
 from finsecure_rpc.credentials import server_credentials
@@ -26,12 +31,14 @@ from finsecure_rpc.server import Listener, build_server
 from sqlalchemy import Connection
 
 from benchmarks.figures import Figure, Figures, Progress
-from tests.support.keyservice import DOMAIN, authority, trail
+from tests.support.keyservice import DOMAIN, authority, root, trail
 from tests.support.pki import TestAuthority
+from tests.support.softhsm import new_token
 
 _METHOD = "/finsecure.keyservice.v1.CertificateService/GetRevocationList"
 _CALLS = 300
 _EVENTS = 2000
+_SIGNATURES = 1000
 
 
 def measure(repetitions: int, progress: Progress) -> Figures:
@@ -46,6 +53,9 @@ def measure(repetitions: int, progress: Progress) -> Figures:
             figures |= _events(database, Path(folder), repetitions)
         finally:
             database.close()
+        if shutil.which("softhsm2-util") is not None:
+            progress("certificates from a token")
+            figures |= _token(Path(folder), repetitions)
         progress("authorised calls")
         figures |= asyncio.run(_overhead(Path(folder), repetitions))
     return figures
@@ -63,6 +73,30 @@ def _certificates(repetitions: int) -> tuple[float, ...]:
             certificate.public_bytes(Encoding.DER)
         rates.append(len(keys) / (time.process_time() - start))
     return tuple(rates)
+
+
+def _token(folder: Path, repetitions: int) -> Figures:
+    """Certificates from a key in a SoftHSM2 token, beside the token's signatures alone."""
+    vault = create_vault(TokenProtection.model_validate(new_token(folder).settings))
+    signer = vault.generate(SignatureAlgorithm.EC_P256_SHA256, b"benchmark").signer
+    now = datetime.now(UTC)
+    issuing = root().create_intermediate(now, timedelta(days=1), key=authority_key(signer))
+    identity = SpiffeId(f"lending.{DOMAIN}", Role.CLIENT, "bank-a")
+    key = ec.generate_private_key(ec.SECP256R1()).public_key()
+    issued, signed = [], []
+    for _ in range(repetitions):
+        start = time.process_time()
+        for _ in range(_SIGNATURES):
+            signer.sign(b"x" * 500)
+        signed.append(_SIGNATURES / (time.process_time() - start))
+        start = time.process_time()
+        for _ in range(_SIGNATURES):
+            issuing.issue(identity, Purpose.TLS, key, now, timedelta(hours=24))
+        issued.append(_SIGNATURES / (time.process_time() - start))
+    return {
+        "certificates_hsm_per_s": Figure(tuple(issued), "1/s"),
+        "signatures_hsm_per_s": Figure(tuple(signed), "1/s"),
+    }
 
 
 def _event(connection: Connection) -> None:

@@ -11,6 +11,7 @@ from finsecure_cli.commands import (
     client,
     federation,
     key,
+    keys,
     member,
     model,
     operator,
@@ -42,6 +43,7 @@ app.add_typer(operator.app, name="operator")
 app.add_typer(audit.app, name="audit")
 app.add_typer(ceremony.app, name="ceremony")
 app.add_typer(key.app, name="key")
+app.add_typer(keys.app, name="keys")
 app.add_typer(client.app, name="client")
 app.add_typer(task.app, name="task")
 app.add_typer(rounds.app, name="round")

@@ -3,7 +3,7 @@
 import hashlib
 import uuid
 import zlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -335,6 +335,13 @@ class Services:
     async def keys(self, stub: Callable[[grpc.aio.Channel], Any], method: str, request: Any) -> Any:
         """Call a method of the key service."""
         return await self._call(getattr(stub(self._channel(Role.KEYSERVICE)), method), request)
+
+    def key_stream(
+        self, stub: Callable[[grpc.aio.Channel], Any], method: str, request: Any
+    ) -> AsyncGenerator[Any, None]:
+        """Call a method of the key service that answers with a stream."""
+        bound = getattr(stub(self._channel(Role.KEYSERVICE)), method)
+        return stream(bound, request, deadline_s=_CALL_S, wait_for_ready=self._wait)
 
     async def _tasks(self, method: str, request: Any) -> Any:
         stub = tasks_pb2_grpc.TaskServiceStub(self._channel(Role.AGGREGATOR))

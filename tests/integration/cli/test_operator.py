@@ -7,6 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import safetensors.numpy
+from cryptography.hazmat.primitives.serialization import (
+    Encoding,
+    PublicFormat,
+    load_pem_public_key,
+)
+from finsecure_crypto.signatures import SignatureAlgorithm, SoftwareSigner
 
 from tests.integration.cli.conftest import Run, Up
 
@@ -203,3 +209,35 @@ def test_operator_must_enrol_first_and_once(up: Up, finsecure: Run, tmp_path: Pa
     )  # fmt: skip
     assert twice.returncode == 2
     assert "[IDENTITY_EXISTS]" in twice.stderr
+
+
+def test_managed_keys_are_made_rotated_taken_out_of_use_and_brought_in(
+    operator: Run, tmp_path: Path
+) -> None:
+    assert operator("keys", "ring", "models").returncode == 0
+    made = operator("keys", "create", "models/global", "--rotate-days", "90", "--json")
+    assert json.loads(made.stdout)["rotation_period"] == 90 * 86400
+    theirs = SoftwareSigner.generate(SignatureAlgorithm.ED25519)
+    key_file = tmp_path / "key.der"
+    key_file.touch(mode=0o600)
+    key_file.write_bytes(theirs.export().expose())
+    brought = operator("keys", "import", "models/global", "--key-file", str(key_file), "--json")
+    assert json.loads(brought.stdout)["imported"]
+    printed = operator("keys", "public", "models/global", "--version", "2")
+    assert printed.returncode == 0, printed.stderr
+    pem = printed.stdout
+    shown = load_pem_public_key(pem.encode())
+    assert shown.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == theirs.public_key
+    assert operator("keys", "rotate", "models/global").returncode == 0
+    reason = ("--version", "1", "--reason", "a drill")
+    disabled = operator("keys", "disable", "models/global", *reason)
+    assert disabled.stdout.strip().endswith("cryptoKeyVersions/1 is disabled")
+    alone = operator("keys", "destroy", "models/global", *reason)
+    assert alone.returncode == 3
+    nothing = operator("keys", "restore", "models/global", *reason)
+    assert "[KEY_STATE]" in nothing.stderr
+    versions = json.loads(operator("keys", "list", "models/global", "--json").stdout)
+    assert [item["state"] for item in versions][:1] == ["disabled"]
+    assert len(versions) == 3
+    assert "models/global" in operator("keys", "list").stdout
+    assert operator("keys", "list", "models").returncode == 2
