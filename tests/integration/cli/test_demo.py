@@ -91,3 +91,23 @@ def test_the_whole_demonstration_gets_the_bank_back_within_three_minutes(
     federated = list(scores["federated_auc"].values())[-1]
     assert federated > max(alone)
     assert abs(federated - scores["central_auc"]) < 0.02
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(400)
+def test_the_same_federation_encrypts_for_trustees(finsecure: Run, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    done = finsecure(
+        *("demo", "--mode", "bgv", "--rounds", "1", "--no-kill", "--out", str(out)), timeout=380
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    findings = json.loads((out / "findings.json").read_text())
+    statistics, training = findings["rounds"]
+    for round_ in (statistics, training):
+        assert round_["state"] == "completed"
+        assert [phase["phase"] for phase in round_["phases"]] == ["submit_input", "opening"]
+        assert sum(not answer["reason"] for answer in round_["trustees"]) == 2
+    assert min(training["received_bytes"].values()) > 50_000  # ciphertexts are large
+    assert "with two trustees it could open" in (out / "report.html").read_text()
+    secrets = secrets_of(out)
+    assert leaks(out, secrets, done.stdout, done.stderr) == []

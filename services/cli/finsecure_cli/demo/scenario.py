@@ -117,6 +117,12 @@ class Demonstration:
                 await bring_up(deployment, clients=True, started=started, say=self._say)
             async with Services(deployment.operator, wait_for_ready=True) as services:
                 task_file = load(deployment.folder / "task.toml", TaskFile)
+                if task_file.security.protection != self.mode:
+                    raise ConfigurationError(
+                        "EXAMPLE_UNSUITABLE",
+                        f"the example's task could not be changed to {self.mode}; give it a "
+                        "[security] section with a profile",
+                    )
                 if self.mode != "masks":
                     with self._stage("key ceremony"):
                         await self._make_key(services, deployment)
@@ -152,7 +158,7 @@ class Demonstration:
         task = re.sub(r"(?m)^rounds = \d+", f"rounds = {self.rounds}", task)
         if self.mode != "masks":
             security = f'protection = "{self.mode}"\nencryption_key = "{KEY}"'
-            task = re.sub(r'(?m)^profile = "active"$', security, task)
+            task = re.sub(r"(?m)^profile = .*$", security, task)
         (folder / "task.toml").write_text(task)
 
     async def _make_key(self, services: Services, deployment: Deployment) -> None:
