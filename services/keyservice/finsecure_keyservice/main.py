@@ -1,20 +1,23 @@
 """The command `finsecure-keyservice`."""
 
 import asyncio
+import sys
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
+from finsecure_crypto.audit_event import seal
 from finsecure_crypto.certificates import Role
 from finsecure_rpc import console, logs
 from finsecure_rpc.config import load
 
 from finsecure_keyservice.clock import system_clock
 from finsecure_keyservice.config import Configuration
-from finsecure_keyservice.founding import found, renew_operator_key
+from finsecure_keyservice.founding import found, renew_operator_key, secrets_of
 from finsecure_keyservice.health import check
 from finsecure_keyservice.serving import serve
+from finsecure_keyservice.state import StateFolder
 
 app = typer.Typer(
     help="Who belongs to a federation, and the certificates that prove it.",
@@ -80,6 +83,18 @@ def operator_key(
     settings = load(config, Configuration)
     renew_operator_key(settings, operator, Role(role.value), output, system_clock())
     typer.echo(f"{role.value}'s API key  {output}   (good for one enrolment; then delete it)")
+
+
+@app.command()
+def sealed(
+    config: Config,
+    detail: Annotated[str, typer.Option(help="Name of the detail, such as `reason`.")],
+) -> None:
+    """Print what the audit log holds of a text, read from standard input, to confirm a guess."""
+    settings = load(config, Configuration)
+    _, material = StateFolder(settings.state_dir).open(settings.protected_by)
+    key = secrets_of(settings, material).seal_key
+    typer.echo(seal(key, detail, sys.stdin.read().removesuffix("\n")))
 
 
 def main() -> None:

@@ -18,6 +18,7 @@ from finsecure.keyservice.v1 import certificates_pb2 as certificates
 from finsecure.keyservice.v1 import certificates_pb2_grpc as certificates_grpc
 from finsecure.keyservice.v1 import members_pb2 as members
 from finsecure.keyservice.v1 import members_pb2_grpc as members_grpc
+from finsecure_crypto.audit_event import Event
 from finsecure_crypto.certificates import Role
 from finsecure_crypto.errors import AuthenticationError, UnavailableError
 from finsecure_crypto.secret import SecretBytes
@@ -27,6 +28,7 @@ from finsecure_keyservice.authority_store import AuthorityStore
 from finsecure_keyservice.protection.settings import FileProtection
 from finsecure_keyservice.schema import CERTIFICATES
 from finsecure_keyservice.state import StateFolder
+from finsecure_rpc.audit import LogFollower, LogMemory
 from finsecure_rpc.call import call
 from finsecure_rpc.channel import open_anonymous_channel
 from finsecure_rpc.connection import Connection
@@ -90,10 +92,11 @@ class Process:
     def root_pem(self) -> bytes:
         return (self.folder / "state" / "root.pem").read_bytes()
 
-    def command(self, *arguments: str) -> str:
+    def command(self, *arguments: str, typed: str = "") -> str:
         done = subprocess.run(
             [sys.executable, "-m", "finsecure_keyservice", *arguments],
             capture_output=True,
+            input=typed,
             text=True,
             check=True,
             timeout=60,
@@ -291,6 +294,23 @@ async def test_health_says_whether_the_process_serves(process: Process) -> None:
     assert caught.value.returncode == 5
     assert caught.value.stderr.startswith("error: ")
     assert "SERVICE_UNREACHABLE" in caught.value.stderr
+
+
+async def test_a_sealed_detail_is_confirmed_by_who_has_the_key(process: Process) -> None:
+    async with await _operator(process) as operator:
+        stub = operator.stub(members_grpc.MemberServiceStub)
+        create = members.CreateMemberRequest(member=members.Member(name=BANK), request_id=new_id())
+        await operator.call(stub.CreateMember, create)
+        await operator.call(
+            stub.RevokeMember,
+            members.RevokeMemberRequest(name=BANK, reason="left in anger", request_id=new_id()),
+        )
+        follower = LogFollower(operator, LogMemory(process.folder / "memory"))
+        events = [Event.parse(leaf) async for leaf in follower.events()]
+    (revoked,) = (event for event in events if event.action == "member.revoke")
+    arguments = ("sealed", "--config", str(process.config), "--detail", "reason")
+    assert process.command(*arguments, typed="left in anger\n").strip() == revoked.details["reason"]
+    assert process.command(*arguments, typed="left").strip() != revoked.details["reason"]
 
 
 async def test_an_operator_who_is_locked_out_gets_back_in(process: Process) -> None:
