@@ -6,7 +6,7 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, update
 
 from finsecure_keyservice.audit.trail import Recorder
 from finsecure_keyservice.schema import AUTHORITIES, CERTIFICATES
@@ -98,21 +98,22 @@ class AuthorityStore:
         Those are valid, not revoked, and have no successor (same member, same purpose, another
         issuer) that is valid since `settled` or longer.
         """
-        newer = CERTIFICATES.alias("newer")
-        successor = select(newer.c.serial).where(
-            newer.c.member == CERTIFICATES.c.member,
-            newer.c.purpose == CERTIFICATES.c.purpose,
-            newer.c.issuer != issuer,
-            newer.c.sequence > CERTIFICATES.c.sequence,
-            newer.c.not_before <= settled,
-        )
-        query = select(func.count()).where(
-            CERTIFICATES.c.issuer == issuer,
-            CERTIFICATES.c.not_after > now,
-            CERTIFICATES.c.revoke_time.is_(None),
-            ~successor.exists(),
-        )
+        needed = _needed(issuer, now, settled)
+        query = select(func.count()).select_from(CERTIFICATES).where(needed)
         return self._connection.execute(query).scalar_one()
+
+    def dependent_members(
+        self, issuer: str, now: datetime, settled: datetime, limit: int
+    ) -> Sequence[str]:
+        """At most `limit` names of those whose certificates `dependents` counts."""
+        query = (
+            select(CERTIFICATES.c.member)
+            .where(_needed(issuer, now, settled))
+            .distinct()
+            .order_by(CERTIFICATES.c.member)
+            .limit(limit)
+        )
+        return list(self._connection.execute(query).scalars())
 
     def revoke_certificates_of(self, issuer: str, time: datetime, reason: str) -> None:
         """Mark all certificates of an authority as revoked that are not yet."""
@@ -121,6 +122,23 @@ class AuthorityStore:
             .where(CERTIFICATES.c.issuer == issuer, CERTIFICATES.c.revoke_time.is_(None))
             .values(revoke_time=time, revoke_reason=reason)
         )
+
+
+def _needed(issuer: str, now: datetime, settled: datetime) -> ColumnElement[bool]:
+    newer = CERTIFICATES.alias("newer")
+    successor = select(newer.c.serial).where(
+        newer.c.member == CERTIFICATES.c.member,
+        newer.c.purpose == CERTIFICATES.c.purpose,
+        newer.c.issuer != issuer,
+        newer.c.sequence > CERTIFICATES.c.sequence,
+        newer.c.not_before <= settled,
+    )
+    return and_(
+        CERTIFICATES.c.issuer == issuer,
+        CERTIFICATES.c.not_after > now,
+        CERTIFICATES.c.revoke_time.is_(None),
+        ~successor.exists(),
+    )
 
 
 def _values(authority: AuthorityRecord) -> dict[str, Any]:

@@ -11,6 +11,7 @@ does anybody hold a certificate that somebody else does not know how to verify:
 - *revoke*: when nobody needs the former one any more, belief in it ends.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -38,6 +39,7 @@ MOST_BELIEVED = 8
 """Authorities that are believed at once."""
 
 _LONGEST_SETTLING = timedelta(minutes=10)
+_MOST_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -172,8 +174,9 @@ class Rotation:
         if needed and not force:
             raise StateError(
                 "AUTHORITY_NEEDED",
-                f"{needed} certificates of authorities/{identifier} have no successor yet: wait "
-                "until their owners have renewed them, or force it and let them enrol again",
+                f"{needed} certificates of authorities/{identifier} have no settled successor yet, "
+                f"such as those of {', '.join(self._needy(store, record, now))}: wait until their "
+                "owners have renewed them, or force it and let them enrol again",
             )
         revoked = replace(record, state=AuthorityState.REVOKED)
         store.update(revoked)
@@ -186,8 +189,16 @@ class Rotation:
 
         A successor counts a while after it was issued: its answer may have been lost on the way.
         """
-        settling = min(self.propagation, _LONGEST_SETTLING)
-        return store.dependents(record.id, now, now - settling - BACKDATE)
+        return store.dependents(record.id, now, self._settled(now))
+
+    def _needy(
+        self, store: AuthorityStore, record: AuthorityRecord, now: datetime
+    ) -> Sequence[str]:
+        return store.dependent_members(record.id, now, self._settled(now), _MOST_NAMED)
+
+    def _settled(self, now: datetime) -> datetime:
+        """Start of the youngest certificates that count as successors."""
+        return now - min(self.propagation, _LONGEST_SETTLING) - BACKDATE
 
     def propagated(self, record: AuthorityRecord) -> datetime | None:
         """When everybody who is still let in knows an authority; None if it is not certified."""

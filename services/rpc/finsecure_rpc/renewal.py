@@ -130,7 +130,7 @@ class Renewer:
             if {identity.certified.issuer, identity.signing.issuer} & self._tainted():
                 _log.info("the authority of this identity is on its way out: renewing early")
                 # Not all members at once.
-                await asyncio.sleep(jittered(min(_SPREAD_S, left / 100), fraction=1.0))
+                await asyncio.sleep(jittered(min(_SPREAD_S, left / 500), fraction=1.0))
                 return
             await asyncio.sleep(min(left, _LONGEST_SLEEP_S))
 

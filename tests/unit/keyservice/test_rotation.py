@@ -196,7 +196,9 @@ def test_an_authority_that_is_needed_stays_until_it_is_forced(scene: Scene) -> N
     scene.clock.move(hours=2)
     with pytest.raises(StateError, match="AUTHORITY_NEEDED") as caught:
         scene.revoke(first)
-    assert "2 certificates" in caught.value.message  # of the other bank
+    assert "2 certificates" in caught.value.message
+    assert BANKS[1] in caught.value.message
+    assert BANKS[0] not in caught.value.message
     scene.renew(BANKS[1])
     with pytest.raises(StateError, match="AUTHORITY_NEEDED"):  # its answer may have been lost
         scene.revoke(first)
