@@ -10,6 +10,8 @@ The vectors themselves are summed by the caller, word by word modulo 2^64:
 `apply_masks(sum, unmasking.masks)` then leaves the sum of the inputs.
 """
 
+from functools import cached_property
+
 import numpy as np
 
 from finsecure_crypto.agreement import KeyPair
@@ -149,8 +151,12 @@ class CollectShares(RosterCollector[KeyShares, KeyShares]):
 
     def __init__(self, round_: ServerRound, history: History) -> None:
         super().__init__(round_, frozenset(round_.roster.clients), history)
-        self._dealt = Mailboxes(self._graph.adjacency, CIPHERTEXT_BYTES)
         self._commitments: dict[int, bytes] = {}
+
+    @cached_property
+    def _dealt(self) -> Mailboxes:
+        # Made when needed: whether a phase could be closed is asked more often than it is closed.
+        return Mailboxes(self._graph.adjacency, CIPHERTEXT_BYTES)
 
     def _verify(self, client: str, message: KeyShares) -> KeyShares:
         shares, rest = divmod(len(message.ciphertexts), CIPHERTEXT_BYTES)

@@ -5,6 +5,7 @@ Bonawitz et al., CCS 2017, figure 4, Unmasking, server's side.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -57,8 +58,12 @@ class CollectReveals(RosterCollector[RevealedShares, _Revealed]):
         super().__init__(round_, round_.ids(signed.members), history)
         self._masked = masked
         self._signed = signed
-        self._shares = Mailboxes(self._graph.adjacency, shamir.SHARE_BYTES)
         self._counts = np.zeros(len(round_.peers), np.int64)
+
+    @cached_property
+    def _shares(self) -> Mailboxes:
+        # Made when needed, as those of ShareKeys.
+        return Mailboxes(self._graph.adjacency, shamir.SHARE_BYTES)
 
     def confirmations(self, client: str) -> Confirmations:
         """Returns what a client that has confirmed is sent: its fellow holders' signatures."""
