@@ -70,7 +70,7 @@ def settings(jwks: Path, **changed: Any) -> OidcSettings:
             "audience": AUDIENCE,
             "jwks_file": jwks,
             "algorithms": ALGORITHMS,
-            "roles": {"fs-view": "viewer", "fs-run": "operator", "fs-security": "officer"},
+            "roles": {"fs-view": "viewer", "fs-run": "operator"},
             **changed,
         }
     )

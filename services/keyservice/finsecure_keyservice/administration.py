@@ -2,13 +2,15 @@
 
 Two persons are worth more than one only if one cannot make the other up. So security officers are
 registered, and given API keys, on the key service's own machine alone, and only security officers
-put one another out.
+put one another out. Neither may one person become the trustees of a key that clients know by name.
 """
 
 from finsecure_crypto.certificates import Role, SpiffeId
-from finsecure_crypto.errors import PermissionDeniedError
+from finsecure_crypto.errors import ConflictError, PermissionDeniedError
 
+from finsecure_keyservice.approvals import DangerousAct
 from finsecure_keyservice.names import MemberName
+from finsecure_keyservice.records import MemberRecord, MemberState
 
 
 def require_may_admit(name: str) -> None:
@@ -24,6 +26,27 @@ def require_may_admit(name: str) -> None:
             "security officers are made on the key service's machine: run "
             "`finsecure-keyservice operator-key --role officer` there",
         )
+
+
+def readmission(member: MemberRecord | None) -> DangerousAct | None:
+    """What a new API key for a trustee that has enrolled is: an act of two security officers.
+
+    Whoever has the key enrols as that trustee, with keys of its own: alone, an operator would
+    become all the trustees whom clients trust by name, and make encryption keys with itself.
+    """
+    if member is None or member.role is not Role.TRUSTEE or member.state is MemberState.INVITED:
+        return None
+    return DangerousAct("trustees.readmit", f"let whoever gets the API key enrol as {member.name}")
+
+
+def require_agreed(agreed: DangerousAct | None, member: MemberRecord | None) -> None:
+    """Refuse to let a trustee in anew that has enrolled since nobody's agreement seemed needed.
+
+    Raises:
+        ConflictError: MEMBER_CHANGED.
+    """
+    if agreed is None and (act := readmission(member)) is not None:
+        raise ConflictError("MEMBER_CHANGED", f"to {act.summary} needs two by now; try again")
 
 
 def require_may_put_out(caller: SpiffeId, name: str) -> None:

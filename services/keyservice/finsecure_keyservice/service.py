@@ -32,6 +32,7 @@ from finsecure_keyservice import (
     suspension,
 )
 from finsecure_keyservice.approval_service import ApprovalService
+from finsecure_keyservice.approvals import DangerousAct
 from finsecure_keyservice.authority_service import AuthorityService
 from finsecure_keyservice.backend import Backend
 from finsecure_keyservice.encryption_key_service import EncryptionKeyService
@@ -199,25 +200,34 @@ class MemberService(members_pb2_grpc.MemberServiceServicer):
         self, request: members_pb2.IssueApiKeyRequest, context: Context
     ) -> members_pb2.IssueApiKeyResponse:
         """See the proto."""
+        dangerous = await self._readmission(request.name)
 
         def act(store: Store) -> members_pb2.IssueApiKeyResponse:
             administration.require_may_admit(request.name)
+            administration.require_agreed(dangerous, store.member(request.name))
             key = members.issue_api_key(
                 store, self._backend.api_keys, request.name, self._backend.clock()
             )
             return members_pb2.IssueApiKeyResponse(api_key=key.expose())
 
         return await self._backend.mutate(
-            request, request.name, members_pb2.IssueApiKeyResponse, act, stored=_without_api_key
+            request,
+            request.name,
+            members_pb2.IssueApiKeyResponse,
+            act,
+            stored=_without_api_key,
+            dangerous=dangerous,
         )
 
     async def ReissueCredentials(
         self, request: members_pb2.ReissueCredentialsRequest, context: Context
     ) -> members_pb2.ReissueCredentialsResponse:
         """See the proto."""
+        dangerous = await self._readmission(request.name)
 
         def act(store: Store) -> members_pb2.ReissueCredentialsResponse:
             administration.require_may_admit(request.name)
+            administration.require_agreed(dangerous, store.member(request.name))
             key, ended = members.reissue_credentials(
                 store, self._backend.api_keys, request.name, request.reason, self._backend.clock()
             )
@@ -233,7 +243,12 @@ class MemberService(members_pb2_grpc.MemberServiceServicer):
             members_pb2.ReissueCredentialsResponse,
             act,
             stored=_without_api_key,
+            dangerous=dangerous,
         )
+
+    async def _readmission(self, name: str) -> DangerousAct | None:
+        member = await self._backend.read(lambda store: store.member(name))
+        return administration.readmission(member)
 
 
 class EnrolmentService(certificates_pb2_grpc.EnrolmentServiceServicer):

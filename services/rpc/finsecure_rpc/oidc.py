@@ -25,7 +25,7 @@ from finsecure_rpc.oidc_settings import OidcSettings
 
 _log = get_logger(__name__)
 
-_RANKS = (Role.VIEWER, Role.OPERATOR, Role.OFFICER)
+_RANKS = (Role.VIEWER, Role.OPERATOR)
 _TYPES = (None, "JWT", "jwt", "at+jwt", "application/at+jwt")
 # Headers by which a token could bring its own key, or demand what is not done here.
 _REFUSED_HEADERS = ("jku", "jwk", "x5u", "x5c", "crit", "zip", "b64")

@@ -10,7 +10,11 @@ Algorithm = Literal["ES256", "ES384", "Ed25519", "EdDSA", "PS256", "RS256"]
 
 
 class OidcSettings(Settings):
-    """Section `[oidc]`: whose tokens are taken, and what their claims mean."""
+    """Section `[oidc]`: whose tokens are taken, and what their claims mean.
+
+    No claim makes a security officer: who administers the provider could make two of them, and one
+    person could be one by certificate and another by token, and agree with itself.
+    """
 
     issuer: str = Field(min_length=1, max_length=512)
     audience: str = Field(min_length=1, max_length=512)
@@ -18,7 +22,7 @@ class OidcSettings(Settings):
     jwks_url: str | None = Field(default=None, pattern=r"^https://", max_length=1024)
     algorithms: tuple[Algorithm, ...] = Field(default=("ES256",), min_length=1)
     role_claim: str = Field(default="roles", min_length=1, max_length=128)
-    roles: dict[str, Literal["viewer", "operator", "officer"]] = Field(min_length=1)
+    roles: dict[str, Literal["viewer", "operator"]] = Field(min_length=1)
     leeway_s: float = Field(default=60, ge=0, le=600)
     longest_life_s: float = Field(default=3600, gt=0, le=86_400)
 

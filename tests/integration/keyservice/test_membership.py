@@ -10,6 +10,8 @@ import grpc
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from finsecure.keyservice.v1 import approvals_pb2 as approvals
+from finsecure.keyservice.v1 import approvals_pb2_grpc as approvals_grpc
 from finsecure.keyservice.v1 import certificates_pb2 as certificates
 from finsecure.keyservice.v1 import certificates_pb2_grpc as certificates_grpc
 from finsecure.keyservice.v1 import members_pb2 as members
@@ -18,6 +20,7 @@ from finsecure_crypto.certificates import RevocationList
 from finsecure_crypto.errors import (
     AuthenticationError,
     InvalidArgumentError,
+    PermissionDeniedError,
     StateError,
 )
 from finsecure_rpc.call import call
@@ -28,6 +31,8 @@ from finsecure_rpc.requests import new_keys
 
 from tests.support.keyservice import hostile_tls_requests
 from tests.support.keyservice_deployment import BANK, LENDING, Deployment, deployed, new_id
+
+NORTH = f"{LENDING}/trustees/north"
 
 
 def _enrol_request(api_key: str) -> certificates.EnrolRequest:
@@ -274,6 +279,34 @@ async def test_a_leak_makes_everything_worthless_and_the_membership_goes_on(
     request.request_id = new_id()
     with pytest.raises(StateError, match="MEMBER_REVOKED"):
         await keyservice.operator.call(stub.ReissueCredentials, request)
+
+
+async def test_one_operator_cannot_take_the_place_of_a_trustee(keyservice: Deployment) -> None:
+    async def asked(by: Connection, method: str) -> str:
+        stub = by.stub(members_grpc.MemberServiceStub)
+        request = (
+            members.IssueApiKeyRequest(name=NORTH, request_id=new_id())
+            if method == "IssueApiKey"
+            else members.ReissueCredentialsRequest(name=NORTH, reason="lost", request_id=new_id())
+        )
+        return str((await by.call(getattr(stub, method), request)).api_key)
+
+    await keyservice.create(NORTH)
+    # Until it has enrolled there is no place to take: its first key may be lost on the way.
+    await keyservice.enrol(NORTH, await asked(keyservice.operator, "IssueApiKey"))
+    carol, dave = await keyservice.officer("carol"), await keyservice.officer("dave")
+    stub = dave.stub(approvals_grpc.ApprovalServiceStub)
+    for method in ("IssueApiKey", "ReissueCredentials"):
+        with pytest.raises(PermissionDeniedError, match="ROLE_NOT_ALLOWED"):
+            await asked(keyservice.operator, method)
+        with pytest.raises(StateError, match="APPROVAL_REQUIRED"):
+            await asked(carol, method)
+        listed = await dave.call(stub.ListProposals, approvals.ListProposalsRequest(open_only=True))
+        (proposal,) = listed.proposals
+        assert NORTH in proposal.summary
+        approve = approvals.ApproveProposalRequest(name=proposal.name, request_id=new_id())
+        await dave.call(stub.ApproveProposal, approve)
+        assert await asked(carol, method)
 
 
 async def test_expired_certificates_are_refused_on_an_open_channel(tmp_path: Path) -> None:

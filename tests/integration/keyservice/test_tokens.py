@@ -42,11 +42,9 @@ async def test_each_role_may_what_is_its_own(tmp_path: Path) -> None:
     provider = Provider()
     oidc = settings(provider.write(tmp_path))
     async with deployed(tmp_path, oidc=oidc, limits={"enrolment_calls_per_s": 1000}) as keyservice:
-        viewer, operator, officer = (
-            provider.token(roles=role) for role in ("fs-view", "fs-run", "fs-security")
-        )
+        viewer, operator = (provider.token(roles=role) for role in ("fs-view", "fs-run"))
         service, listing = members_grpc.MemberServiceStub, members.ListMembersRequest()
-        for token in (viewer, operator, officer):
+        for token in (viewer, operator):
             await call(keyservice, token, service, "ListMembers", listing)
         create = members.CreateMemberRequest(member=members.Member(name=BANK), request_id=new_id())
         refused = await outcome(keyservice, viewer, service, "CreateMember", create)
@@ -60,12 +58,12 @@ async def test_each_role_may_what_is_its_own(tmp_path: Path) -> None:
         # What members with certificates do is not for people with tokens.
         stub = certificates_pb2_grpc.CertificateServiceStub
         asked = certificates_pb2.GetRevocationListRequest()
-        refused = await outcome(keyservice, officer, stub, "GetRevocationList", asked)
+        refused = await outcome(keyservice, operator, stub, "GetRevocationList", asked)
         assert refused is not None
         assert refused.code == "TOKEN_NOT_ALLOWED"
         renewal = certificates_pb2.RenewCertificatesRequest(tls_csr=b"x", signing_csr=b"x")
         stub = certificates_pb2_grpc.EnrolmentServiceStub
-        refused = await outcome(keyservice, officer, stub, "RenewCertificates", renewal)
+        refused = await outcome(keyservice, operator, stub, "RenewCertificates", renewal)
         assert refused is not None
         assert refused.code == "TOKEN_NOT_ALLOWED"
         # Bad tokens and none are told apart, and neither gets in.
@@ -83,7 +81,7 @@ async def test_each_role_may_what_is_its_own(tmp_path: Path) -> None:
 async def test_without_a_provider_no_token_is_looked_at(keyservice: Deployment) -> None:
     refused = await outcome(
         keyservice,
-        Provider().token(roles="fs-security"),
+        Provider().token(roles="fs-run"),
         members_grpc.MemberServiceStub,
         "ListMembers",
         members.ListMembersRequest(),

@@ -66,12 +66,17 @@ def test_the_name_follows_from_issuer_and_subject_alone() -> None:
     ("roles", "role"),
     [
         ("fs-view", Role.VIEWER),
-        (["fs-view", "fs-security", "other"], Role.OFFICER),
+        (["fs-run", "fs-view", "other"], Role.OPERATOR),
         (["fs-run", "fs-view", 7, None], Role.OPERATOR),
     ],
 )
 def test_the_highest_role_counts(roles, role: Role) -> None:
     assert verifier().verify(PROVIDER.token(NOW, roles=roles)).spiffe_id.role is role
+
+
+def test_no_claim_makes_a_security_officer() -> None:
+    with pytest.raises(ValidationError):
+        settings(Path("keys"), roles={"fs-security": "officer"})
 
 
 @pytest.mark.parametrize(
@@ -144,7 +149,7 @@ def hostile() -> dict[str, tuple[str, str]]:
     other = ECKey.generate_key("P-256", {"kid": "one"})
     claims, sound = PROVIDER.claims(NOW), PROVIDER.token(NOW)
     head, body, signature = sound.split(".")
-    elevated = segment({**claims, "roles": ["fs-security"]})
+    elevated = segment({**claims, "roles": ["fs-run"]})
     own_key = other.as_dict(private=False)
     return {
         "alg none": (hand_made({"alg": "none", "kid": "one"}), "TOKEN_ALGORITHM"),

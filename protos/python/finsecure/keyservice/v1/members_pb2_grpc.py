@@ -294,7 +294,9 @@ class MemberServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def IssueApiKey(self, request, context):
-        """IssueApiKey voids the member's unused API keys and returns a new one, shown this once.
+        """IssueApiKey voids the member's unused API keys and returns a new one, shown this once. For a
+        trustee that has enrolled it needs two security officers, and so does ReissueCredentials: whoever
+        has the key takes the trustee's place.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

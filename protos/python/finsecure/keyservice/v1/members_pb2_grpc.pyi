@@ -112,7 +112,10 @@ class MemberServiceStub:
     ReactivateMember: _grpc.UnaryUnaryMultiCallable[_members_pb2.ReactivateMemberRequest, _members_pb2.ReactivateMemberResponse]
     """ReactivateMember ends a suspension."""
     IssueApiKey: _grpc.UnaryUnaryMultiCallable[_members_pb2.IssueApiKeyRequest, _members_pb2.IssueApiKeyResponse]
-    """IssueApiKey voids the member's unused API keys and returns a new one, shown this once."""
+    """IssueApiKey voids the member's unused API keys and returns a new one, shown this once. For a
+    trustee that has enrolled it needs two security officers, and so does ReissueCredentials: whoever
+    has the key takes the trustee's place.
+    """
     ReissueCredentials: _grpc.UnaryUnaryMultiCallable[_members_pb2.ReissueCredentialsRequest, _members_pb2.ReissueCredentialsResponse]
     """ReissueCredentials answers a leak: it revokes every certificate of a member, voids its API keys,
     and returns a new one, shown this once. The membership goes on.
@@ -141,7 +144,10 @@ class MemberServiceAsyncStub(MemberServiceStub):
     ReactivateMember: _aio.UnaryUnaryMultiCallable[_members_pb2.ReactivateMemberRequest, _members_pb2.ReactivateMemberResponse]  # type: ignore[assignment]
     """ReactivateMember ends a suspension."""
     IssueApiKey: _aio.UnaryUnaryMultiCallable[_members_pb2.IssueApiKeyRequest, _members_pb2.IssueApiKeyResponse]  # type: ignore[assignment]
-    """IssueApiKey voids the member's unused API keys and returns a new one, shown this once."""
+    """IssueApiKey voids the member's unused API keys and returns a new one, shown this once. For a
+    trustee that has enrolled it needs two security officers, and so does ReissueCredentials: whoever
+    has the key takes the trustee's place.
+    """
     ReissueCredentials: _aio.UnaryUnaryMultiCallable[_members_pb2.ReissueCredentialsRequest, _members_pb2.ReissueCredentialsResponse]  # type: ignore[assignment]
     """ReissueCredentials answers a leak: it revokes every certificate of a member, voids its API keys,
     and returns a new one, shown this once. The membership goes on.
@@ -209,7 +215,10 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _members_pb2.IssueApiKeyRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_members_pb2.IssueApiKeyResponse, _abc.Awaitable[_members_pb2.IssueApiKeyResponse]]:
-        """IssueApiKey voids the member's unused API keys and returns a new one, shown this once."""
+        """IssueApiKey voids the member's unused API keys and returns a new one, shown this once. For a
+        trustee that has enrolled it needs two security officers, and so does ReissueCredentials: whoever
+        has the key takes the trustee's place.
+        """
 
     @_abc_1.abstractmethod
     def ReissueCredentials(
