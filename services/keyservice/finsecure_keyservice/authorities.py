@@ -79,6 +79,14 @@ class Authorities:
         store.add(record)
         return record
 
+    def rewrap(self, store: AuthorityStore) -> int:
+        """Wrap all keys anew under the newest key-encryption key; returns how many there are."""
+        records = store.in_states(list(AuthorityState))
+        for record in records:
+            handle = self._vault.rewrap(record.handle, _CONTEXT)
+            store.update(replace(record, handle=handle))
+        return len(records)
+
     def found(
         self, store: AuthorityStore, root: Root, now: datetime, lifetime: timedelta
     ) -> Authority:

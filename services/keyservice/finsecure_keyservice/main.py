@@ -16,6 +16,7 @@ from finsecure_keyservice.clock import system_clock
 from finsecure_keyservice.config import Configuration
 from finsecure_keyservice.founding import found, renew_operator_key, secrets_of
 from finsecure_keyservice.health import check
+from finsecure_keyservice.rewrapping import rotate_key_encryption_key
 from finsecure_keyservice.serving import serve
 from finsecure_keyservice.state import StateFolder
 
@@ -95,6 +96,13 @@ def sealed(
     _, material = StateFolder(settings.state_dir).open(settings.protected_by)
     key = secrets_of(settings, material).seal_key
     typer.echo(seal(key, detail, sys.stdin.read().removesuffix("\n")))
+
+
+@app.command()
+def rotate_kek(config: Config) -> None:
+    """Make a new key-encryption key and wrap everything anew; the service may be running."""
+    version, count = rotate_key_encryption_key(load(config, Configuration), system_clock())
+    typer.echo(f"version {version} wraps from now on; {count} keys were wrapped anew")
 
 
 def main() -> None:

@@ -85,8 +85,7 @@ class StateFolder:
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path.chmod(0o700)
         write_file(root_key, _key_pem(root.key))
-        write_file(self._pepper, vault.keep_secret(material.pepper, _PEPPER))
-        write_file(self._audit, vault.keep_secret(material.audit, _AUDIT))
+        self.rewrap(vault, material)
         write_file(self.root, root.certificate.public_bytes(Encoding.PEM), mode=0o644)
 
     def open(self, protection: FileProtection | TokenProtection) -> tuple[Vault, KeyMaterial]:
@@ -121,6 +120,11 @@ class StateFolder:
         except IntegrityError as error:
             raise self._damaged() from error
         return vault, KeyMaterial(root, pepper, audit)
+
+    def rewrap(self, vault: Vault, material: KeyMaterial) -> None:
+        """Wrap the secrets anew, with what is the newest version of the key-encryption key."""
+        write_file(self._pepper, vault.keep_secret(material.pepper, _PEPPER))
+        write_file(self._audit, vault.keep_secret(material.audit, _AUDIT))
 
     def _damaged(self) -> ConfigurationError:
         return ConfigurationError(

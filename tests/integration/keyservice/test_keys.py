@@ -1,7 +1,7 @@
 """Managed keys over the wire: made, rotated, destroyed by two, imported, used; and a lost token."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +23,8 @@ from finsecure_crypto.errors import (
 )
 from finsecure_crypto.key_import import wrap_for_import
 from finsecure_crypto.signatures import SignatureAlgorithm, SoftwareSigner, load_public_key
-from finsecure_keyservice.protection.settings import TokenProtection
+from finsecure_keyservice.protection.settings import FileProtection, TokenProtection
+from finsecure_keyservice.rewrapping import rotate_key_encryption_key
 from finsecure_rpc.connection import Connection
 from google.protobuf.field_mask_pb2 import FieldMask
 
@@ -261,3 +262,49 @@ async def test_a_service_whose_token_is_removed_says_so_and_goes_on_when_it_is_b
         await keyservice.stop()
         await keyservice.start()  # the authority's key is found in the token again
         await keyservice.enrol(f"{LENDING}/clients/bank-2", key)
+
+
+@pytest.mark.parametrize(
+    "protect",
+    [
+        lambda folder: FileProtection(kind="file", key_file=folder / "kek"),
+        pytest.param(
+            lambda folder: TokenProtection.model_validate(new_token(folder).settings),
+            marks=needs_softhsm,
+        ),
+    ],
+    ids=["file", "token"],
+)
+async def test_the_key_encryption_key_is_rotated_under_a_running_service(
+    tmp_path: Path, protect: Callable[[Path], Any]
+) -> None:
+    async with deployed(tmp_path, protection=protect(tmp_path)) as keyservice:
+        # ML-DSA keys are wrapped under both kinds of protection.
+        await _create(keyservice.operator, pb.KEY_ALGORITHM_ML_DSA_65)
+        made = await keyservice.operator.call(
+            _keys(keyservice.operator).CreateImportJob,
+            pb.CreateImportJobRequest(parent=RING, request_id=new_id()),
+        )
+        version, count = await asyncio.to_thread(
+            rotate_key_encryption_key, keyservice.configuration, keyservice.clock()
+        )
+        assert version == 2
+        assert count == 3  # the authority, the key, the import job
+        theirs = SoftwareSigner.generate(SignatureAlgorithm.ML_DSA_65)
+        job = made.import_job
+        await keyservice.operator.call(  # the running service opens what was wrapped anew
+            _keys(keyservice.operator).ImportCryptoKeyVersion,
+            pb.ImportCryptoKeyVersionRequest(
+                parent=KEY,
+                import_job=job.name,
+                wrapped_key=wrap_for_import(theirs.export(), job.name, job.public_key, KEY),
+                request_id=new_id(),
+            ),
+        )
+        key = await keyservice.create(f"{LENDING}/clients/bank-1")
+        await keyservice.stop()
+        state = keyservice.configuration.state_dir
+        for path in (state / "api-key.pepper", state / "audit.secret"):
+            assert path.read_bytes()[:6] == b"W\x01\0\0\0\2"
+        await keyservice.start()
+        await keyservice.enrol(f"{LENDING}/clients/bank-1", key)

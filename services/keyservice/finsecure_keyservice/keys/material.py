@@ -61,7 +61,7 @@ class Material:
         """Make an import job."""
         secret = draw_secret(self.randomness, 32)
         public = X25519PrivateKey.from_private_bytes(secret.expose()).public_key()
-        handle = self.vault.keep_secret(secret, transcript.encode("import-job", name))
+        handle = self.vault.keep_secret(secret, _job_context(name))
         expire_time = now + JOB_LIFETIME
         return ImportJob(name, parent, public.public_bytes_raw(), handle, now, expire_time)
 
@@ -74,7 +74,7 @@ class Material:
             IntegrityError: WRAPPED_KEY_REJECTED; the caller's.
             InvalidArgumentError: KEY_MALFORMED, KEY_ALGORITHM; the caller's.
         """
-        private = self.vault.open_secret(job.handle, transcript.encode("import-job", job.name))
+        private = self.vault.open_secret(job.handle, _job_context(job.name))
         key = unwrap_import(wrapped, job.name, private, version.key)
         if algorithm is KeyAlgorithm.AES_256_GCM:
             if len(key) != aead.KEY_BYTES:
@@ -116,6 +116,14 @@ class Material:
         except IntegrityError:
             raise _rejected() from None
 
+    def rewrap(self, version: KeyVersion) -> bytes:
+        """The handle of a version under the newest version of the key-encryption key."""
+        return self.vault.rewrap(_handle(version), _context(version.name))
+
+    def rewrap_job(self, job: ImportJob) -> bytes:
+        """The handle of an import job under the newest version of the key-encryption key."""
+        return self.vault.rewrap(job.handle, _job_context(job.name))
+
     def destroy(self, handle: bytes) -> None:
         """Destroy what lies in the token."""
         self.vault.destroy(handle)
@@ -153,6 +161,10 @@ def require_open(job: ImportJob, now: datetime) -> None:
 
 def _context(version: str) -> bytes:
     return transcript.encode("key-version", version)
+
+
+def _job_context(job: str) -> bytes:
+    return transcript.encode("import-job", job)
 
 
 def _handle(version: KeyVersion) -> bytes:

@@ -127,6 +127,22 @@ class KeyStore:
             .values(_version_values(version))
         )
 
+    def versions_with_keys(self) -> Sequence[KeyVersion]:
+        """All versions of all keys that have a handle."""
+        query = select(CRYPTO_KEY_VERSIONS).where(CRYPTO_KEY_VERSIONS.c.handle.is_not(None))
+        return [_version(row) for row in self._connection.execute(query).mappings()]
+
+    def jobs(self) -> Sequence[ImportJob]:
+        """All import jobs."""
+        query = select(IMPORT_JOBS)
+        return [ImportJob(**row) for row in self._connection.execute(query).mappings()]
+
+    def update_job(self, job: ImportJob) -> None:
+        """Write an import job that has changed."""
+        self._connection.execute(
+            update(IMPORT_JOBS).where(IMPORT_JOBS.c.name == job.name).values(asdict(job))
+        )
+
     def add_job(self, job: ImportJob) -> None:
         """Add an import job whose name is free and whose ring exists."""
         self._connection.execute(insert(IMPORT_JOBS).values(asdict(job)))

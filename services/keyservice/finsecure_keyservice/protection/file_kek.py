@@ -64,6 +64,9 @@ class FileKek:
         """See `KeyEncryptionKey`."""
         version, sealed = kek.parse(wrapped)
         key = self._keys.get(version)
+        if key is None:  # another process may have rotated
+            self._keys = _read(self._path)
+            key = self._keys.get(version)
         if key is None:
             raise kek.rejected()
         try:

@@ -42,6 +42,8 @@ class KeyEncryptionKey(Protocol):
     def unwrap(self, wrapped: bytes, context: bytes) -> SecretBytes:
         """Decrypt what `wrap` returned for the same context.
 
+        A version that another process has made meanwhile is found.
+
         Raises:
             IntegrityError: WRAPPED_KEY_REJECTED when the bytes were changed, belong to another
                 context, or to another key; restore the store and the key that belong together.

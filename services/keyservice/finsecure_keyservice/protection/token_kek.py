@@ -74,6 +74,8 @@ class TokenKek:
     def unwrap(self, wrapped: bytes, context: bytes) -> SecretBytes:
         """See `KeyEncryptionKey`."""
         version, sealed = kek.parse(wrapped)
+        if version > self.version:  # another process may have rotated
+            self._version = self._token.run(self._require_newest)
         if len(sealed) < aead.OVERHEAD_BYTES or not 1 <= version <= self.version:
             raise kek.rejected()
         nonce, body = sealed[: aead.NONCE_BYTES], sealed[aead.NONCE_BYTES :]

@@ -1,0 +1,62 @@
+"""Rotating the key-encryption key: a new version, and everything that the old one wrapped anew.
+
+Older versions stay, because backups are wrapped by them. Each step leaves everything readable, so
+a crash in between needs nothing but a repetition.
+"""
+
+from dataclasses import replace
+from datetime import datetime
+
+from finsecure_rpc.database import open_database
+from sqlalchemy import Connection
+
+from finsecure_keyservice.audit.trail import Caller
+from finsecure_keyservice.authorities import Authorities
+from finsecure_keyservice.books import check_books
+from finsecure_keyservice.config import Configuration
+from finsecure_keyservice.founding import auditor_of
+from finsecure_keyservice.keys.material import Material
+from finsecure_keyservice.keys.store import KeyStore
+from finsecure_keyservice.sql_store import SqlStore
+from finsecure_keyservice.state import StateFolder
+
+
+def rotate_key_encryption_key(configuration: Configuration, now: datetime) -> tuple[int, int]:
+    """Make the next version and wrap everything under it; returns it, and how many keys there are.
+
+    It works on the database itself, next to a running service. What lies in a token stays there.
+
+    Raises:
+        ConfigurationError: what `StateFolder.open` and `check_books` raise.
+        UnavailableError: the database or the token.
+        IntegrityError: WRAPPED_KEY_REJECTED; nothing in the database was changed.
+    """
+    folder = StateFolder(configuration.state_dir)
+    vault, secrets = folder.open(configuration.protected_by)
+    auditor = auditor_of(configuration, secrets, lambda: now)
+    database = open_database(configuration.database)
+
+    def work(connection: Connection) -> tuple[int, int]:
+        check_books(connection, configuration.domain)
+        trail = auditor.trail(connection, Caller("local:rotate-kek"))
+        version = vault.kek.rotate()
+        count = Authorities(secrets.root, vault).rewrap(SqlStore(connection, trail).authorities)
+        count += _rewrap_keys(KeyStore(connection, trail), Material(vault))
+        trail.record("key-encryption-key.rotate", configuration.domain, version=version)
+        return version, count
+
+    try:
+        made = database.run_sync(work)
+    finally:
+        database.close()
+    folder.rewrap(vault, secrets)
+    return made
+
+
+def _rewrap_keys(store: KeyStore, material: Material) -> int:
+    versions, jobs = store.versions_with_keys(), store.jobs()
+    for version in versions:
+        store.update_version(replace(version, handle=material.rewrap(version)))
+    for job in jobs:
+        store.update_job(replace(job, handle=material.rewrap_job(job)))
+    return len(versions) + len(jobs)
