@@ -1,9 +1,11 @@
 """The life of managed keys: every transition, rotation, destruction, import and envelopes."""
 
+import asyncio
 import hashlib
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pytest
 from finsecure_crypto.certificates import SpiffeId
@@ -193,6 +195,37 @@ async def test_a_token_that_is_away_delays_a_key_and_a_defect_fails_it(
         lookup.primary_of(store, KEY)
     await keys.rotate()
     assert keys.key().primary == 2
+
+
+@pytest.mark.parametrize("committed", [True, False])
+async def test_a_lost_reply_destroys_no_key_that_a_version_has(
+    keys: Keys, monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    destroyed: list[bytes] = []
+    finish = versions.finish_generation
+    monkeypatch.setattr(Material, "destroy", lambda _, handle: destroyed.append(handle))
+    finished: list[KeyVersion] = []
+
+    def finishing(*arguments: Any) -> KeyVersion:
+        finished.append(finish(*arguments))
+        if not committed:
+            raise UnavailableError("STORE_UNAVAILABLE", "nothing was written")
+        return finished[0]
+
+    async def transact(act: Callable[[Any], Any]) -> Any:
+        done = len(finished)
+        result = await Keys.transact(keys, act)
+        if len(finished) > done:
+            raise asyncio.CancelledError  # the service stops while the commit is under way
+        return result
+
+    monkeypatch.setattr(versions, "finish_generation", finishing)
+    monkeypatch.setattr(keys, "transact", transact)
+    with pytest.raises((asyncio.CancelledError, UnavailableError)):
+        await keys.create()
+    kept = keys.version(1)
+    assert kept.state is (VersionState.ENABLED if committed else VersionState.PENDING_GENERATION)
+    assert destroyed == ([] if committed else [finished[0].handle])
 
 
 async def test_destruction_waits_can_be_taken_back_and_is_final(keys: Keys) -> None:

@@ -96,9 +96,20 @@ class KeyLife:
                 lambda store: versions.finish_generation(store, version, made, now)
             )
         except BaseException:
-            await asyncio.to_thread(self._material.destroy, made.handle)
+            await self._destroy_unless_kept(version, made.handle)
             raise
         _log.info("key made", version=version.name)
+
+    async def _destroy_unless_kept(self, version: KeyVersion, handle: bytes) -> None:
+        """Destroy a key whose version is not known to have it.
+
+        Whoever is cancelled, or loses the reply, does not know whether the version was committed. A
+        key too many does no harm, so nothing is destroyed where that cannot be found out.
+        """
+        with suppress(FinSecureError):
+            kept = await self._transact(lambda store: get_version(store, version.name))
+            if kept.handle != handle:
+                await asyncio.to_thread(self._material.destroy, handle)
 
     async def _activate(self, version: KeyVersion, now: datetime) -> None:
         def act(store: KeyStore) -> None:
