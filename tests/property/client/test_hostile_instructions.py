@@ -6,7 +6,7 @@ from contextlib import suppress
 import pytest
 from finsecure.aggregation.v1 import models_pb2, participation_pb2, tasks_pb2
 from finsecure_client import convert
-from finsecure_client.instructions import Invitation
+from finsecure_client.instructions import EncryptedInvitation, Invitation
 from finsecure_crypto.errors import InvalidArgumentError, ProtocolViolationError
 from google.protobuf.message import Message
 from hypothesis import HealthCheck, given, settings
@@ -28,18 +28,27 @@ def instructions() -> Iterator[participation_pb2.WatchResponse]:
         certificate=b"x",
     )
     entry = participation_pb2.RosterEntry(index=1, advertisement=advertisement)
+    invitation = participation_pb2.RoundInvitation(
+        task=task_message(),
+        kind=tasks_pb2.ROUND_KIND_TRAINING,
+        number=1,
+        attempt=1,
+        attempt_nonce=bytes(32),
+        base_model=MODEL,
+        invited=5,
+    )
+    encrypted = participation_pb2.EncryptedRoundInvitation(
+        invitation=invitation, encryption_key_digest=bytes(32)
+    )
+    encrypted.invitation.task.spec.security.CopyFrom(
+        tasks_pb2.SecuritySpec(
+            protection=tasks_pb2.PROTECTION_BGV,
+            encryption_key="federations/lending/encryptionKeys/first",
+        )
+    )
     for body in (
-        {
-            "advertise_keys": participation_pb2.RoundInvitation(
-                task=task_message(),
-                kind=tasks_pb2.ROUND_KIND_TRAINING,
-                number=1,
-                attempt=1,
-                attempt_nonce=bytes(32),
-                base_model=MODEL,
-                invited=5,
-            )
-        },
+        {"advertise_keys": invitation},
+        {"encrypt_input": encrypted},
         {"share_keys": participation_pb2.Roster(size=3, root=bytes(32), entries=[entry])},
         {"submit_input": participation_pb2.ShareDelivery(sharers=b"\x07", ciphertexts=bytes(216))},
         {"confirm_survivors": participation_pb2.Survivors(survivors=b"\x07")},
@@ -65,9 +74,11 @@ def read(message: Message) -> None:
             convert.task_status(message)
         else:
             body = convert.instruction(message).body
+            if isinstance(body, EncryptedInvitation):
+                body = body.invitation
             if isinstance(body, Invitation):
                 with suppress(InvalidArgumentError):  # impossible, which the caller says of it
-                    body.parameters()
+                    body.attempt_at()
 
 
 KINDS = [participation_pb2.WatchResponse, tasks_pb2.Task, models_pb2.Model]
