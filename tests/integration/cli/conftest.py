@@ -66,10 +66,8 @@ def finsecure(tmp_path_factory: pytest.TempPathFactory) -> Run:
     return run
 
 
-@pytest.fixture(scope="module")
-def up(tmp_path_factory: pytest.TempPathFactory, finsecure: Run) -> Iterator[Up]:
-    """A running federation without clients."""
-    folder = tmp_path_factory.mktemp("federation") / "lending"
+def prepared(folder: Path, finsecure: Run) -> Up:
+    """A federation without clients that has its configuration files, and free ports in them."""
     sockets = [socket.socket() for _ in range(3)]
     for one in sockets:
         one.bind(("127.0.0.1", 0))
@@ -81,7 +79,13 @@ def up(tmp_path_factory: pytest.TempPathFactory, finsecure: Run) -> Iterator[Up]
         "--keyservice-port", ports[0], "--enrol-port", ports[1], "--aggregator-port", ports[2],
     )  # fmt: skip
     assert made.returncode == 0, made.stderr
-    running = Up(folder)
+    return Up(folder)
+
+
+@pytest.fixture(scope="module")
+def up(tmp_path_factory: pytest.TempPathFactory, finsecure: Run) -> Iterator[Up]:
+    """A running federation without clients."""
+    running = prepared(tmp_path_factory.mktemp("federation") / "lending", finsecure)
     running.start()
     yield running
     running.stop()
