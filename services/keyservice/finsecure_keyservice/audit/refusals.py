@@ -1,5 +1,6 @@
 """How many refusals are recorded: enough to see an attack, too few to fill the disk with it."""
 
+import threading
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -19,6 +20,7 @@ class RefusalBudget:
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._limiter = RateLimiter(_RATE, clock)
+        self._lock = threading.Lock()
         self._unrecorded: Counter[str] = Counter()
 
     def take(self, caller: str) -> int | None:
@@ -27,8 +29,9 @@ class RefusalBudget:
         Returns:
             How many of this caller went unrecorded before it, or None when there is no room.
         """
-        if self._limiter.take(caller):
-            if caller in self._unrecorded or len(self._unrecorded) < _MOST_COUNTED:
-                self._unrecorded[caller] += 1
-            return None
-        return self._unrecorded.pop(caller, 0)
+        with self._lock:  # services ask on the thread of the database, the guard on the loop
+            if self._limiter.take(caller):
+                if caller in self._unrecorded or len(self._unrecorded) < _MOST_COUNTED:
+                    self._unrecorded[caller] += 1
+                return None
+            return self._unrecorded.pop(caller, 0)
