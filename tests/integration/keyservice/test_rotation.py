@@ -28,11 +28,13 @@ not by more than the ten minutes by which machines may differ."""
 
 
 @pytest.fixture
-async def keyservice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Deployment]:
+async def keyservice(
+    tmp_path: Path, database: str, monkeypatch: pytest.MonkeyPatch
+) -> AsyncIterator[Deployment]:
     monkeypatch.setattr("finsecure_keyservice.serving._TICK_S", 0.2)
     limits = {"enrolment_calls_per_s": 1000, "member_calls_per_s": 10_000}
     async with deployed(
-        tmp_path, revocation_list_lifetime_h=MINUTES / 60, limits=limits
+        tmp_path, revocation_list_lifetime_h=MINUTES / 60, limits=limits, database=database
     ) as deployment:
         yield deployment
 
