@@ -252,7 +252,6 @@ def test_the_next_authority_is_prepared_signed_and_installed(
     prepared = operator("ca", "prepare", "--csr", str(csr), "--json")
     assert prepared.returncode == 0, prepared.stderr
     name = json.loads(prepared.stdout)["name"].rpartition("/")[2]
-    assert "[AUTHORITY_STATE]" in operator("ca", "activate", name).stderr
     signed = operator(
         *("ca", "sign", str(csr), "--root", str(up.folder / "root.pem")),
         *("--root-key", str(next(up.folder.rglob("root.key"))), "--out", str(certificate)),
@@ -263,23 +262,13 @@ def test_the_next_authority_is_prepared_signed_and_installed(
     early = operator("ca", "activate", name)
     assert early.returncode == 1
     assert "[AUTHORITY_NOT_PROPAGATED]" in early.stderr
-    alone = operator("ca", "revoke", name, "--reason", "alone")
-    assert alone.returncode == 3
-    assert "[ROLE_NOT_ALLOWED]" in alone.stderr
-    assert "prepared" in operator("ca", "status").stdout
     assert "Nothing waits" in operator("approval", "list").stdout
-    assert operator("approval", "show", "0" * 16).returncode == 4
-    assert operator("approval", "approve", "0" * 16).returncode == 3
+    assert operator("approval", "approve", "0" * 16).returncode == 3  # no security officer
 
 
 def test_a_member_is_suspended_and_reactivated(operator: Run) -> None:
     assert operator("member", "add", "bank-away").returncode == 0
-    assert operator("member", "suspend", "bank-away", "--reason", "why").returncode == 0
-    states = {
-        item["name"].rpartition("/")[2]: item["state"]
-        for item in json.loads(operator("member", "list", "--json").stdout)
-    }
-    assert states["bank-away"] == "suspended"
-    assert "[MEMBER_SUSPENDED]" in operator("member", "key", "bank-away").stderr
+    away = operator("member", "suspend", "bank-away", "--reason", "why", "--json")
+    assert json.loads(away.stdout)["state"] == "suspended"
     back = operator("member", "reactivate", "bank-away", "--json")
     assert json.loads(back.stdout)["state"] == "invited"

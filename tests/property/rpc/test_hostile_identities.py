@@ -73,7 +73,7 @@ def test_only_one_spelling_of_a_name_is_accepted(text: str) -> None:
         SpiffeId.parse(text)
 
 
-@settings(max_examples=300)
+@settings(max_examples=100)
 @given(st.text(max_size=80) | st.sampled_from(TRICKS).flatmap(lambda t: st.just(t + "/x")))
 def test_whatever_is_a_name_is_written_as_it_was_read(text: str) -> None:
     try:
@@ -151,7 +151,7 @@ def test_what_a_request_asks_for_beside_its_key_is_not_heard() -> None:
 SOUND = _request()
 
 
-@settings(max_examples=200, deadline=None)
+@settings(max_examples=80, deadline=None)
 @given(st.integers(0, len(SOUND) - 1), st.binary(max_size=3), st.integers(0, 3))
 def test_the_root_signs_no_request_that_was_changed(place: int, put: bytes, cut: int) -> None:
     changed = SOUND[:place] + put + SOUND[place + cut :]
