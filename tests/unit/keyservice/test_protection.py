@@ -34,6 +34,7 @@ from finsecure_keyservice.protection.settings import (
 )
 from finsecure_keyservice.protection.token_kek import TokenKek
 from finsecure_keyservice.protection.token_keys import Pkcs11Keys
+from finsecure_keyservice.upkeep import Upkeep
 from pydantic import TypeAdapter, ValidationError
 
 from tests.support.keyservice import DOMAIN, START, root
@@ -323,3 +324,23 @@ def test_an_authority_issues_with_a_key_in_the_token(token: SoftToken) -> None:
     token.remove()
     with pytest.raises(UnavailableError, match="TOKEN_NOT_PRESENT"):
         authority.revocation_list([], 2, START, timedelta(hours=1))
+
+
+class _Fresh:
+    """A feed whose list is in date, and an identity."""
+
+    spiffe_id = f"spiffe://{DOMAIN}/keyservice/main"
+
+    def current(self) -> None:
+        return None
+
+
+@needs_softhsm
+async def test_the_service_is_not_ready_while_its_token_is_away(token: SoftToken) -> None:
+    key = _created(token)
+    upkeep = Upkeep(None, _Fresh(), _Fresh(), key, timedelta(hours=1), None)  # type: ignore[arg-type]
+    assert await upkeep._ready()
+    token.remove()
+    assert not await upkeep._ready()
+    token.bring_back()
+    assert await upkeep._ready()

@@ -14,7 +14,6 @@ from finsecure_crypto.secret import SecretBytes
 
 _FORMAT = 1
 _HEAD_BYTES = 5
-MOST_VERSION = 2**32 - 1
 
 
 class KeyEncryptionKey(Protocol):

@@ -97,11 +97,6 @@ class Token:
             self._found[place] = session.get_key(object_class=kind, label=label, id=key_id)
         return self._found[place]
 
-    def close(self) -> None:
-        """Log out."""
-        with _turn:
-            self._drop()
-
     def _drop(self) -> None:
         session, self._session = self._session, None
         self._found = {}
