@@ -30,7 +30,7 @@ from finsecure_rpc.config import load
 
 from tests.integration.test_chaos import write_files
 
-LIST_S = 16
+LIST_S = 20
 """Life of a revocation list: what a change of authorities waits for, twice."""
 
 REFUSALS = re.compile("CERTIFICATE|REVOCATION|MEMBER_|SERVER_UNTRUSTED|ROLE_")

@@ -109,7 +109,7 @@ class Traffic:
         return self.store.current().certified.issuer.hex()
 
 
-async def eventually(condition, deadline_s: float = 30) -> None:
+async def eventually(condition, deadline_s: float = 60) -> None:
     async with asyncio.timeout(deadline_s):
         while not condition():  # noqa: ASYNC110  # what is awaited is in files
             await asyncio.sleep(0.05)
@@ -193,7 +193,7 @@ async def test_who_has_a_certificate_of_a_revoked_authority_is_out_also_on_open_
     watch = bank.stream(
         bank.stub(certificates_grpc.CertificateServiceStub).WatchRevocationList,
         certificates.WatchRevocationListRequest(),
-        deadline_s=60,
+        deadline_s=120,
     )
     await anext(watch)
     prepared = await step(keyservice.operator, "PrepareAuthority")
@@ -218,7 +218,7 @@ async def test_who_has_a_certificate_of_a_revoked_authority_is_out_also_on_open_
     with pytest.raises(AuthenticationError, match="CERTIFICATE_UNTRUSTED"):
         await bank.call(stub.GetRevocationList, certificates.GetRevocationListRequest())
     with pytest.raises(AuthenticationError, match=r"CERTIFICATE_(UNTRUSTED|REVOKED)"):
-        await asyncio.wait_for(drain(watch), 20)
+        await asyncio.wait_for(drain(watch), 60)
 
 
 async def drain(stream: AsyncIterator[object]) -> None:

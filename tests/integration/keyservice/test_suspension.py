@@ -32,7 +32,7 @@ async def test_a_suspended_member_is_out_at_once_and_comes_back(keyservice: Depl
             pass
 
     with pytest.raises(AuthenticationError, match="MEMBER_SUSPENDED"):
-        await asyncio.wait_for(drain(), 20)
+        await asyncio.wait_for(drain(), 60)
     back = await keyservice.operator.call(
         administer.ReactivateMember,
         members.ReactivateMemberRequest(name=BANK, request_id=new_id()),
