@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import pkcs11
 import pytest
@@ -327,18 +328,22 @@ def test_an_authority_issues_with_a_key_in_the_token(token: SoftToken) -> None:
 
 
 class _Fresh:
-    """A feed whose list is in date, and an identity."""
+    """A feed whose list is in date, an identity, and an audit log that is well."""
 
     spiffe_id = f"spiffe://{DOMAIN}/keyservice/main"
 
     def current(self) -> None:
         return None
 
+    def healthy(self) -> bool:
+        return True
+
 
 @needs_softhsm
 async def test_the_service_is_not_ready_while_its_token_is_away(token: SoftToken) -> None:
     key = _created(token)
-    upkeep = Upkeep(None, _Fresh(), _Fresh(), key, timedelta(hours=1), None)  # type: ignore[arg-type]
+    fresh: Any = _Fresh()
+    upkeep = Upkeep(fresh, fresh, fresh, key, timedelta(hours=1), fresh)
     assert await upkeep._ready()
     token.remove()
     assert not await upkeep._ready()
