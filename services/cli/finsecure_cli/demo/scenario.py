@@ -4,6 +4,7 @@ import asyncio
 import json
 import os
 import re
+import secrets
 import shutil
 import socket
 import time
@@ -47,6 +48,7 @@ EGRESS_OF = "bank-a"
 TRUSTEES = ("trustee-1", "trustee-2", "trustee-3")
 KEY = "demo"
 _PAILLIER_BITS = 2048
+_PORTS = range(20_000, 32_000)
 _KILL_ROUND = 8
 _KEPT = "earlier"
 
@@ -296,11 +298,14 @@ def fresh_folder(out: Path) -> None:
 
 
 def _free_run(count: int) -> int:
-    """Return the first of some loopback ports in a row that are free now."""
+    """Return the first of some loopback ports in a row that are free now.
+
+    They lie below those that the system gives to outgoing connections, of which many are made
+    before the last of the ports is listened on.
+    """
     while True:
-        (first,) = _free_ports(1)
-        ports = range(first, first + count)
-        if ports[-1] < 2**16 and all(map(_is_free, ports)):
+        first = _PORTS.start + secrets.randbelow(len(_PORTS) - count)
+        if all(_is_free(port) for port in range(first, first + count)):
             return first
 
 
