@@ -8,10 +8,12 @@ from typing import Any, TypeAlias
 import grpc
 from finsecure.keyservice.v1 import encryption_keys_pb2, encryption_keys_pb2_grpc
 from finsecure_crypto.errors import PermissionDeniedError
+from finsecure_crypto.homomorphic.key_record import KeyState
 from finsecure_rpc.paging import decode_token, encode_token, page_size
 from finsecure_rpc.peer import require_peer
 
 from finsecure_keyservice import convert, encryption_keys, members
+from finsecure_keyservice.approvals import DangerousAct
 from finsecure_keyservice.backend import Backend
 from finsecure_keyservice.encryption_key_store import EncryptionKeyRecord
 from finsecure_keyservice.names import federation_id, trust_domain
@@ -116,7 +118,11 @@ class EncryptionKeyService(encryption_keys_pb2_grpc.EncryptionKeyServiceServicer
             )
 
         return await self._backend.mutate(
-            request, request.name, encryption_keys_pb2.SetEncryptionKeyStateResponse, act
+            request,
+            request.name,
+            encryption_keys_pb2.SetEncryptionKeyStateResponse,
+            act,
+            dangerous=_destruction(request.name, state, request.reason),
         )
 
     async def _record(self, name: str) -> EncryptionKeyRecord:
@@ -138,3 +144,13 @@ class EncryptionKeyService(encryption_keys_pb2_grpc.EncryptionKeyServiceServicer
             raise PermissionDeniedError(
                 "FEDERATION_FOREIGN", "members read the encryption keys of their own federation"
             )
+
+
+def _destruction(name: str, state: KeyState, reason: str) -> DangerousAct | None:
+    """What destroying a key is: nothing that it encrypted is ever opened again.
+
+    That a key is compromised may be said by one person, at once.
+    """
+    if state is not KeyState.DESTROYED:
+        return None
+    return DangerousAct("encryptionKeys.destroy", f"destroy {name} for good: {reason}")

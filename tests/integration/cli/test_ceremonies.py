@@ -74,8 +74,8 @@ def test_trustees_make_a_key_and_a_dealer_another(lending: Path, finsecure: Run)
     shown = do("key", "show", "paillier-1")
     assert "a dealer" in shown
     assert "trustee-3" in shown
-    do("key", "state", "bgv-1", "destroyed", "--reason", "only a test")
-    assert json.loads(do("key", "show", "bgv-1", "--json"))["state"] == "destroyed"
+    do("key", "state", "bgv-1", "compromised", "--reason", "only a test")
+    assert json.loads(do("key", "show", "bgv-1", "--json"))["state"] == "compromised"
     refused = finsecure(
         "key", "state", "bgv-1", "enabled", "--reason", "regret",
         FINSECURE_CONFIG=str(lending / "operator.toml"),

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
+from finsecure.keyservice.v1 import approvals_pb2 as approvals
+from finsecure.keyservice.v1 import approvals_pb2_grpc as approvals_grpc
 from finsecure.keyservice.v1 import (
     audit_pb2,
     audit_pb2_grpc,
@@ -194,11 +196,12 @@ async def test_members_of_other_federations_read_nothing(keyservice: Deployment)
 
 async def test_states_move_where_they_may_and_end_where_they_end(keyservice: Deployment) -> None:
     await register(keyservice.operator, registration(await trustees(keyservice)))
-    stub = keyservice.operator.stub(keys_grpc.EncryptionKeyServiceStub)
 
-    async def move(state: keys.EncryptionKeyState.ValueType) -> keys.EncryptionKey:
-        response = await keyservice.operator.call(
-            stub.SetEncryptionKeyState,
+    async def move(
+        state: keys.EncryptionKeyState.ValueType, by: Connection = keyservice.operator
+    ) -> keys.EncryptionKey:
+        response = await by.call(
+            by.stub(keys_grpc.EncryptionKeyServiceStub).SetEncryptionKeyState,
             keys.SetEncryptionKeyStateRequest(
                 name=NAME, state=state, reason="a test", request_id=new_id()
             ),
@@ -209,9 +212,22 @@ async def test_states_move_where_they_may_and_end_where_they_end(keyservice: Dep
         keys.ENCRYPTION_KEY_STATE_DEACTIVATED,
         keys.ENCRYPTION_KEY_STATE_DISABLED,
         keys.ENCRYPTION_KEY_STATE_ENABLED,
-        keys.ENCRYPTION_KEY_STATE_DESTROYED,
     ):
         assert (await move(state)).state == state
+    # One person may stop a key at once, but not end it.
+    with pytest.raises(FinSecureError) as caught:
+        await move(keys.ENCRYPTION_KEY_STATE_DESTROYED)
+    assert caught.value.code == "ROLE_NOT_ALLOWED"
+    carol, dave = await keyservice.officer("carol"), await keyservice.officer("dave")
+    with pytest.raises(FinSecureError) as caught:
+        await move(keys.ENCRYPTION_KEY_STATE_DESTROYED, carol)
+    assert caught.value.code == "APPROVAL_REQUIRED"
+    approving = dave.stub(approvals_grpc.ApprovalServiceStub)
+    listed = await dave.call(approving.ListProposals, approvals.ListProposalsRequest())
+    approve = approvals.ApproveProposalRequest(name=listed.proposals[0].name, request_id=new_id())
+    await dave.call(approving.ApproveProposal, approve)
+    destroyed = await move(keys.ENCRYPTION_KEY_STATE_DESTROYED, carol)
+    assert destroyed.state == keys.ENCRYPTION_KEY_STATE_DESTROYED
     with pytest.raises(FinSecureError) as caught:
         await move(keys.ENCRYPTION_KEY_STATE_ENABLED)
     assert caught.value.code == "KEY_STATE"

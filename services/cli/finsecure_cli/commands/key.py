@@ -100,7 +100,7 @@ def state(
     """Move a key to another state.
 
     deactivated: opens what was encrypted, encrypts nothing new. disabled: neither, for now.
-    destroyed and compromised: neither, for good.
+    destroyed and compromised: neither, for good; to destroy takes two security officers.
     """
     moved = with_services(
         config, lambda services: key_transport.set_key_state(services, key, state.value, reason)

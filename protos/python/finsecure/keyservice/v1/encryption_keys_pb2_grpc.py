@@ -101,7 +101,8 @@ class EncryptionKeyServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def SetEncryptionKeyState(self, request, context):
-        """SetEncryptionKeyState moves a key to another state. Operators only.
+        """SetEncryptionKeyState moves a key to another state. Operators only; to destroy one, for good,
+        needs two security officers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

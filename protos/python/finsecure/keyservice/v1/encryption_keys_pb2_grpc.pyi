@@ -49,7 +49,9 @@ class EncryptionKeyServiceStub:
     DownloadEncryptionKey: _grpc.UnaryStreamMultiCallable[_encryption_keys_pb2.DownloadEncryptionKeyRequest, _encryption_keys_pb2.DownloadEncryptionKeyResponse]
     """DownloadEncryptionKey reads a public key."""
     SetEncryptionKeyState: _grpc.UnaryUnaryMultiCallable[_encryption_keys_pb2.SetEncryptionKeyStateRequest, _encryption_keys_pb2.SetEncryptionKeyStateResponse]
-    """SetEncryptionKeyState moves a key to another state. Operators only."""
+    """SetEncryptionKeyState moves a key to another state. Operators only; to destroy one, for good,
+    needs two security officers.
+    """
 
 @_typing.type_check_only
 class EncryptionKeyServiceAsyncStub(EncryptionKeyServiceStub):
@@ -72,7 +74,9 @@ class EncryptionKeyServiceAsyncStub(EncryptionKeyServiceStub):
     DownloadEncryptionKey: _aio.UnaryStreamMultiCallable[_encryption_keys_pb2.DownloadEncryptionKeyRequest, _encryption_keys_pb2.DownloadEncryptionKeyResponse]  # type: ignore[assignment]
     """DownloadEncryptionKey reads a public key."""
     SetEncryptionKeyState: _aio.UnaryUnaryMultiCallable[_encryption_keys_pb2.SetEncryptionKeyStateRequest, _encryption_keys_pb2.SetEncryptionKeyStateResponse]  # type: ignore[assignment]
-    """SetEncryptionKeyState moves a key to another state. Operators only."""
+    """SetEncryptionKeyState moves a key to another state. Operators only; to destroy one, for good,
+    needs two security officers.
+    """
 
 class EncryptionKeyServiceServicer(metaclass=_abc_1.ABCMeta):
     """EncryptionKeyService is the register of homomorphic encryption keys. The key service holds the
@@ -122,6 +126,8 @@ class EncryptionKeyServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _encryption_keys_pb2.SetEncryptionKeyStateRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_encryption_keys_pb2.SetEncryptionKeyStateResponse, _abc.Awaitable[_encryption_keys_pb2.SetEncryptionKeyStateResponse]]:
-        """SetEncryptionKeyState moves a key to another state. Operators only."""
+        """SetEncryptionKeyState moves a key to another state. Operators only; to destroy one, for good,
+        needs two security officers.
+        """
 
 def add_EncryptionKeyServiceServicer_to_server(servicer: EncryptionKeyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
