@@ -160,7 +160,7 @@ class Blobs:
     def __init__(self, folder: Path) -> None:
         self._folder = folder
         with _disk():
-            for name in ("inputs", "models", "incoming"):
+            for name in ("inputs", "models", "incoming", "sums"):
                 (folder / name).mkdir(parents=True, exist_ok=True)
             for stale in (folder / "incoming").iterdir():
                 stale.unlink()  # an initial model whose upload was cut off
@@ -218,6 +218,34 @@ class Blobs:
         """Delete the inputs of all rounds but these; for the start of the process."""
         kept = {self._inputs(key) for key in keys}
         for folder in (self._folder / "inputs").glob("*/*"):
+            if folder not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def write_contribution(self, sum_: str, client: str, sha256: bytes, content: bytes) -> Path:
+        """Keep the ciphertexts that a member contributes to an audited sum; returns where."""
+        path = self.contribution_path(sum_, client, sha256)
+        with _disk():
+            path.parent.mkdir(exist_ok=True)
+            write_file(path, content)
+            sync_folder(path.parent.parent)
+        return path
+
+    def contribution_path(self, sum_: str, client: str, sha256: bytes) -> Path:
+        """Where ciphertexts of a member lie."""
+        return self.sum_folder(sum_) / f"{client}-{sha256.hex()}"
+
+    def sum_folder(self, sum_: str) -> Path:
+        """Where everything of an audited sum lies, until it ends."""
+        return self._folder / "sums" / sum_.rsplit("/", 1)[-1]
+
+    def drop_sum(self, sum_: str) -> None:
+        """Delete the ciphertexts of an audited sum that has ended."""
+        shutil.rmtree(self.sum_folder(sum_), ignore_errors=True)
+
+    def keep_sums(self, sums: frozenset[str]) -> None:
+        """Delete the ciphertexts of all audited sums but these; for the start of the process."""
+        kept = {self.sum_folder(sum_) for sum_ in sums}
+        for folder in (self._folder / "sums").iterdir():
             if folder not in kept:
                 shutil.rmtree(folder, ignore_errors=True)
 

@@ -50,6 +50,13 @@ class EncryptionSettings(Settings):
     trustee_patience_s: float = Field(default=60, ge=1, le=3600)
 
 
+class SumSettings(Settings):
+    """What audited sums the federation opens."""
+
+    minimum_contributors: int = Field(default=50, ge=2, le=10_000)
+    at_once: int = Field(default=20, ge=1, le=1000)
+
+
 class Configuration(Settings):
     """Everything that the owner of an aggregator decides."""
 
@@ -69,6 +76,7 @@ class Configuration(Settings):
     recheck_interval_h: float = Field(default=1, gt=0, le=168, allow_inf_nan=False)
     encryption: EncryptionSettings = EncryptionSettings()
     trustees: tuple[TrusteeSettings, ...] = ()
+    sums: SumSettings = SumSettings()
 
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
     reflection: bool = False

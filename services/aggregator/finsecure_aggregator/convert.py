@@ -35,6 +35,7 @@ _TASK = re.compile(f"federations/({_ID})/tasks/({_ID})")
 _ROUND = re.compile(
     rf"(federations/({_ID})/tasks/{_ID})/rounds/(0|[1-9]\d{{0,5}})-([1-9]\d{{0,5}})"
 )
+_SUM = re.compile(f"federations/({_ID})/sums/({_ID})")
 _MODEL = re.compile(rf"(federations/({_ID})/tasks/{_ID})/models/(latest|0|[1-9]\d{{0,8}})")
 
 _PROFILES = {
@@ -139,6 +140,11 @@ def model_name(name: str) -> tuple[str, str, int | None]:
     return match[2], match[1], None if match[3] == "latest" else int(match[3])
 
 
+def sum_name(name: str) -> str:
+    """Check the resource name of an audited sum and give its federation."""
+    return _match(_SUM, name, "federations/{federation}/sums/{sum}")[1]
+
+
 def _match(pattern: re.Pattern[str], name: str, form: str) -> re.Match[str]:
     match = pattern.fullmatch(name)
     if match is None:
@@ -186,7 +192,7 @@ def plan(name: str, spec: bytes) -> Plan:
         label=proto.features.label,
         standardise=proto.features.standardise,
         rounds=proto.rounds,
-        interval_ns=_nanoseconds(proto.interval),
+        interval_ns=nanoseconds(proto.interval),
         maximum_cohort=proto.cohort.maximum,
         optimizer=Optimizer(
             _OPTIMIZERS[server.kind], server.learning_rate, server.beta1, server.beta2, server.tau
@@ -197,12 +203,12 @@ def plan(name: str, spec: bytes) -> Plan:
             else None
         ),
         deadlines_ns={
-            RoundState.ADVERTISE_KEYS: _nanoseconds(proto.deadlines.advertise_keys),
-            RoundState.SHARE_KEYS: _nanoseconds(proto.deadlines.share_keys),
-            RoundState.SUBMIT_INPUT: _nanoseconds(proto.deadlines.submit_input),
-            RoundState.CONFIRM_SURVIVORS: _nanoseconds(proto.deadlines.confirm_survivors),
-            RoundState.REVEAL_SHARES: _nanoseconds(proto.deadlines.reveal_shares),
-            RoundState.OPENING: _nanoseconds(proto.deadlines.opening),
+            RoundState.ADVERTISE_KEYS: nanoseconds(proto.deadlines.advertise_keys),
+            RoundState.SHARE_KEYS: nanoseconds(proto.deadlines.share_keys),
+            RoundState.SUBMIT_INPUT: nanoseconds(proto.deadlines.submit_input),
+            RoundState.CONFIRM_SURVIVORS: nanoseconds(proto.deadlines.confirm_survivors),
+            RoundState.REVEAL_SHARES: nanoseconds(proto.deadlines.reveal_shares),
+            RoundState.OPENING: nanoseconds(proto.deadlines.opening),
         },
     )
 
@@ -226,7 +232,8 @@ def _mixed(rule: str) -> InvalidArgumentError:
     return InvalidArgumentError("PROTECTION_MIXED", f"the task's security does not fit: {rule}")
 
 
-def _nanoseconds(duration: Duration) -> int:
+def nanoseconds(duration: Duration) -> int:
+    """Read a duration; InvalidArgumentError DURATION_MALFORMED."""
     if not -315_576_000_000 <= duration.seconds <= 315_576_000_000 or not (
         -999_999_999 <= duration.nanos <= 999_999_999
     ):

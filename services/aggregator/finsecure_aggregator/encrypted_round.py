@@ -5,12 +5,8 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
 
-from finsecure_crypto.errors import IntegrityError, ProtocolViolationError, StateError
-from finsecure_crypto.homomorphic.decryption import (
-    Contribution,
-    DecryptionRequest,
-    manifest_digest,
-)
+from finsecure_crypto.errors import ProtocolViolationError, StateError
+from finsecure_crypto.homomorphic.decryption import Contribution
 from finsecure_crypto.homomorphic.rounds import (
     CollectEncryptedInputs,
     EncryptedInputHeader,
@@ -18,16 +14,15 @@ from finsecure_crypto.homomorphic.rounds import (
 )
 
 from finsecure_aggregator.blobs import Blobs
-from finsecure_aggregator.ciphers import CipherSum, InputShape, WorkerLostError
+from finsecure_aggregator.ciphers import CipherSum, InputShape
 from finsecure_aggregator.clock import Clock
 from finsecure_aggregator.convert import Body, ClientMessage, EncryptedInvitation
 from finsecure_aggregator.encryption import EncryptionDesk, HeldKey, Opening
+from finsecure_aggregator.examination import examine
 from finsecure_aggregator.opening import SumOpener
 from finsecure_aggregator.records import ENCRYPTED_PHASES, RoundState, TrusteeAnswer
 from finsecure_aggregator.round_protocol import Sums
 from finsecure_aggregator.verifier import RoundVerifier
-
-_MOST_LOSSES = 2  # a worker may also die of something else than what it reads
 
 
 class EncryptedRound:
@@ -123,33 +118,7 @@ class EncryptedRound:
                 it; the client's fault.
         """
         path = self._blobs.input_path(self._round, client)
-        for loss in range(1, _MOST_LOSSES + 1):
-            try:
-                await self._desk.workers.ask(
-                    self._key.file,
-                    "check",
-                    path=str(path),
-                    ciphertext_bytes=self._shape.ciphertext_bytes,
-                    input_bytes=self._shape.input_bytes,
-                )
-            except WorkerLostError as error:
-                if loss == _MOST_LOSSES:
-                    await asyncio.to_thread(self._blobs.discard_input, self._round, client)
-                    raise ProtocolViolationError(
-                        "WORKER_KILLED",
-                        f"processes of the aggregator died over the input of {client}; make it "
-                        "with an unchanged client",
-                        culprit=client,
-                    ) from error
-            except IntegrityError as error:
-                await asyncio.to_thread(self._blobs.discard_input, self._round, client)
-                raise ProtocolViolationError(
-                    error.code,
-                    f"the input of {client} is refused: {error.message}",
-                    culprit=client,
-                ) from error
-            else:
-                return
+        await examine(self._desk.workers, self._key.file, self._shape, path, client)
 
     async def add_inputs(self, clients: Sequence[str]) -> None:
         """Add accepted inputs to the sum."""
@@ -186,15 +155,14 @@ class EncryptedRound:
     async def _open(self, deadline_ns: int) -> Sums:
         total = self._blobs.opening_folder(self._round) / "total"
         sha256 = await asyncio.to_thread(self._sum.write, total)
-        request = DecryptionRequest(
+        opening = Opening.of(
             self._parameters.binding(),
-            contributions=len(self._manifest),
-            size_bytes=self._shape.input_bytes,
-            manifest_digest=manifest_digest(self._manifest),
-            total_sha256=sha256,
+            self._manifest,
+            self._paths([contribution.client for contribution in self._manifest]),
+            self._shape.input_bytes,
+            sha256,
         )
-        inputs = self._paths([contribution.client for contribution in self._manifest])
-        return await self._opener.open(Opening(request, self._manifest, inputs), total, deadline_ns)
+        return await self._opener.open(opening, total, deadline_ns)
 
     def trustees(self) -> Sequence[TrusteeAnswer]:
         """What trustees have said so far."""

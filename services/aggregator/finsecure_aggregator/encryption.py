@@ -1,4 +1,4 @@
-"""What encrypted rounds need beside the clients: keys, workers, and the trustees.
+"""What encrypted rounds and sums need beside the clients: keys, workers, and the trustees.
 
 The aggregator has public keys only. Trustees hold shares of the secret ones, and each decides for
 itself whether it helps to open a sum.
@@ -7,11 +7,17 @@ itself whether it helps to open a sum.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, Self
 
 from finsecure_crypto.errors import InvalidArgumentError, NotFoundError
 from finsecure_crypto.federation import Encryption
-from finsecure_crypto.homomorphic.decryption import Contribution, DecryptionRequest
+from finsecure_crypto.homomorphic.decryption import (
+    Contribution,
+    DecryptionRequest,
+    EncryptedContext,
+    manifest_digest,
+)
+from finsecure_crypto.homomorphic.mode import Mode
 
 from finsecure_aggregator.ciphers import CipherWorkers, KeyFile
 from finsecure_aggregator.plan import Plan, require_size
@@ -50,6 +56,29 @@ class Opening:
     manifest: Sequence[Contribution]
     inputs: Sequence[Path]
 
+    @classmethod
+    def of(
+        cls,
+        context: EncryptedContext,
+        manifest: Sequence[Contribution],
+        inputs: Sequence[Path],
+        input_bytes: int,
+        total_sha256: bytes,
+    ) -> Self:
+        """Make the request for the total of a manifest; the same arguments make the same one.
+
+        Args:
+            context: what the contributions were made for.
+            manifest: in the order of the clients' ids.
+            inputs: their files, in the same order.
+            input_bytes: of each, and of the total.
+            total_sha256: of the total.
+        """
+        request = DecryptionRequest(
+            context, len(manifest), input_bytes, manifest_digest(manifest), total_sha256
+        )
+        return cls(request, manifest, inputs)
+
 
 class Trustee(Protocol):
     """One trustee, as this aggregator reaches it."""
@@ -81,7 +110,7 @@ class KeySource(Protocol):
 
 @dataclass(frozen=True)
 class EncryptionDesk:
-    """What all encrypted rounds share.
+    """What all encrypted rounds and audited sums share.
 
     Attributes:
         keys: gives encryption keys.
@@ -106,12 +135,24 @@ class EncryptionDesk:
         protection = plan.terms.protection
         if not isinstance(protection, Encryption):
             return
-        held = await self.keys.key(protection.key_name)
-        if held.file.mode is not protection.mode:
+        held = await self.usable(protection.key_name, protection.mode)
+        for layout in plan.layouts():
+            shape = await self.workers.shape(held.file, layout)
+            require_size(shape.input_bytes)
+
+    async def usable(self, key_name: str, mode: Mode) -> HeldKey:
+        """Give a key that is of this scheme and can be opened from here.
+
+        Raises:
+            InvalidArgumentError: PROTECTION_MISMATCH or TRUSTEES_NOT_CONFIGURED.
+            FinSecureError: what `KeySource.key` raises.
+        """
+        held = await self.keys.key(key_name)
+        if held.file.mode is not mode:
             raise InvalidArgumentError(
                 "PROTECTION_MISMATCH",
-                f"{held.name} is a key of {held.file.mode.value}, the task says "
-                f"{protection.mode.value}; change one of them",
+                f"{held.name} is a key of {held.file.mode.value}, and {mode.value} is asked for; "
+                "change one of them",
             )
         known = self.trustees.keys() & set(held.trustees.values())
         if len(known) < held.threshold:
@@ -120,9 +161,7 @@ class EncryptionDesk:
                 f"{held.threshold} of {sorted(held.trustees.values())} open a sum, and the "
                 f"aggregator knows {sorted(known)}; add them to [[trustees]]",
             )
-        for layout in plan.layouts():
-            shape = await self.workers.shape(held.file, layout)
-            require_size(shape.input_bytes)
+        return held
 
 
 def unknown_key(name: str) -> NotFoundError:

@@ -51,7 +51,7 @@ class _Asked:
 
 
 class SumOpener:
-    """Opens one round's sum.
+    """Opens one sum, of a round or an audited one.
 
     Args:
         desk: workers and trustees.

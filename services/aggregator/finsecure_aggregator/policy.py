@@ -5,8 +5,8 @@ from types import MappingProxyType
 from finsecure_crypto.certificates import Role
 from finsecure_rpc.policy import ADMINISTRATORS, READERS, Access, Limits, Policy
 
-_OPERATOR: Access = ADMINISTRATORS
-_CLIENT: Access = frozenset({Role.CLIENT})
+_OPERATOR = ADMINISTRATORS
+_CLIENT = frozenset({Role.CLIENT})
 _MEMBER: Access = READERS | {Role.CLIENT}
 
 _PACKAGE = "/finsecure.aggregation.v1."
@@ -33,6 +33,14 @@ POLICY: Policy = MappingProxyType(
         f"{_PACKAGE}ParticipationService/ConfirmSurvivors": _CLIENT,
         f"{_PACKAGE}ParticipationService/RevealShares": _CLIENT,
         f"{_PACKAGE}ParticipationService/DeclineRound": _CLIENT,
+        # Whoever created a sum may open and cancel it; the service looks which member that is.
+        f"{_PACKAGE}AuditedSumService/CreateSum": _OPERATOR | _CLIENT,
+        f"{_PACKAGE}AuditedSumService/GetSum": _MEMBER,
+        f"{_PACKAGE}AuditedSumService/ListSums": _MEMBER,
+        f"{_PACKAGE}AuditedSumService/WatchSum": _MEMBER,
+        f"{_PACKAGE}AuditedSumService/Contribute": _CLIENT,
+        f"{_PACKAGE}AuditedSumService/OpenSum": _OPERATOR | _CLIENT,
+        f"{_PACKAGE}AuditedSumService/CancelSum": _OPERATOR | _CLIENT,
     }
 )
 
@@ -44,6 +52,7 @@ LIMITS = Limits(
         {
             f"{_PACKAGE}TaskService/WatchTask": _DAY_S,
             f"{_PACKAGE}ParticipationService/Watch": _DAY_S,
+            f"{_PACKAGE}AuditedSumService/WatchSum": _DAY_S,
             f"{_PACKAGE}ParticipationService/SubmitInput": _HOUR_S,
             f"{_PACKAGE}ModelService/UploadInitialModel": _HOUR_S,
             f"{_PACKAGE}ModelService/DownloadModel": _HOUR_S,

@@ -129,3 +129,38 @@ quarantine = Table(
     Column("time_ns", BigInteger, nullable=False),
     ForeignKeyConstraint(["task", "version"], ["models.task", "models.version"]),
 )
+
+sums = Table(
+    "sums",
+    metadata,
+    Column("name", String(160), primary_key=True),
+    Column("spec", LargeBinary, nullable=False),
+    Column("creator", String(512), nullable=False),
+    Column("nonce", LargeBinary(32), nullable=False),
+    Column("key_digest", LargeBinary(32), nullable=False),
+    Column("ciphertext_bytes", Integer, nullable=False),
+    Column("input_bytes", Integer, nullable=False),
+    Column("create_ns", BigInteger, nullable=False),
+    Column("collecting_ns", BigInteger, nullable=False),
+    Column("state", String(32), nullable=False),
+    Column("reason", String(64), nullable=False),
+    Column("detail", String(1000), nullable=False),
+    Column("opening_ns", BigInteger),
+    Column("end_ns", BigInteger),
+    Column("excluded", JSON, nullable=False),
+    Column("trustees", JSON, nullable=False),
+    Column("totals", JSON),
+)
+
+# Who has contributed what, signed; stays when the ciphertexts are deleted.
+contributions = Table(
+    "contributions",
+    metadata,
+    Column("sum", String(160), primary_key=True),
+    Column("client", String(40), primary_key=True),
+    Column("sha256", LargeBinary(32), nullable=False),
+    Column("signature", LargeBinary(64), nullable=False),
+    Column("certificate", LargeBinary, nullable=False),
+    ForeignKeyConstraint(["sum"], ["sums.name"]),
+    UniqueConstraint("sum", "sha256"),
+)

@@ -13,6 +13,7 @@ from finsecure.aggregation.v1 import (
     models_pb2_grpc,
     participation_pb2,
     participation_pb2_grpc,
+    sums_pb2_grpc,
     tasks_pb2,
     tasks_pb2_grpc,
 )
@@ -38,6 +39,8 @@ from finsecure_aggregator.participation import Participation
 from finsecure_aggregator.rechecks import Rechecks
 from finsecure_aggregator.records import ModelRecord, RoundKey, RoundState, TaskRecord, TaskState
 from finsecure_aggregator.scheduler import Scheduler
+from finsecure_aggregator.sums.desk import AuditedSums
+from finsecure_aggregator.sums.service import AuditedSumService
 from finsecure_aggregator.uploads import Piece
 from finsecure_aggregator.watchers import Changes, Presence
 
@@ -70,6 +73,7 @@ class Desk:
         changes: wakes watchers.
         clock: time.
         encryption: keys that tasks may name.
+        sums: audited sums.
     """
 
     federation: str
@@ -83,6 +87,7 @@ class Desk:
     changes: Changes
     clock: Clock
     encryption: EncryptionDesk
+    sums: AuditedSums
 
     def require_federation(self, federation: str) -> None:
         """Refuse names of other federations; NotFoundError FEDERATION_NOT_FOUND."""
@@ -132,6 +137,10 @@ def services(desk: Desk) -> Sequence[Service]:
         (
             participation_pb2_grpc.add_ParticipationServiceServicer_to_server,
             ParticipationService(desk),
+        ),
+        (
+            sums_pb2_grpc.add_AuditedSumServiceServicer_to_server,
+            AuditedSumService(desk.federation, desk.sums),
         ),
     )
 

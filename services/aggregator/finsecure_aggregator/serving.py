@@ -40,6 +40,9 @@ from finsecure_aggregator.rounds import Surroundings
 from finsecure_aggregator.scheduler import Pace, Scheduler
 from finsecure_aggregator.service import Desk, services
 from finsecure_aggregator.store import SqlStore
+from finsecure_aggregator.sums.desk import AuditedSums
+from finsecure_aggregator.sums.plan import SumRules
+from finsecure_aggregator.sums.runner import Surroundings as SumSurroundings
 from finsecure_aggregator.transport import RemoteTrustee
 from finsecure_aggregator.uploads import Uploads
 from finsecure_aggregator.verifier import PeerVerifier
@@ -47,6 +50,7 @@ from finsecure_aggregator.watchers import Changes, Presence
 
 _log = get_logger(__name__)
 _READINESS_S = 5.0
+_SUMS_ADDED_AT_ONCE = 2
 
 
 async def serve(configuration: Configuration) -> None:
@@ -90,6 +94,7 @@ async def serve(configuration: Configuration) -> None:
             reflection=configuration.reflection,
         )
         await desk.scheduler.start()
+        await desk.sums.start()
         sweeps = asyncio.create_task(desk.rechecks.run())
         stack.callback(sweeps.cancel)
         readiness = asyncio.create_task(_report_readiness(server, revocations))
@@ -197,6 +202,19 @@ async def _desk(
     rechecks = Rechecks(around, models, quarantine, interval_ns)
     scheduler = Scheduler(around, models, Pace(round(configuration.settle_s * 1e9)))
     stack.push_async_callback(scheduler.stop)
+    sums = AuditedSums(
+        SumSurroundings(
+            store=around.store,
+            blobs=blobs,
+            clock=clock,
+            changes=changes,
+            verifier=around.verifier,
+            encryption=encryption,
+            rules=SumRules(configuration.sums.minimum_contributors, configuration.sums.at_once),
+            adding=asyncio.Semaphore(_SUMS_ADDED_AT_ONCE),
+        )
+    )
+    stack.push_async_callback(sums.stop)
     return Desk(
         federation=configuration.federation,
         store=around.store,
@@ -209,6 +227,7 @@ async def _desk(
         changes=changes,
         clock=clock,
         encryption=encryption,
+        sums=sums,
     )
 
 

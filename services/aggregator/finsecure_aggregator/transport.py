@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from finsecure.keyservice.v1 import trustee_pb2, trustee_pb2_grpc
 from finsecure_crypto import signing
@@ -11,6 +12,7 @@ from finsecure_crypto.errors import IntegrityError
 from finsecure_crypto.homomorphic.decryption import (
     DecryptionRequest,
     RoundSubject,
+    Subject,
     partial_decryption,
 )
 from finsecure_rpc.connection import Connection
@@ -137,18 +139,9 @@ def _chunks(paths: Sequence[Path]) -> Iterator[bytes]:
 
 def _header(request: DecryptionRequest) -> trustee_pb2.DecryptionRequest:
     context = request.context
-    subject = context.subject
-    assert isinstance(subject, RoundSubject)  # noqa: S101  # for the type checker
     return trustee_pb2.DecryptionRequest(
         federation=context.federation,
-        round=trustee_pb2.RoundSubject(
-            task=subject.task,
-            number=subject.number,
-            attempt=subject.attempt,
-            attempt_nonce=subject.attempt_nonce,
-            model_digest=subject.model_digest,
-            task_digest=subject.task_digest,
-        ),
+        **_subject(context.subject),
         encryption_key=context.key_name,
         key_digest=context.key_digest,
         minimum_cohort=context.minimum_cohort,
@@ -159,3 +152,22 @@ def _header(request: DecryptionRequest) -> trustee_pb2.DecryptionRequest:
         manifest_digest=request.manifest_digest,
         total_sha256=request.total_sha256,
     )
+
+
+def _subject(subject: Subject) -> dict[str, Any]:
+    if isinstance(subject, RoundSubject):
+        return {
+            "round": trustee_pb2.RoundSubject(
+                task=subject.task,
+                number=subject.number,
+                attempt=subject.attempt,
+                attempt_nonce=subject.attempt_nonce,
+                model_digest=subject.model_digest,
+                task_digest=subject.task_digest,
+            )
+        }
+    return {
+        "sum": trustee_pb2.SumSubject(
+            sum=subject.sum, nonce=subject.nonce, spec_digest=subject.spec_digest
+        )
+    }

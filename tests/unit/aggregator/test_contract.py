@@ -3,9 +3,9 @@
 from pathlib import Path
 
 import pytest
-from finsecure.aggregation.v1 import models_pb2, participation_pb2, tasks_pb2
+from finsecure.aggregation.v1 import models_pb2, participation_pb2, sums_pb2, tasks_pb2
 from finsecure_aggregator import convert
-from finsecure_aggregator.config import Arithmetic, Configuration, EncryptionSettings
+from finsecure_aggregator.config import Arithmetic, Configuration, EncryptionSettings, SumSettings
 from finsecure_aggregator.policy import LIMITS, POLICY
 from finsecure_aggregator.records import RoundKey, RoundState, TaskState
 from finsecure_crypto.errors import ConfigurationError, InvalidArgumentError
@@ -19,7 +19,7 @@ EXAMPLE = Path(__file__).parents[3] / "services" / "aggregator" / "config.exampl
 
 
 def test_every_method_says_who_may_call_it():
-    assert not undeclared(POLICY, models_pb2, participation_pb2, tasks_pb2)
+    assert not undeclared(POLICY, models_pb2, participation_pb2, sums_pb2, tasks_pb2)
     assert LIMITS.deadlines.keys() <= POLICY.keys()
 
 
@@ -33,7 +33,11 @@ def test_the_example_configuration_is_complete_and_shows_the_defaults():
         )
         if not field.is_required():
             assert getattr(example, name) == field.default
-    for name in (*Arithmetic.model_fields, *EncryptionSettings.model_fields):
+    for name in (
+        *Arithmetic.model_fields,
+        *EncryptionSettings.model_fields,
+        *SumSettings.model_fields,
+    ):
         assert f"\n{name} = " in text or f"\n# {name} = " in text
     assert example.identity_dir == EXAMPLE.parent / "aggregator" / "identity"
     assert example.database == f"sqlite:///{EXAMPLE.parent}/aggregator/aggregator.db"

@@ -1,0 +1,48 @@
+"""What clients send encrypted is looked into by worker processes, which may die over it."""
+
+import asyncio
+from pathlib import Path
+
+from finsecure_crypto.errors import IntegrityError, ProtocolViolationError
+
+from finsecure_aggregator.ciphers import CipherWorkers, InputShape, KeyFile, WorkerLostError
+
+_MOST_LOSSES = 2  # a worker may also die of something else than what it reads
+
+
+async def examine(
+    workers: CipherWorkers, key: KeyFile, shape: InputShape, path: Path, client: str
+) -> None:
+    """Let a worker parse every ciphertext of an input; a file that is refused is deleted.
+
+    Raises:
+        ProtocolViolationError: CIPHERTEXT_MALFORMED, or WORKER_KILLED where workers die over
+            it; the client's fault.
+    """
+    for loss in range(1, _MOST_LOSSES + 1):
+        try:
+            await workers.ask(
+                key,
+                "check",
+                path=str(path),
+                ciphertext_bytes=shape.ciphertext_bytes,
+                input_bytes=shape.input_bytes,
+            )
+        except WorkerLostError as error:
+            if loss == _MOST_LOSSES:
+                await asyncio.to_thread(path.unlink, missing_ok=True)
+                raise ProtocolViolationError(
+                    "WORKER_KILLED",
+                    f"processes of the aggregator died over the input of {client}; make it "
+                    "with an unchanged client",
+                    culprit=client,
+                ) from error
+        except IntegrityError as error:
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+            raise ProtocolViolationError(
+                error.code,
+                f"the input of {client} is refused: {error.message}",
+                culprit=client,
+            ) from error
+        else:
+            return

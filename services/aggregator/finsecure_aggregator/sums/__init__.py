@@ -1,0 +1,1 @@
+"""Audited sums: members contribute encrypted integers, trustees open the totals."""

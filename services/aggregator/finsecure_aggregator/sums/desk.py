@@ -1,0 +1,131 @@
+"""All audited sums of the aggregator: what members and operators do with them."""
+
+import asyncio
+import secrets
+
+from finsecure_crypto.errors import (
+    FinSecureError,
+    ProtocolViolationError,
+    ResourceExhaustedError,
+)
+from finsecure_crypto.homomorphic.decryption import Contribution, verify_contribution
+from finsecure_crypto.homomorphic.mode import Mode
+
+from finsecure_aggregator.ciphers import InputShape
+from finsecure_aggregator.examination import examine
+from finsecure_aggregator.sums import convert, store
+from finsecure_aggregator.sums.plan import MOST_BYTES, SumPlan
+from finsecure_aggregator.sums.records import SumRecord
+from finsecure_aggregator.sums.runner import SumRunner, Surroundings
+
+
+class AuditedSums:
+    """Collects contributions, and keeps a runner for each sum that has not ended.
+
+    Args:
+        around: what all sums share.
+    """
+
+    def __init__(self, around: Surroundings) -> None:
+        self.around = around
+        self._runners: dict[str, SumRunner] = {}
+
+    async def start(self) -> None:
+        """Go on with all sums that have not ended, and delete what nobody waits for."""
+        names = await self.around.store.transact(store.unfinished)
+        await asyncio.to_thread(self.around.blobs.keep_sums, frozenset(names))
+        for name in names:
+            self.run(name)
+
+    async def stop(self) -> None:
+        """Stop all runners; sums stay as they are in the store."""
+        for runner in list(self._runners.values()):
+            await runner.stop()
+
+    def run(self, name: str) -> None:
+        """Act on a sum that is new, or whose state was changed."""
+        runner = self._runners.get(name)
+        if runner is None:
+            runner = self._runners[name] = SumRunner(self.around, name)
+            runner.start(lambda: self._runners.pop(name, None))
+        runner.look()
+        self.around.changes.notify(name)
+
+    async def give_up(self, name: str) -> None:
+        """Stop the runner of a sum that was cancelled, and delete what it has."""
+        if (runner := self._runners.get(name)) is not None:
+            await runner.stop()
+        await asyncio.to_thread(self.around.blobs.drop_sum, name)
+        self.around.changes.notify(name)
+
+    async def prepare(self, plan: SumPlan, creator: str) -> SumRecord:
+        """Check a new sum, and make its record.
+
+        Raises:
+            PolicyError: MINIMUM_BELOW_POLICY.
+            ResourceExhaustedError: SUM_TOO_LARGE.
+            FinSecureError: what is wrong with the terms or the key.
+        """
+        plan.check(self.around.rules)
+        encryption, now_ns = self.around.encryption, self.around.clock.now_ns()
+        held = await encryption.usable(plan.terms.key_name, Mode.PAILLIER)
+        shape = await encryption.workers.shape(held.file, plan.terms.layout())
+        if shape.input_bytes > MOST_BYTES:
+            raise ResourceExhaustedError(
+                "SUM_TOO_LARGE",
+                f"a contribution would have {shape.input_bytes} bytes, {MOST_BYTES} are the most; "
+                "ask for fewer labels",
+            )
+        return SumRecord(
+            name=plan.name,
+            spec=plan.spec,
+            creator=creator,
+            nonce=secrets.token_bytes(32),
+            key_digest=held.digest,
+            ciphertext_bytes=shape.ciphertext_bytes,
+            input_bytes=shape.input_bytes,
+            create_ns=now_ns,
+            collecting_ns=now_ns + plan.collecting_ns,
+        )
+
+    async def contribute(self, name: str, contribution: Contribution, content: bytes) -> None:
+        """Verify a member's ciphertexts and add them; they are on the disk when this returns.
+
+        Raises:
+            StateError: SUM_NOT_COLLECTING.
+            ProtocolViolationError: WRONG_INPUT_SIZE, CONTRIBUTION_REPEATED, CONTRIBUTION_UNSIGNED,
+                or what `examine` refuses.
+            AuthenticationError: the certificate does not hold.
+            ResourceExhaustedError: SUM_FULL.
+        """
+        around, client, sha256 = self.around, contribution.client, contribution.sha256
+        record = await around.store.transact(lambda c: store.read(c, name))
+        plan = convert.plan(name, record.spec)
+        if len(content) != record.input_bytes:
+            raise ProtocolViolationError(
+                "WRONG_INPUT_SIZE",
+                f"a contribution to {name} has {record.input_bytes} bytes, not {len(content)}",
+                culprit=client,
+            )
+        most = plan.terms.maximum_contributors
+        new = await around.store.transact(
+            lambda c: store.check_contribution(c, record, most, client, sha256)
+        )
+        verify_contribution(
+            plan.binding(record), contribution, record.input_bytes, around.verifier.verify
+        )
+        path = around.blobs.contribution_path(name, client, sha256)
+        if new:
+            held = await around.encryption.keys.key(plan.terms.key_name)
+            shape = InputShape(record.ciphertext_bytes, record.input_bytes, 0.0)
+            await asyncio.to_thread(around.blobs.write_contribution, name, client, sha256, content)
+            await examine(around.encryption.workers, held.file, shape, path, client)
+        try:
+            await around.store.transact(
+                lambda c: store.add_contribution(c, record, most, contribution)
+            )
+        except FinSecureError:
+            # Another one of the same member was faster, or the sum is being opened.
+            await asyncio.to_thread(path.unlink, missing_ok=True)
+            raise
+        around.changes.notify(name)
