@@ -152,7 +152,7 @@ class Bench:
         self, caller: str = "operator/alice", name: str = NAME, **changes: Any
     ) -> sums_pb2.Sum:
         request = sums_pb2.CreateSumRequest(
-            sum=sums_pb2.Sum(name=name, spec=spec(**changes)), request_id=request_id()
+            name=name, spec=spec(**changes), request_id=request_id()
         )
         return (await self.call("CreateSum", request, caller)).sum
 

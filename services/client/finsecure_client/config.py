@@ -9,6 +9,7 @@ from finsecure_rpc.config import MANAGED_KEY, RelativePath, Settings, load
 from pydantic import Field
 
 from finsecure_client.policy import Policy
+from finsecure_client.sums.policy import SumPolicy
 from finsecure_client.trainer import Trainer
 
 Id = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,38}[a-z0-9]$")]
@@ -73,6 +74,15 @@ class PolicySettings(Settings):
     maximum_inputs: Annotated[int, Field(ge=1)] = 10_000
 
 
+class SumSettings(Settings):
+    """What audited sums the party contributes to."""
+
+    sums: tuple[Pattern, ...] = ()
+    minimum_contributors: Annotated[int, Field(ge=2)] = 50
+    maximum_value: Annotated[int, Field(ge=1, lt=2**64)] = 10**12
+    encryption_keys: tuple[Pattern, ...] = ("*",)
+
+
 class EgressSettings(Settings):
     """Where it is written down what leaves."""
 
@@ -88,6 +98,7 @@ class ClientConfig(Settings):
     egress: EgressSettings
     data: DataSettings | None = None
     trainer: TrainerSettings | None = None
+    sums: SumSettings = SumSettings()
 
     def make_policy(self) -> Policy:
         """Build the policy that every task and round is checked against."""
@@ -111,6 +122,10 @@ class ClientConfig(Settings):
             maximum_parameters=pinned.maximum_parameters,
             maximum_inputs=pinned.maximum_inputs,
         )
+
+    def make_sum_policy(self) -> SumPolicy:
+        """Build the policy that every audited sum is checked against."""
+        return SumPolicy(self.client.federation, **self.sums.model_dump())
 
     def make_trainer(self) -> Trainer:
         """Build the configured trainer; only this imports torch.

@@ -64,6 +64,43 @@ KINDS: dict[str, dict[str, str]] = {
         "name": "model name",
         "offset": "offset in the model",
     },
+    "finsecure.aggregation.v1.ContributeRequest": {
+        "sum": "sum name",
+        "ciphertexts": "encrypted contribution to a sum",
+        "signature": "signature",
+        "certificate": "own certificate",
+    },
+    "finsecure.aggregation.v1.CreateSumRequest": {
+        "name": "sum name",
+        "request_id": "random request id",
+    },
+    "finsecure.aggregation.v1.SumSpec": {
+        "description": "terms of a new sum",
+        "labels": "terms of a new sum",
+        "maximum": "terms of a new sum",
+        "minimum_contributors": "terms of a new sum",
+        "maximum_contributors": "terms of a new sum",
+        "encryption_key": "key name",
+    },
+    "google.protobuf.Duration": {
+        "seconds": "terms of a new sum",
+        "nanos": "terms of a new sum",
+    },
+    "finsecure.aggregation.v1.GetSumRequest": {"name": "sum name"},
+    "finsecure.aggregation.v1.WatchSumRequest": {"name": "sum name"},
+    "finsecure.aggregation.v1.ListSumsRequest": {
+        "parent": "federation name",
+        "page_size": "page size",
+        "page_token": "page token",
+    },
+    "finsecure.aggregation.v1.OpenSumRequest": {
+        "name": "sum name",
+        "request_id": "random request id",
+    },
+    "finsecure.aggregation.v1.CancelSumRequest": {
+        "name": "sum name",
+        "request_id": "random request id",
+    },
     "finsecure.keyservice.v1.EnrolRequest": {
         "api_key": "API key",
         "tls_csr": "certificate request",
@@ -137,9 +174,9 @@ def _bytes(value: object) -> bytes:
 
 
 def round_of(message: Message) -> str:
-    """Return the name of the round that a message belongs to, or nothing."""
+    """Return the name of the round or audited sum that a message belongs to, or nothing."""
     for descriptor, value in message.ListFields():
-        if descriptor.name == "round" and isinstance(value, str):
+        if descriptor.name in ("round", "sum") and isinstance(value, str):
             return value
         if descriptor.type == FieldDescriptor.TYPE_MESSAGE and not descriptor.is_repeated:
             found = round_of(value)

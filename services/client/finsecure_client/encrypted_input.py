@@ -42,7 +42,7 @@ def encrypt_input(
         InvalidArgumentError: what the encoding refuses; the trainer's fault.
         UnavailableError: ENCRYPTION_WORKER_LOST.
     """
-    content = b"".join(_ciphertexts(key, parameters.layout, values))
+    content = b"".join(ciphertexts(key, parameters.layout, values))
     header = sign_input(
         parameters.binding(),
         len(content),
@@ -53,7 +53,8 @@ def encrypt_input(
     return EncryptedInput(header, content)
 
 
-def _ciphertexts(key: EncryptionKey, layout: VectorLayout, values: Values) -> Iterator[bytes]:
+def ciphertexts(key: EncryptionKey, layout: VectorLayout, values: Values) -> Iterator[bytes]:
+    """Encrypt; yields runs of whole ciphertexts, and raises as `encrypt_input`."""
     rng = rounding_generator()
     if key.mode is not Mode.PAILLIER:
         return key.encrypt(layout, values, rng)

@@ -1,4 +1,4 @@
-"""The SDK: connect as a member of a federation, read tasks and models, take part in rounds."""
+"""The SDK: connect as a member of a federation, take part in rounds and in audited sums."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Sequence
@@ -34,6 +34,9 @@ from finsecure_client.models import ModelCache
 from finsecure_client.participation import OnOutcome, Participation
 from finsecure_client.party import Party
 from finsecure_client.prepared import PreparedTrainer
+from finsecure_client.sums.book import Book
+from finsecure_client.sums.member import AuditedSums
+from finsecure_client.sums.transport import SumService
 from finsecure_client.terms import TaskStatus
 from finsecure_client.trainer import Evaluation, GlobalModel, TrainedModel, Trainer
 from finsecure_client.transport import Aggregator
@@ -142,19 +145,28 @@ async def connect(config: ClientConfig | Path, *, patient: bool = False) -> Asyn
             model_keys = ModelKeys(keyservice.channel, config.policy.model_key)
         worker = ThreadPoolExecutor(max_workers=1, thread_name_prefix="trainer")
         stack.callback(worker.shutdown, wait=False, cancel_futures=True)
+        keys = KeyRegister(
+            partial(download_published, keyservice, follower), trust, config.make_policy()
+        )
+        sums = AuditedSums(
+            SumService(aggregator),
+            config.make_sum_policy(),
+            keys,
+            Book(settings.state_dir / "sums"),
+            lambda: _secagg_identity(store),
+        )
         yield Client(
             config=config,
             id=identity.spiffe_id.id,
             aggregator=Aggregator(aggregator),
             trust=trust,
-            keys=KeyRegister(
-                partial(download_published, keyservice, follower), trust, config.make_policy()
-            ),
+            keys=keys,
             models=ModelCache(settings.state_dir / "models", trust, model_keys),
             ledger=Ledger(settings.state_dir / "ledger.json"),
             identity=lambda: _secagg_identity(store),
             audit=audit,
             worker=worker,
+            sums=sums,
         )
 
 
@@ -172,6 +184,7 @@ class Client:
     identity: Callable[[], Identity]
     audit: LogWatch
     worker: ThreadPoolExecutor
+    sums: AuditedSums
 
     async def tasks(self) -> list[TaskStatus]:
         """Read all tasks of the federation."""

@@ -110,9 +110,7 @@ async def test_impossible_terms_are_refused(bench, changes, reason):
 
 async def test_names_are_used_once_and_repeated_requests_harmless(bench):
     made = await bench()
-    request = sums_pb2.CreateSumRequest(
-        sum=sums_pb2.Sum(name=NAME, spec=spec()), request_id=request_id()
-    )
+    request = sums_pb2.CreateSumRequest(name=NAME, spec=spec(), request_id=request_id())
     first = await made.call("CreateSum", request)
     assert await made.call("CreateSum", request) == first
     assert await code(made.create()) == "SUM_EXISTS"

@@ -27,6 +27,7 @@ def test_example_is_valid_and_says_the_defaults(tmp_path: Path) -> None:
     assert plain.trainer is not None
     assert uncommented.trainer.seed == 0
     assert plain.trainer.seed is None
+    assert uncommented.sums == plain.sums == config.SumSettings()
     assert uncommented.egress.rotate_mib == plain.egress.rotate_mib
     assert uncommented.client.poll_interval_s == plain.client.poll_interval_s
     keys = {
@@ -36,6 +37,7 @@ def test_example_is_valid_and_says_the_defaults(tmp_path: Path) -> None:
             config.DataSettings,
             config.TrainerSettings,
             config.PolicySettings,
+            config.SumSettings,
             config.EgressSettings,
         )
         for name in model.model_fields

@@ -4,6 +4,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+<<<<<<< HEAD
 from finsecure.aggregation.v1 import models_pb2, participation_pb2, tasks_pb2
 from finsecure.keyservice.v1 import (
     audit_pb2,
@@ -11,13 +12,17 @@ from finsecure.keyservice.v1 import (
     encryption_keys_pb2,
     keys_pb2,
 )
+=======
+from finsecure.aggregation.v1 import models_pb2, participation_pb2, sums_pb2, tasks_pb2
+from finsecure.keyservice.v1 import certificates_pb2, encryption_keys_pb2
+>>>>>>> 4694067 (The client's side of audited sums: policy, book of contributions, SDK, egress)
 from finsecure_client import egress, egress_fields
 from finsecure_client.egress import Manifest
 from finsecure_client.report import Report
 from finsecure_crypto.errors import ConfigurationError, IntegrityError, InternalError
 from google.protobuf.descriptor import Descriptor, FieldDescriptor
 
-# What the client calls besides all of ParticipationService.
+# What the client calls besides all of ParticipationService and AuditedSumService.
 CALLED = {
     tasks_pb2: ["GetTask", "ListTasks"],
     models_pb2: ["GetModel", "DownloadModel"],
@@ -31,6 +36,7 @@ ROUND = "federations/lending/tasks/credit/rounds/1-1"
 
 def requests() -> list[Descriptor]:
     methods = list(participation_pb2.DESCRIPTOR.services_by_name["ParticipationService"].methods)
+    methods += sums_pb2.DESCRIPTOR.services_by_name["AuditedSumService"].methods
     for module, names in CALLED.items():
         for service in module.DESCRIPTOR.services_by_name.values():
             methods += [method for method in service.methods if method.name in names]

@@ -10,7 +10,7 @@ PACKAGE = Path(finsecure_client.__file__).parent
 
 def importers(of: str) -> set[str]:
     found = set()
-    for path in PACKAGE.glob("*.py"):
+    for path in PACKAGE.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text())):
             names = []
             if isinstance(node, ast.Import):

@@ -44,8 +44,8 @@ class AuditedSumService(sums_pb2_grpc.AuditedSumServiceServicer):
         self, request: sums_pb2.CreateSumRequest, context: Context
     ) -> sums_pb2.CreateSumResponse:
         """Ask for contributions."""
-        name = self._name(request.sum.name)
-        plan = convert.plan(name, convert.spec_bytes(request.sum.spec))
+        name = self._name(request.name)
+        plan = convert.plan(name, convert.spec_bytes(request.spec))
         self._require_federation(plan.terms.key_name.split("/")[1])
         record = await self._sums.prepare(plan, str(require_peer().spiffe_id))
         most = self._sums.around.rules.at_once

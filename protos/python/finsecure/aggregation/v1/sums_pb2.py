@@ -28,7 +28,7 @@ from google.protobuf import duration_pb2 as google_dot_protobuf_dot_duration__pb
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#finsecure/aggregation/v1/sums.proto\x12\x18\x66insecure.aggregation.v1\x1a\x1b\x62uf/validate/validate.proto\x1a$finsecure/aggregation/v1/tasks.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcc\x03\n\x07SumSpec\x12\x32\n\x0b\x64\x65scription\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x18\xe8\x07\x32\x13^[^\\x00-\\x1f\\x7f]*$\x12:\n\x06labels\x18\x02 \x03(\tB*\xbaH\'\x92\x01$\x08\x01\x10\x80 \x18\x01\"\x1br\x19\x10\x01\x18\x64\x32\x13^[^\\x00-\\x1f\\x7f]+$\x12\x18\n\x07maximum\x18\x03 \x01(\x04\x42\x07\xbaH\x04\x32\x02(\x01\x12(\n\x14minimum_contributors\x18\x04 \x01(\rB\n\xbaH\x07*\x05\x18\x90N(\x02\x12(\n\x14maximum_contributors\x18\x05 \x01(\rB\n\xbaH\x07*\x05\x18\x90N(\x02\x12x\n\x0e\x65ncryption_key\x18\x06 \x01(\tB`\xbaH]r[\x18\xa0\x01\x32V^federations/[a-z][a-z0-9-]{0,38}[a-z0-9]/encryptionKeys/[a-z][a-z0-9-]{0,38}[a-z0-9]$\x12\x35\n\ncollecting\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationB\x06\xbaH\x03\xc8\x01\x01\x12\x32\n\x07opening\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationB\x06\xbaH\x03\xc8\x01\x01\"5\n\x13\x45xcludedContributor\x12\x0e\n\x06\x63lient\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xd8\x05\n\x03Sum\x12\x64\n\x04name\x18\x01 \x01(\tBV\xbaHSrQ\x18\xa0\x01\x32L^federations/[a-z][a-z0-9-]{0,38}[a-z0-9]/sums/[a-z][a-z0-9-]{0,38}[a-z0-9]$\x12\x37\n\x04spec\x18\x02 \x01(\x0b\x32!.finsecure.aggregation.v1.SumSpecB\x06\xbaH\x03\xc8\x01\x01\x12\x0f\n\x07\x63reator\x18\x03 \x01(\t\x12;\n\x05state\x18\x04 \x01(\x0e\x32\".finsecure.aggregation.v1.SumStateB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\x12\x15\n\rcontributions\x18\x07 \x01(\r\x12\x14\n\x0c\x63ontributors\x18\x08 \x03(\t\x12?\n\x08\x65xcluded\x18\t \x03(\x0b\x32-.finsecure.aggregation.v1.ExcludedContributor\x12\x39\n\x08trustees\x18\n \x03(\x0b\x32\'.finsecure.aggregation.v1.TrusteeAnswer\x12\x0e\n\x06totals\x18\x0b \x03(\x04\x12\r\n\x05nonce\x18\x0c \x01(\x0c\x12\x12\n\nkey_digest\x18\r \x01(\x0c\x12\x1a\n\x12\x63ontribution_bytes\x18\x0e \x01(\r\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x37\n\x13\x63ollecting_deadline\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10opening_deadline\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"d\n\x10\x43reateSumRequest\x12\x32\n\x03sum\x18\x01 \x01(\x0b\x32\x1d.finsecure.aggregation.v1.SumB\x06\xbaH\x03\xc8\x01\x01\x12\x1c\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"?\n\x11\x43reateSumResponse\x12*\n\x03sum\x18\x01 \x01(\x0b\x32\x1d.finsecure.aggregation.v1.Sum\")\n\rGetSumRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01\"<\n\x0eGetSumResponse\x12*\n\x03sum\x18\x01 \x01(\x0b\x32\x1d.finsecure.aggregation.v1.Sum\"\x92\x01\n\x0fListSumsRequest\x12\x44\n\x06parent\x18\x01 \x01(\tB4\xbaH1r/\x18\x80\x01\x32*^federations/[a-z][a-z0-9-]{0,38}[a-z0-9]$\x12\x1b\n\tpage_size\x18\x02 \x01(\rB\x08\xbaH\x05*\x03\x18\xe8\x07\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"X\n\x10ListSumsResponse\x12+\n\x04sums\x18\x01 \x03(\x0b\x32\x1d.finsecure.aggregation.v1.Sum\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"+\n\x0fWatchSumRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01\">\n\x10WatchSumResponse\x12*\n\x03sum\x18\x01 \x01(\x0b\x32\x1d.finsecure.aggregation.v1.Sum\"\x8c\x01\n\x11\x43ontributeRequest\x12\x17\n\x03sum\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01\x12!\n\x0b\x63iphertexts\x18\x02 \x01(\x0c\x42\x0c\xbaH\tz\x07\x10\x01\x18\x80\x92\xf4\x01\x12\x1a\n\tsignature\x18\x03 \x01(\x0c\x42\x07\xbaH\x04z\x02h@\x12\x1f\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0c\x42\n\xbaH\x07z\x05\x10\x01\x18\x80@\"$\n\x12\x43ontributeResponse\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\"H\n\x0eOpenSumRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01\x12\x1c\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"=\n\x0fOpenSumResponse\x12*\n\x03sum\x18\x01 \x01(\x0b\x32\x1d.finsecure.aggregation.v1.Sum\"J\n\x10\x43\x61ncelSumRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01\x12\x1c\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"?\n\x11\x43\x61ncelSumResponse\x12*\n\x03sum\x18\x01 \x01(\x0b\x32\x1d.finsecure.aggregation.v1.Sum*\x9b\x01\n\x08SumState\x12\x19\n\x15SUM_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14SUM_STATE_COLLECTING\x10\x01\x12\x15\n\x11SUM_STATE_OPENING\x10\x02\x12\x14\n\x10SUM_STATE_OPENED\x10\x03\x12\x17\n\x13SUM_STATE_CANCELLED\x10\x04\x12\x14\n\x10SUM_STATE_FAILED\x10\x05\x32\xcd\x05\n\x11\x41uditedSumService\x12\x64\n\tCreateSum\x12*.finsecure.aggregation.v1.CreateSumRequest\x1a+.finsecure.aggregation.v1.CreateSumResponse\x12[\n\x06GetSum\x12\'.finsecure.aggregation.v1.GetSumRequest\x1a(.finsecure.aggregation.v1.GetSumResponse\x12\x61\n\x08ListSums\x12).finsecure.aggregation.v1.ListSumsRequest\x1a*.finsecure.aggregation.v1.ListSumsResponse\x12\x63\n\x08WatchSum\x12).finsecure.aggregation.v1.WatchSumRequest\x1a*.finsecure.aggregation.v1.WatchSumResponse0\x01\x12g\n\nContribute\x12+.finsecure.aggregation.v1.ContributeRequest\x1a,.finsecure.aggregation.v1.ContributeResponse\x12^\n\x07OpenSum\x12(.finsecure.aggregation.v1.OpenSumRequest\x1a).finsecure.aggregation.v1.OpenSumResponse\x12\x64\n\tCancelSum\x12*.finsecure.aggregation.v1.CancelSumRequest\x1a+.finsecure.aggregation.v1.CancelSumResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#finsecure/aggregation/v1/sums.proto\x12\x18\x66insecure.aggregation.v1\x1a\x1b\x62uf/validate/validate.proto\x1a$finsecure/aggregation/v1/tasks.proto\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"\xcc\x03\n\x07SumSpec\x12\x32\n\x0b\x64\x65scription\x18\x01 \x01(\tB\x1d\xbaH\x1ar\x18\x18\xe8\x07\x32\x13^[^\\x00-\\x1f\\x7f]*$\x12:\n\x06labels\x18\x02 \x03(\tB*\xbaH\'\x92\x01$\x08\x01\x10\x80 \x18\x01\"\x1br\x19\x10\x01\x18\x64\x32\x13^[^\\x00-\\x1f\\x7f]+$\x12\x18\n\x07maximum\x18\x03 \x01(\x04\x42\x07\xbaH\x04\x32\x02(\x01\x12(\n\x14minimum_contributors\x18\x04 \x01(\rB\n\xbaH\x07*\x05\x18\x90N(\x02\x12(\n\x14maximum_contributors\x18\x05 \x01(\rB\n\xbaH\x07*\x05\x18\x90N(\x02\x12x\n\x0e\x65ncryption_key\x18\x06 \x01(\tB`\xbaH]r[\x18\xa0\x01\x32V^federations/[a-z][a-z0-9-]{0,38}[a-z0-9]/encryptionKeys/[a-z][a-z0-9-]{0,38}[a-z0-9]$\x12\x35\n\ncollecting\x18\x07 \x01(\x0b\x32\x19.google.protobuf.DurationB\x06\xbaH\x03\xc8\x01\x01\x12\x32\n\x07opening\x18\x08 \x01(\x0b\x32\x19.google.protobuf.DurationB\x06\xbaH\x03\xc8\x01\x01\"5\n\x13\x45xcludedContributor\x12\x0e\n\x06\x63lient\x18\x01 \x01(\t\x12\x0e\n\x06reason\x18\x02 \x01(\t\"\xd8\x05\n\x03Sum\x12\x64\n\x04name\x18\x01 \x01(\tBV\xbaHSrQ\x18\xa0\x01\x32L^federations/[a-z][a-z0-9-]{0,38}[a-z0-9]/sums/[a-z][a-z0-9-]{0,38}[a-z0-9]$\x12\x37\n\x04spec\x18\x02 \x01(\x0b\x32!.finsecure.aggregation.v1.SumSpecB\x06\xbaH\x03\xc8\x01\x01\x12\x0f\n\x07\x63reator\x18\x03 \x01(\t\x12;\n\x05state\x18\x04 \x01(\x0e\x32\".finsecure.aggregation.v1.SumStateB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x0e\n\x06reason\x18\x05 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x06 \x01(\t\x12\x15\n\rcontributions\x18\x07 \x01(\r\x12\x14\n\x0c\x63ontributors\x18\x08 \x03(\t\x12?\n\x08\x65xcluded\x18\t \x03(\x0b\x32-.finsecure.aggregation.v1.ExcludedContributor\x12\x39\n\x08trustees\x18\n \x03(\x0b\x32\'.finsecure.aggregation.v1.TrusteeAnswer\x12\x0e\n\x06totals\x18\x0b \x03(\x04\x12\r\n\x05nonce\x18\x0c \x01(\x0c\x12\x12\n\nkey_digest\x18\r \x01(\x0c\x12\x1a\n\x12\x63ontribution_bytes\x18\x0e \x01(\r\x12/\n\x0b\x63reate_time\x18\x0f \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x37\n\x13\x63ollecting_deadline\x18\x10 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x34\n\x10opening_deadline\x18\x11 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12,\n\x08\x65nd_time\x18\x12 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\"\x83\x01\n\x10\x43reateSumRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01\x12\x37\n\x04spec\x18\x02 \x01(\x0b\x32!.finsecure.aggregation.v1.SumSpecB\x06\xbaH\x03\xc8\x01\x01\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"?\n\x11\x43reateSumResponse\x12*\n\x03sum\x18\x01 \x01(\x0b\x32\x1d.finsecure.aggregation.v1.Sum\")\n\rGetSumRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01\"<\n\x0eGetSumResponse\x12*\n\x03sum\x18\x01 \x01(\x0b\x32\x1d.finsecure.aggregation.v1.Sum\"\x92\x01\n\x0fListSumsRequest\x12\x44\n\x06parent\x18\x01 \x01(\tB4\xbaH1r/\x18\x80\x01\x32*^federations/[a-z][a-z0-9-]{0,38}[a-z0-9]$\x12\x1b\n\tpage_size\x18\x02 \x01(\rB\x08\xbaH\x05*\x03\x18\xe8\x07\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"X\n\x10ListSumsResponse\x12+\n\x04sums\x18\x01 \x03(\x0b\x32\x1d.finsecure.aggregation.v1.Sum\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"+\n\x0fWatchSumRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01\">\n\x10WatchSumResponse\x12*\n\x03sum\x18\x01 \x01(\x0b\x32\x1d.finsecure.aggregation.v1.Sum\"\x8c\x01\n\x11\x43ontributeRequest\x12\x17\n\x03sum\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01\x12!\n\x0b\x63iphertexts\x18\x02 \x01(\x0c\x42\x0c\xbaH\tz\x07\x10\x01\x18\x80\x92\xf4\x01\x12\x1a\n\tsignature\x18\x03 \x01(\x0c\x42\x07\xbaH\x04z\x02h@\x12\x1f\n\x0b\x63\x65rtificate\x18\x04 \x01(\x0c\x42\n\xbaH\x07z\x05\x10\x01\x18\x80@\"$\n\x12\x43ontributeResponse\x12\x0e\n\x06sha256\x18\x01 \x01(\x0c\"H\n\x0eOpenSumRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01\x12\x1c\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"=\n\x0fOpenSumResponse\x12*\n\x03sum\x18\x01 \x01(\x0b\x32\x1d.finsecure.aggregation.v1.Sum\"J\n\x10\x43\x61ncelSumRequest\x12\x18\n\x04name\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xa0\x01\x12\x1c\n\nrequest_id\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"?\n\x11\x43\x61ncelSumResponse\x12*\n\x03sum\x18\x01 \x01(\x0b\x32\x1d.finsecure.aggregation.v1.Sum*\x9b\x01\n\x08SumState\x12\x19\n\x15SUM_STATE_UNSPECIFIED\x10\x00\x12\x18\n\x14SUM_STATE_COLLECTING\x10\x01\x12\x15\n\x11SUM_STATE_OPENING\x10\x02\x12\x14\n\x10SUM_STATE_OPENED\x10\x03\x12\x17\n\x13SUM_STATE_CANCELLED\x10\x04\x12\x14\n\x10SUM_STATE_FAILED\x10\x05\x32\xcd\x05\n\x11\x41uditedSumService\x12\x64\n\tCreateSum\x12*.finsecure.aggregation.v1.CreateSumRequest\x1a+.finsecure.aggregation.v1.CreateSumResponse\x12[\n\x06GetSum\x12\'.finsecure.aggregation.v1.GetSumRequest\x1a(.finsecure.aggregation.v1.GetSumResponse\x12\x61\n\x08ListSums\x12).finsecure.aggregation.v1.ListSumsRequest\x1a*.finsecure.aggregation.v1.ListSumsResponse\x12\x63\n\x08WatchSum\x12).finsecure.aggregation.v1.WatchSumRequest\x1a*.finsecure.aggregation.v1.WatchSumResponse0\x01\x12g\n\nContribute\x12+.finsecure.aggregation.v1.ContributeRequest\x1a,.finsecure.aggregation.v1.ContributeResponse\x12^\n\x07OpenSum\x12(.finsecure.aggregation.v1.OpenSumRequest\x1a).finsecure.aggregation.v1.OpenSumResponse\x12\x64\n\tCancelSum\x12*.finsecure.aggregation.v1.CancelSumRequest\x1a+.finsecure.aggregation.v1.CancelSumResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -57,8 +57,10 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_SUM'].fields_by_name['spec']._serialized_options = b'\272H\003\310\001\001'
   _globals['_SUM'].fields_by_name['state']._loaded_options = None
   _globals['_SUM'].fields_by_name['state']._serialized_options = b'\272H\005\202\001\002\020\001'
-  _globals['_CREATESUMREQUEST'].fields_by_name['sum']._loaded_options = None
-  _globals['_CREATESUMREQUEST'].fields_by_name['sum']._serialized_options = b'\272H\003\310\001\001'
+  _globals['_CREATESUMREQUEST'].fields_by_name['name']._loaded_options = None
+  _globals['_CREATESUMREQUEST'].fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\240\001'
+  _globals['_CREATESUMREQUEST'].fields_by_name['spec']._loaded_options = None
+  _globals['_CREATESUMREQUEST'].fields_by_name['spec']._serialized_options = b'\272H\003\310\001\001'
   _globals['_CREATESUMREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_CREATESUMREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
   _globals['_GETSUMREQUEST'].fields_by_name['name']._loaded_options = None
@@ -87,42 +89,42 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_CANCELSUMREQUEST'].fields_by_name['name']._serialized_options = b'\272H\007r\005\020\001\030\240\001'
   _globals['_CANCELSUMREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_CANCELSUMREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
-  _globals['_SUMSTATE']._serialized_start=2526
-  _globals['_SUMSTATE']._serialized_end=2681
+  _globals['_SUMSTATE']._serialized_start=2558
+  _globals['_SUMSTATE']._serialized_end=2713
   _globals['_SUMSPEC']._serialized_start=198
   _globals['_SUMSPEC']._serialized_end=658
   _globals['_EXCLUDEDCONTRIBUTOR']._serialized_start=660
   _globals['_EXCLUDEDCONTRIBUTOR']._serialized_end=713
   _globals['_SUM']._serialized_start=716
   _globals['_SUM']._serialized_end=1444
-  _globals['_CREATESUMREQUEST']._serialized_start=1446
-  _globals['_CREATESUMREQUEST']._serialized_end=1546
-  _globals['_CREATESUMRESPONSE']._serialized_start=1548
-  _globals['_CREATESUMRESPONSE']._serialized_end=1611
-  _globals['_GETSUMREQUEST']._serialized_start=1613
-  _globals['_GETSUMREQUEST']._serialized_end=1654
-  _globals['_GETSUMRESPONSE']._serialized_start=1656
-  _globals['_GETSUMRESPONSE']._serialized_end=1716
-  _globals['_LISTSUMSREQUEST']._serialized_start=1719
-  _globals['_LISTSUMSREQUEST']._serialized_end=1865
-  _globals['_LISTSUMSRESPONSE']._serialized_start=1867
-  _globals['_LISTSUMSRESPONSE']._serialized_end=1955
-  _globals['_WATCHSUMREQUEST']._serialized_start=1957
-  _globals['_WATCHSUMREQUEST']._serialized_end=2000
-  _globals['_WATCHSUMRESPONSE']._serialized_start=2002
-  _globals['_WATCHSUMRESPONSE']._serialized_end=2064
-  _globals['_CONTRIBUTEREQUEST']._serialized_start=2067
-  _globals['_CONTRIBUTEREQUEST']._serialized_end=2207
-  _globals['_CONTRIBUTERESPONSE']._serialized_start=2209
-  _globals['_CONTRIBUTERESPONSE']._serialized_end=2245
-  _globals['_OPENSUMREQUEST']._serialized_start=2247
-  _globals['_OPENSUMREQUEST']._serialized_end=2319
-  _globals['_OPENSUMRESPONSE']._serialized_start=2321
-  _globals['_OPENSUMRESPONSE']._serialized_end=2382
-  _globals['_CANCELSUMREQUEST']._serialized_start=2384
-  _globals['_CANCELSUMREQUEST']._serialized_end=2458
-  _globals['_CANCELSUMRESPONSE']._serialized_start=2460
-  _globals['_CANCELSUMRESPONSE']._serialized_end=2523
-  _globals['_AUDITEDSUMSERVICE']._serialized_start=2684
-  _globals['_AUDITEDSUMSERVICE']._serialized_end=3401
+  _globals['_CREATESUMREQUEST']._serialized_start=1447
+  _globals['_CREATESUMREQUEST']._serialized_end=1578
+  _globals['_CREATESUMRESPONSE']._serialized_start=1580
+  _globals['_CREATESUMRESPONSE']._serialized_end=1643
+  _globals['_GETSUMREQUEST']._serialized_start=1645
+  _globals['_GETSUMREQUEST']._serialized_end=1686
+  _globals['_GETSUMRESPONSE']._serialized_start=1688
+  _globals['_GETSUMRESPONSE']._serialized_end=1748
+  _globals['_LISTSUMSREQUEST']._serialized_start=1751
+  _globals['_LISTSUMSREQUEST']._serialized_end=1897
+  _globals['_LISTSUMSRESPONSE']._serialized_start=1899
+  _globals['_LISTSUMSRESPONSE']._serialized_end=1987
+  _globals['_WATCHSUMREQUEST']._serialized_start=1989
+  _globals['_WATCHSUMREQUEST']._serialized_end=2032
+  _globals['_WATCHSUMRESPONSE']._serialized_start=2034
+  _globals['_WATCHSUMRESPONSE']._serialized_end=2096
+  _globals['_CONTRIBUTEREQUEST']._serialized_start=2099
+  _globals['_CONTRIBUTEREQUEST']._serialized_end=2239
+  _globals['_CONTRIBUTERESPONSE']._serialized_start=2241
+  _globals['_CONTRIBUTERESPONSE']._serialized_end=2277
+  _globals['_OPENSUMREQUEST']._serialized_start=2279
+  _globals['_OPENSUMREQUEST']._serialized_end=2351
+  _globals['_OPENSUMRESPONSE']._serialized_start=2353
+  _globals['_OPENSUMRESPONSE']._serialized_end=2414
+  _globals['_CANCELSUMREQUEST']._serialized_start=2416
+  _globals['_CANCELSUMREQUEST']._serialized_end=2490
+  _globals['_CANCELSUMRESPONSE']._serialized_start=2492
+  _globals['_CANCELSUMRESPONSE']._serialized_end=2555
+  _globals['_AUDITEDSUMSERVICE']._serialized_start=2716
+  _globals['_AUDITEDSUMSERVICE']._serialized_end=3433
 # @@protoc_insertion_point(module_scope)

@@ -254,23 +254,27 @@ class CreateSumRequest(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
-    SUM_FIELD_NUMBER: _builtins.int
+    NAME_FIELD_NUMBER: _builtins.int
+    SPEC_FIELD_NUMBER: _builtins.int
     REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name of the new sum, `federations/{federation}/sums/{sum}`."""
     request_id: _builtins.str
     """UUID4 that makes a repeated call harmless."""
     @_builtins.property
-    def sum(self) -> Global___Sum:
-        """The sum: `name` and `spec`."""
+    def spec(self) -> Global___SumSpec:
+        """What is added up."""
 
     def __init__(
         self,
         *,
-        sum: Global___Sum | None = ...,
+        name: _builtins.str = ...,
+        spec: Global___SumSpec | None = ...,
         request_id: _builtins.str = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["sum", b"sum"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["spec", b"spec"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["request_id", b"request_id", "sum", b"sum"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "request_id", b"request_id", "spec", b"spec"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
