@@ -104,7 +104,7 @@ def task_spec(
         ),
         deadlines=tasks_pb2.DeadlineSpec(
             **{
-                name.removesuffix("_s"): _duration(seconds)
+                name.removesuffix("_s"): duration(seconds)
                 for name, seconds in task.deadlines.model_dump(
                     include=_MASKED_DEADLINES if task.security.masked else _ENCRYPTED_DEADLINES
                 ).items()
@@ -112,7 +112,7 @@ def task_spec(
         ),
     )
     if task.interval_s is not None:
-        spec.interval.CopyFrom(_duration(task.interval_s))
+        spec.interval.CopyFrom(duration(task.interval_s))
     if task.convergence is not None:
         spec.convergence.CopyFrom(tasks_pb2.ConvergenceSpec(**task.convergence.model_dump()))
     check_message(spec)
@@ -150,10 +150,11 @@ def _features(task: TaskFile) -> tasks_pb2.FeatureSchema:
     return schema
 
 
-def _duration(seconds: float) -> Duration:
-    duration = Duration()
-    duration.FromNanoseconds(round(seconds * 1e9))
-    return duration
+def duration(seconds: float) -> Duration:
+    """Make the wire's form of a duration."""
+    made = Duration()
+    made.FromNanoseconds(round(seconds * 1e9))
+    return made
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from finsecure_cli.commands import (
     model,
     operator,
     rounds,
+    sums,
     task,
 )
 from finsecure_cli.commands.demo import demo
@@ -48,6 +49,7 @@ app.add_typer(client.app, name="client")
 app.add_typer(task.app, name="task")
 app.add_typer(rounds.app, name="round")
 app.add_typer(model.app, name="model")
+app.add_typer(sums.app, name="sum")
 app.command(epilog="Example: finsecure demo --out demo-out --rounds 20")(demo)
 
 

@@ -343,13 +343,17 @@ class Services:
         bound = getattr(stub(self._channel(Role.KEYSERVICE)), method)
         return stream(bound, request, deadline_s=_CALL_S, wait_for_ready=self._wait)
 
+    async def aggregator(
+        self, stub: Callable[[grpc.aio.Channel], Any], method: str, request: Any
+    ) -> Any:
+        """Call a method of the aggregator."""
+        return await self._call(getattr(stub(self._channel(Role.AGGREGATOR)), method), request)
+
     async def _tasks(self, method: str, request: Any) -> Any:
-        stub = tasks_pb2_grpc.TaskServiceStub(self._channel(Role.AGGREGATOR))
-        return await self._call(getattr(stub, method), request)
+        return await self.aggregator(tasks_pb2_grpc.TaskServiceStub, method, request)
 
     async def _models(self, method: str, request: Any) -> Any:
-        stub = models_pb2_grpc.ModelServiceStub(self._channel(Role.AGGREGATOR))
-        return await self._call(getattr(stub, method), request)
+        return await self.aggregator(models_pb2_grpc.ModelServiceStub, method, request)
 
     async def _call(self, method: Any, request: Any) -> Any:
         return await call(method, request, deadline_s=_CALL_S, wait_for_ready=self._wait)

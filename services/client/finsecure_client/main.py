@@ -14,9 +14,10 @@ from finsecure_client import config as configuration
 from finsecure_client import daemon, sdk
 from finsecure_client.report import Report
 from finsecure_client.score import evaluate as evaluate_model
+from finsecure_client.sums.values_file import read_values
 
 app = typer.Typer(
-    help="A bank's side of FinSecure: trains at home, lets only masked updates leave.",
+    help="A bank's side of FinSecure: trains at home, lets only protected values leave.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
@@ -26,6 +27,11 @@ KeyFile = Annotated[Path, typer.Option("--api-key-file", help="API key's file; -
 Round = Annotated[str, typer.Option("--round", help="Only what left in this round.")]
 Task = Annotated[str, typer.Option(help="Task id.")]
 Version = Annotated[int | None, typer.Option(help="Model version; the newest by default.")]
+SumName = Annotated[str, typer.Option("--sum", help="Id of the audited sum.")]
+Values = Annotated[
+    Path,
+    typer.Argument(help="JSON object, or CSV with the columns label and value; integers."),
+]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -63,6 +69,20 @@ def evaluate(config: Config, task: Task, version: Version = None, as_json: Json 
     logs.configure("client", settings.client.log_level)
     score = asdict(asyncio.run(evaluate_model(settings, task, version)))
     print(json.dumps(score) if as_json else "\n".join(f"{k}: {v}" for k, v in score.items()))
+
+
+@app.command()
+def contribute(config: Config, name: SumName, file: Values) -> None:
+    """Contribute to an audited sum, encrypted; the same again is harmless."""
+    settings = configuration.read(config)
+    logs.configure("client", settings.client.log_level)
+    values = read_values(file)
+
+    async def act() -> str:
+        async with sdk.connect(settings) as client:
+            return (await client.sums.contribute(name, values)).name
+
+    print(f"contributed {len(values)} values to {asyncio.run(act())}")
 
 
 def main() -> None:
