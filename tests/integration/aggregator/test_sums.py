@@ -23,8 +23,8 @@ from tests.support.encrypted_federation import encrypted_federation
 from tests.support.federation import FEDERATION, Federation
 
 LABELS = ("shop", "mill")
-VALUES = {"bank-0": {"shop": 5, "mill": 2**40}, "bank-1": {"shop": 7}, "bank-2": {"mill": 11}}
-TOTALS = {"shop": 12, "mill": 2**40 + 11}
+VALUES = {"bank-0": {"shop": 5, "mill": 10**12}, "bank-1": {"shop": 7}, "bank-2": {"mill": 11}}
+TOTALS = {"shop": 12, "mill": 10**12 + 11}
 
 
 def config(federation, bank):
