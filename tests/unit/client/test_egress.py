@@ -4,18 +4,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
-<<<<<<< HEAD
-from finsecure.aggregation.v1 import models_pb2, participation_pb2, tasks_pb2
+from finsecure.aggregation.v1 import models_pb2, participation_pb2, sums_pb2, tasks_pb2
 from finsecure.keyservice.v1 import (
     audit_pb2,
     certificates_pb2,
     encryption_keys_pb2,
     keys_pb2,
 )
-=======
-from finsecure.aggregation.v1 import models_pb2, participation_pb2, sums_pb2, tasks_pb2
-from finsecure.keyservice.v1 import certificates_pb2, encryption_keys_pb2
->>>>>>> 4694067 (The client's side of audited sums: policy, book of contributions, SDK, egress)
 from finsecure_client import egress, egress_fields
 from finsecure_client.egress import Manifest
 from finsecure_client.report import Report

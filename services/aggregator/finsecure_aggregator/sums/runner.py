@@ -11,6 +11,7 @@ from typing import Protocol, TypeVar
 from finsecure_crypto.errors import (
     AuthenticationError,
     FinSecureError,
+    ProtocolViolationError,
     StateError,
     UnavailableError,
 )
@@ -174,9 +175,10 @@ class SumRunner:
                 await self._end(SumState.FAILED, error, opener)
             else:
                 await self._pause()
+        except ProtocolViolationError as error:
+            await self._leave_out(plan, error, opener)
         except FinSecureError as error:
-            if not await self._leave_out(record, plan, opener):
-                await self._end(SumState.FAILED, error, opener)
+            await self._end(SumState.FAILED, error, opener)
         else:
             await self._end(SumState.OPENED, None, opener, plan.terms.totals(sums))
 
@@ -202,25 +204,20 @@ class SumRunner:
                 await asyncio.to_thread(adder.close)
         return Opening.of(plan.binding(record), manifest, inputs, record.input_bytes, sha256)
 
-    async def _leave_out(self, record: SumRecord, plan: SumPlan, opener: SumOpener) -> bool:
-        """Take out members that trustees do not accept any more; returns whether it helps.
+    async def _leave_out(
+        self, plan: SumPlan, refusal: ProtocolViolationError, opener: SumOpener
+    ) -> None:
+        """Take out a member whose contribution trustees refuse; the sum fails if too few are left.
 
-        Not once a trustee has helped: it would not help with another group.
+        On the disk before anybody is asked again, so that the next request is the same after a
+        restart.
         """
-        if not opener.accused() or any(not each.reason for each in opener.answers()):
-            return False
-        accused = [Excluded(client, reason) for client, reason in opener.accused().items()]
-        around = self._around
-        manifest = await around.store.transact(lambda c: store.manifest(c, self._name))
-        left = {each.client for each in manifest} - {each.client for each in record.excluded}
-        if not {each.client for each in accused} <= left:
-            return False
-        minimum = around.minimum(plan)
+        out = [Excluded(str(refusal.culprit), refusal.code)]
+        minimum = self._around.minimum(plan)
         try:
-            await around.store.transact(lambda c: store.exclude(c, self._name, minimum, accused))
-        except StateError:
-            return False
-        return True
+            await self._around.store.transact(lambda c: store.exclude(c, self._name, minimum, out))
+        except StateError as error:
+            await self._end(SumState.FAILED, error, opener)
 
     async def _end(
         self,
