@@ -182,6 +182,7 @@ async def test_hostile_ciphertexts_fail_alone(bench):
     assert list((await made.ended()).totals) == totals()
 
 
+@pytest.mark.slow
 async def test_what_kills_workers_fails_alone(bench, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([".", *sys.path]))
     made = await full(await bench(module="tests.support.bombed_cipher_worker"))
@@ -236,7 +237,7 @@ async def test_members_that_trustees_do_not_accept_are_left_out_and_named(bench)
     ]
 
 
-@pytest.mark.parametrize("conduct", ["down", "lies"])
+@pytest.mark.parametrize("conduct", ["down", pytest.param("lies", marks=pytest.mark.slow)])
 async def test_one_bad_trustee_stops_nothing(bench, conduct):
     made = await full(await bench({1: conduct}))
     await made.open()

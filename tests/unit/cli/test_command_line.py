@@ -28,6 +28,11 @@ def walk(group: object, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str,
 COMMANDS = dict(walk(typer.main.get_command(app)))
 
 
+def becomes_client(path: tuple[str, ...]) -> bool:
+    """Whether a command turns into `finsecure-client`, and would take the tests with it."""
+    return path[0] == "client" or path == ("sum", "contribute")
+
+
 def finsecure(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [command_path("finsecure"), *arguments],
@@ -49,6 +54,7 @@ def test_all_promised_commands_exist() -> None:
         "task create", "task list", "task show", "task watch", "task cancel",
         "round show", "round list",
         "model list", "model download", "model verify",
+        "sum create", "sum list", "sum show", "sum contribute", "sum open", "sum cancel",
     }  # fmt: skip
     assert promised <= {" ".join(path) for path in COMMANDS}
 
@@ -65,7 +71,7 @@ def test_every_command_and_option_is_explained(path: tuple[str, ...]) -> None:
         assert "finsecure" in (command.epilog or ""), f"{path} has no example"
 
 
-@pytest.mark.parametrize("path", [p for p in COMMANDS if p[0] != "client"], ids=" ".join)
+@pytest.mark.parametrize("path", [p for p in COMMANDS if not becomes_client(p)], ids=" ".join)
 def test_help_is_printed(path: tuple[str, ...]) -> None:
     result = RUNNER.invoke(app, [*path, "--help"])
     assert result.exit_code == 0
@@ -77,6 +83,7 @@ def test_help_of_client_commands_is_the_clients_own() -> None:
         shown = finsecure("client", command, "--help")
         assert shown.returncode == 0
         assert f"finsecure-client {command}" in shown.stdout
+    assert "finsecure-client contribute" in finsecure("sum", "contribute", "--help").stdout
 
 
 @pytest.mark.parametrize(
