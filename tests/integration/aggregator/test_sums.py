@@ -41,7 +41,9 @@ def config(federation, bank):
             aggregator=federation.address,
             state_dir=home / "state",
         ),
-        policy=PolicySettings(tasks=("*",), dealt_keys=True),
+        policy=PolicySettings(
+            tasks=("*",), dealt_keys=True, trustees=("trustee-1", "trustee-2", "trustee-3")
+        ),
         egress=EgressSettings(manifest=home / "egress.jsonl"),
         sums=SumSettings(sums=("exposure*",), minimum_contributors=2),
     )
