@@ -1,5 +1,6 @@
 """A private SoftHSM2 for each test process; tokens are told apart by their labels."""
 
+import atexit
 import functools
 import os
 import shutil
@@ -52,6 +53,7 @@ class SoftToken:
 def _tokens() -> Path:
     # The library reads its configuration once a process, so the folder is the process' own.
     folder = Path(tempfile.mkdtemp(prefix="softhsm-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
     tokens = folder / "tokens"
     tokens.mkdir()
     configuration = folder / "softhsm2.conf"
