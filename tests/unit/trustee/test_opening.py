@@ -196,6 +196,17 @@ async def test_a_key_out_of_use_opens_nothing(
     assert (await refusal(trustee, federation.sum())).code == "KEY_STATE"
 
 
+async def test_whom_the_owner_has_not_named_does_not_count(
+    federation: Federation, trustee: Trustee
+) -> None:
+    trustee.rules = replace(RULES, contributors=("bank-[ab]",))
+    error = await refusal(trustee, federation.sum())
+    assert (error.code, error.culprit) == ("CONTRIBUTOR_UNLISTED", "bank-c")
+    assert trustee.verdicts(SUBJECT) == [("CONTRIBUTOR_UNLISTED", "bank-c")]
+    trustee.rules = replace(RULES, contributors=("bank-[ab]", "bank-c"))
+    await trustee.open(federation.sum())
+
+
 async def test_a_key_that_goes_out_of_use_while_ciphertexts_come_opens_nothing(
     federation: Federation, trustee: Trustee
 ) -> None:

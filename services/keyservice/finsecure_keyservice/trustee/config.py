@@ -9,6 +9,7 @@ from finsecure_keyservice.config import Address, database_url
 from finsecure_keyservice.protection.settings import ProtectionSettings
 
 _ID = r"^[a-z][a-z0-9-]{0,38}[a-z0-9]$"
+_Pattern = Annotated[str, Field(pattern=r"^[a-z0-9*?\[\]!-]{1,40}$")]
 
 
 class Openings(Settings):
@@ -18,6 +19,7 @@ class Openings(Settings):
     minimum_sum_cohort: int = Field(default=50, ge=2, le=100_000)
     decryptions_per_key: int = Field(default=1000, ge=1, le=1_000_000)
     maximum_input_mib: int = Field(default=256, ge=1, le=1024)
+    contributors: tuple[_Pattern, ...] = Field(default=("*",), min_length=1)
     at_once: int = Field(default=2, ge=1, le=64)
     partial_timeout_s: float = Field(default=1800, ge=1, le=3600)
 

@@ -146,6 +146,7 @@ class Openings:
         state = KeyState.ENABLED if held is None else await around.states.state(context.key_name)
         known = check_key(request, held, state)
         around.rules.check_size(request)
+        around.rules.check_contributors(manifest)
         members = self._members()
         await asyncio.to_thread(check_contributions, request, manifest, members.public_key_of)
         await around.database.run(lambda c: around.rules.check_unopened(c, request, manifest))

@@ -6,6 +6,7 @@ Nothing here computes on ciphertexts; `opening` does that in between.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from fnmatch import fnmatchcase
 
 from finsecure_crypto.certificates import (
     RevocationList,
@@ -52,6 +53,7 @@ class Rules:
         minimum_sum_cohort: fewest contributions of an audited sum that are opened.
         decryptions_per_key: most sums that are opened with one key.
         maximum_bytes: largest contribution.
+        contributors: patterns of the ids of those who count as contributors.
     """
 
     federation: str
@@ -59,6 +61,7 @@ class Rules:
     minimum_sum_cohort: int
     decryptions_per_key: int
     maximum_bytes: int
+    contributors: tuple[str, ...] = ("*",)
 
     def check_federation(self, request: DecryptionRequest) -> None:
         """Refuse what is another federation's.
@@ -103,6 +106,21 @@ class Rules:
                 f"a contribution of {request.size_bytes} bytes is over this trustee's limit of "
                 f"{self.maximum_bytes}; ask its owner to raise maximum_input_mib",
             )
+
+    def check_contributors(self, manifest: Sequence[Contribution]) -> None:
+        """Refuse contributors whom the owner has not named, whoever has enrolled them.
+
+        Raises:
+            ProtocolViolationError: CONTRIBUTOR_UNLISTED; the client is the culprit.
+        """
+        for contribution in manifest:
+            client = contribution.client
+            if not any(fnmatchcase(client, pattern) for pattern in self.contributors):
+                raise ProtocolViolationError(
+                    "CONTRIBUTOR_UNLISTED",
+                    f"{client} matches none of contributors in this trustee's configuration",
+                    culprit=client,
+                )
 
     def check_unopened(
         self, connection: Connection, request: DecryptionRequest, manifest: Sequence[Contribution]

@@ -122,6 +122,7 @@ def _surroundings(
             minimum_sum_cohort=openings.minimum_sum_cohort,
             decryptions_per_key=openings.decryptions_per_key,
             maximum_bytes=openings.maximum_input_mib * _MIB,
+            contributors=openings.contributors,
         ),
         partial_timeout_s=openings.partial_timeout_s,
     )
