@@ -76,12 +76,8 @@ class Database:
                 "The database cannot be used now (disk full, locked, out of reach, or damaged): "
                 "look at it and its disk, then try again.",
             ) from error
-        except DataError as error:  # not all databases store all texts: PostgreSQL no NUL
-            raise InvalidArgumentError(
-                "VALUE_NOT_STORABLE",
-                "A value of the request cannot be stored: leave out control characters and what "
-                "is too long.",
-            ) from error
+        except DataError as error:
+            raise _not_storable() from error
 
     async def run(self, transaction: Callable[[Connection], Result]) -> Result:
         """Run a transaction off the event loop; it is committed when this returns.
@@ -136,6 +132,8 @@ class Database:
                         outcomes.append((job.transaction(connection), None))
                 except _BROKEN:
                     raise  # nobody can go on
+                except DataError:  # of this one alone
+                    outcomes.append((None, _not_storable()))
                 except Exception as error:
                     outcomes.append((None, error))
             return outcomes
@@ -146,6 +144,15 @@ class Database:
         """Finish what is queued and close the database."""
         self._thread.shutdown(wait=True)
         self.engine.dispose()
+
+
+def _not_storable() -> InvalidArgumentError:
+    """The error for what a database does not store, such as PostgreSQL no NUL in a text."""
+    return InvalidArgumentError(
+        "VALUE_NOT_STORABLE",
+        "A value of the request cannot be stored: leave out control characters and what is too "
+        "long.",
+    )
 
 
 def open_database(url: str) -> Database:

@@ -6,7 +6,7 @@ from finsecure_crypto.errors import ConfigurationError, InvalidArgumentError, Un
 from finsecure_rpc import database as module
 from finsecure_rpc.database import open_database
 from sqlalchemy import Column, Integer, MetaData, String, Table, func, insert, select
-from sqlalchemy.exc import IntegrityError, OperationalError
+from sqlalchemy.exc import DataError, IntegrityError, OperationalError
 
 from tests.support.postgresql import DATABASES, needs_postgresql, new_database
 
@@ -110,9 +110,15 @@ async def test_a_group_commits_its_good_transactions_and_no_bad_one(database):
         add(100)(connection)
         raise RuntimeError("half-way")
 
+    def cannot_be_stored(connection):
+        raise DataError("INSERT", {}, Exception("a NUL in a text"))
+
     held = asyncio.create_task(database.run(hold))
     await asyncio.to_thread(entered.wait, 30)
-    group = [database.run(add(1)), database.run(fails), database.run(add(2)), database.run(add(1))]
+    group = [
+        database.run(transaction)
+        for transaction in (add(1), fails, add(2), add(1), cannot_be_stored)
+    ]
     outcomes = asyncio.gather(*group, return_exceptions=True)
     gone = asyncio.create_task(database.run(add(3)))
     await asyncio.sleep(0)
@@ -121,12 +127,13 @@ async def test_a_group_commits_its_good_transactions_and_no_bad_one(database):
         await gone
     await asyncio.sleep(0)
     gate.set()
-    first, failed, second, twice = await outcomes
+    first, failed, second, twice, refused = await outcomes
     await held
     assert not isinstance(first, Exception)
     assert isinstance(failed, RuntimeError)
     assert not isinstance(second, Exception)
     assert isinstance(twice, IntegrityError)
+    assert isinstance(refused, InvalidArgumentError)
     assert await database.run(numbers) == [1, 2]
 
 
