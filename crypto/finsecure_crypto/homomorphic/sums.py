@@ -16,7 +16,6 @@ from finsecure_crypto.errors import InvalidArgumentError
 from finsecure_crypto.homomorphic.decryption import EncryptedContext, SumSubject
 
 _SECTION = "values"
-_MOST = 2**64 - 1
 
 
 @dataclass(frozen=True)
@@ -31,8 +30,8 @@ class SumTerms:
         key_name: resource name of the encryption key.
 
     Raises:
-        InvalidArgumentError: `SUM_OVERFLOW` where a total could exceed 64 bits, `COHORT_BOUNDS`, or
-            what `VectorLayout` refuses; whoever made the terms.
+        InvalidArgumentError: `COHORT_BOUNDS`, or what `VectorLayout` refuses, such as
+            `LANE_OVERFLOW` where totals need more than 64 bits; whoever made the terms.
     """
 
     labels: tuple[str, ...]
@@ -46,12 +45,6 @@ class SumTerms:
             raise InvalidArgumentError(
                 "COHORT_BOUNDS",
                 "a sum has at least 2 contributors, and its minimum is not above its maximum",
-            )
-        if self.maximum * self.maximum_contributors > _MOST:
-            raise InvalidArgumentError(
-                "SUM_OVERFLOW",
-                f"{self.maximum_contributors} times {self.maximum} is above 2^64; count in larger "
-                "units, or lower the maximum of values or contributors",
             )
         self.layout()
 

@@ -96,7 +96,7 @@ async def test_a_federation_does_not_open_what_is_smaller_than_its_minimum(bench
 @pytest.mark.parametrize(
     ("changes", "reason"),
     [
-        ({"maximum": 2**63}, "SUM_OVERFLOW"),
+        ({"maximum": 2**63}, "LANE_OVERFLOW"),
         ({"maximum_contributors": 2}, "COHORT_BOUNDS"),
         ({"collecting": Duration(seconds=8 * 86400)}, "DEADLINE_BOUNDS"),
         ({"opening": Duration(seconds=2 * 86400)}, "DEADLINE_BOUNDS"),

@@ -22,7 +22,7 @@ from sqlalchemy import Connection
 from finsecure_aggregator.blobs import Blobs
 from finsecure_aggregator.ciphers import CipherSum, InputShape
 from finsecure_aggregator.clock import Clock
-from finsecure_aggregator.encryption import EncryptionDesk, Opening
+from finsecure_aggregator.encryption import EncryptionDesk, HeldKey, Opening
 from finsecure_aggregator.opening import SumOpener
 from finsecure_aggregator.sums import convert, store
 from finsecure_aggregator.sums.plan import SumPlan, SumRules
@@ -163,12 +163,13 @@ class SumRunner:
 
     async def _open(self, record: SumRecord, plan: SumPlan) -> None:
         around, clock = self._around, self._around.clock
-        key = await around.encryption.keys.key(plan.terms.key_name)
         folder = around.blobs.sum_folder(self._name)
-        opener = SumOpener(around.encryption, key, plan.terms.layout(), folder, clock)
         deadline_ns = record.opening_ns or clock.now_ns()
+        opener: SumOpener | None = None
         try:
-            opening = await self._opening(record, plan)
+            key = await around.encryption.keys.key(plan.terms.key_name)
+            opener = SumOpener(around.encryption, key, plan.terms.layout(), folder, clock)
+            opening = await self._opening(record, plan, key)
             sums = await opener.open(opening, folder / "total", deadline_ns)
         except UnavailableError as error:
             if clock.now_ns() >= deadline_ns:
@@ -182,7 +183,7 @@ class SumRunner:
         else:
             await self._end(SumState.OPENED, None, opener, plan.terms.totals(sums))
 
-    async def _opening(self, record: SumRecord, plan: SumPlan) -> Opening:
+    async def _opening(self, record: SumRecord, plan: SumPlan, key: HeldKey) -> Opening:
         """Add up, and make the request; everything in it follows from the store."""
         around = self._around
         everybody = await around.store.transact(lambda c: store.manifest(c, self._name))
@@ -192,7 +193,6 @@ class SumRunner:
             around.blobs.contribution_path(self._name, each.client, each.sha256)
             for each in manifest
         ]
-        key = await around.encryption.keys.key(plan.terms.key_name)
         shape = InputShape(record.ciphertext_bytes, record.input_bytes, 0.0)
         total = around.blobs.sum_folder(self._name) / "total"
         async with around.adding:
@@ -205,7 +205,7 @@ class SumRunner:
         return Opening.of(plan.binding(record), manifest, inputs, record.input_bytes, sha256)
 
     async def _leave_out(
-        self, plan: SumPlan, refusal: ProtocolViolationError, opener: SumOpener
+        self, plan: SumPlan, refusal: ProtocolViolationError, opener: SumOpener | None
     ) -> None:
         """Take out a member whose contribution trustees refuse; the sum fails if too few are left.
 

@@ -21,6 +21,7 @@ from finsecure_aggregator.sums import convert, store
 from finsecure_aggregator.sums.desk import AuditedSums
 from finsecure_aggregator.sums.records import SumRecord, SumState, SumStatus
 
+_MOST_LISTED = 200  # descriptions may be long, and a page is one message
 _WATCH_PAUSE_S = 0.5  # every contribution is a change: take several together
 
 Context = Any  # grpc.aio.ServicerContext, whatever its messages
@@ -70,7 +71,8 @@ class AuditedSumService(sums_pb2_grpc.AuditedSumServiceServicer):
     ) -> sums_pb2.ListSumsResponse:
         """Read a page of sums."""
         self._require_federation(names.federation_of(request.parent))
-        size, scope = page_size(request.page_size), f"ListSums:{request.parent}"
+        size = min(page_size(request.page_size), _MOST_LISTED)
+        scope = f"ListSums:{request.parent}"
         after = decode_token(request.page_token, scope, (str,)) or ("",)
         found = await self._transact(lambda c: store.page(c, after=after[0], limit=size + 1))
         more = len(found) > size

@@ -152,8 +152,8 @@ class AuditedSums:
             raise StateError(
                 "SUM_NOT_COLLECTING", f"{found.name} is {found.state}; it takes nothing more"
             )
-        self._policy.check(found.name, found.terms, values)
         encoded = found.terms.values(values)
+        self._policy.check(found.name, found.terms, values)
         binding = found.binding()
         kept = self._book.find(found.name, binding.context(), values)
         if kept is None:

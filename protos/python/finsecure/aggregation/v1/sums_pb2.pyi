@@ -79,7 +79,7 @@ class SumSpec(_message.Message):
     minimum_contributors: _builtins.int
     """Fewest contributors whose total is opened. The aggregator and each trustee may demand more."""
     maximum_contributors: _builtins.int
-    """Most contributors. Maximum times this has to stay below 2^64."""
+    """Most contributors. The bits of this minus one and of the maximum are at most 64 together."""
     encryption_key: _builtins.str
     """Paillier key to encrypt under, `federations/{federation}/encryptionKeys/{key}`."""
     @_builtins.property
@@ -362,7 +362,7 @@ class ListSumsRequest(_message.Message):
     parent: _builtins.str
     """`federations/{federation}`."""
     page_size: _builtins.int
-    """Most entries on the page; 0 means 100, more than 1000 is refused."""
+    """Most entries on the page; 0 means 100, more than 1000 is refused, more than 200 are not given."""
     page_token: _builtins.str
     """`next_page_token` of the page before."""
     def __init__(
