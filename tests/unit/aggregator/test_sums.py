@@ -10,7 +10,7 @@ from finsecure_aggregator.clock import SystemClock
 from finsecure_aggregator.policy import POLICY
 from finsecure_aggregator.sums import store
 from finsecure_crypto.certificates import Role
-from finsecure_crypto.errors import FinSecureError, ProtocolViolationError
+from finsecure_crypto.errors import FinSecureError, NotFoundError, ProtocolViolationError
 from google.protobuf.duration_pb2 import Duration
 
 from tests.support.encrypted import TRUSTEES, FakeTrustee
@@ -352,3 +352,28 @@ async def test_members_keep_to_their_federation(bench):
     other = NAME.replace("lending", "other")
     assert await code(made.create(name=other)) == "FEDERATION_NOT_FOUND"
     assert await code(made.call("GetSum", sums_pb2.GetSumRequest(name=NAME))) == "SUM_NOT_FOUND"
+
+
+async def test_what_a_kill_left_of_an_ended_sum_is_deleted_at_the_next_start(bench):
+    first = await full(await bench())
+    kept = first.blobs.sum_folder(NAME)
+    ended = first.blobs.write_contribution(NAME + "-old", "bank-a", bytes(32), b"left over")
+    members = first.members
+    await first.close()
+    second = await bench(members=members)
+    assert not ended.exists()
+    assert len(list(kept.iterdir())) == 3
+    await second.open()
+    assert list((await second.ended()).totals) == totals()
+
+
+async def test_a_sum_whose_key_is_gone_fails_with_the_reason(bench, monkeypatch):
+    made = await full(await bench())
+
+    async def gone(self, name):
+        raise NotFoundError("ENCRYPTION_KEY_NOT_FOUND", "no such key")
+
+    monkeypatch.setattr(type(made.desk.keys), "key", gone)
+    await made.open()
+    sum_ = await made.ended()
+    assert (sum_.state, sum_.reason) == (FAILED, "ENCRYPTION_KEY_NOT_FOUND")
