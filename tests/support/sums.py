@@ -109,11 +109,12 @@ class Bench:
         members: Members | None = None,
         minimum: int = 3,
         module: str = "finsecure_aggregator.cipher_worker",
+        database: str | None = None,
     ) -> None:
         self.folder, self.clock = folder, clock
         self.members = members or Members()
         self.desk = desk(Mode.PAILLIER, folder, conducts or {}, module=module)
-        self.database = open_database(f"sqlite:///{folder}/aggregator.db")
+        self.database = open_database(database or f"sqlite:///{folder}/aggregator.db")
         self.database.create(schema.metadata)
         self.blobs = Blobs(folder / "blobs")
         self.changes = Changes()

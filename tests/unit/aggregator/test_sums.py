@@ -14,6 +14,7 @@ from finsecure_crypto.errors import FinSecureError, NotFoundError, ProtocolViola
 from google.protobuf.duration_pb2 import Duration
 
 from tests.support.encrypted import TRUSTEES, FakeTrustee
+from tests.support.postgresql import needs_postgresql, new_database
 from tests.support.sums import (
     BANKS,
     LABELS,
@@ -69,6 +70,24 @@ async def test_the_totals_are_those_of_the_plain_sum_and_nothing_else_stays(benc
     assert await code(made.contribute("bank-a", ciphertexts("bank-a", 1))) == (
         "CONTRIBUTION_REPEATED"
     )
+
+
+@pytest.mark.slow
+@needs_postgresql
+async def test_postgresql_keeps_sums_too(bench):
+    url = new_database()
+    first = await full(await bench(database=url), BANKS[:2])
+    members = first.members
+    await first.close()
+    second = await bench(database=url, members=members)
+    await second.contribute("bank-a")
+    assert await code(second.contribute("bank-c", ciphertexts("bank-a"))) == (
+        "CONTRIBUTION_REPEATED"
+    )
+    await second.contribute("bank-c")
+    assert (await second.get()).contributors == list(BANKS)
+    await second.open()
+    assert list((await second.ended()).totals) == totals()
 
 
 async def test_below_the_minimum_nothing_is_opened(bench, clock):
