@@ -1,14 +1,16 @@
 """An operator's calls about managed keys; answers come back as documents."""
 
+import hashlib
 import uuid
 from datetime import timedelta
 from typing import Any
 
 from finsecure.keyservice.v1 import keys_pb2 as pb
 from finsecure.keyservice.v1 import keys_pb2_grpc
-from finsecure_crypto.errors import InvalidArgumentError
+from finsecure_crypto.errors import ConfigurationError, InvalidArgumentError
 from finsecure_crypto.key_import import wrap_for_import
 from finsecure_crypto.secret import SecretBytes
+from google.protobuf.message import DecodeError
 
 from finsecure_cli.convert import Document, document
 from finsecure_cli.transport import PAGE, Services
@@ -120,8 +122,8 @@ async def destroy(services: Services, key: str, version: int, reason: str) -> Do
     return document(answer.crypto_key_version)
 
 
-async def import_key(services: Services, key: str, material: SecretBytes) -> Document:
-    """Bring a key in as a new version; it is encrypted before it leaves this process."""
+async def wrap_key(services: Services, key: str, material: SecretBytes) -> bytes:
+    """Encrypt a key for the key service, as the request that `import_key` sends; no secret."""
     name = key_name(services, key)
     ring = name.rpartition("/cryptoKeys/")[0]
     made = await services.keys(
@@ -136,8 +138,36 @@ async def import_key(services: Services, key: str, material: SecretBytes) -> Doc
         wrapped_key=wrap_for_import(material, job.name, job.public_key, name),
         request_id=str(uuid.uuid4()),
     )
-    answer = await services.keys(_STUB, "ImportCryptoKeyVersion", request)
+    return request.SerializeToString(deterministic=True)
+
+
+def wrapped_digest(wrapped: bytes) -> str:
+    """SHA-256 of what `wrap_key` encrypted, as an officer who is asked to agree sees it.
+
+    Raises:
+        ConfigurationError: WRAPPED_KEY_MALFORMED.
+    """
+    return hashlib.sha256(_import_request(wrapped).wrapped_key).hexdigest()
+
+
+async def import_key(services: Services, wrapped: bytes) -> Document:
+    """Bring a wrapped key in as a new version; repeated as it is, it is the same act.
+
+    Raises:
+        ConfigurationError: WRAPPED_KEY_MALFORMED.
+    """
+    answer = await services.keys(_STUB, "ImportCryptoKeyVersion", _import_request(wrapped))
     return document(answer.crypto_key_version)
+
+
+def _import_request(wrapped: bytes) -> pb.ImportCryptoKeyVersionRequest:
+    try:
+        return pb.ImportCryptoKeyVersionRequest.FromString(wrapped)
+    except DecodeError as error:
+        raise ConfigurationError(
+            "WRAPPED_KEY_MALFORMED",
+            "this is no wrapped key; make one by `finsecure keys wrap`",
+        ) from error
 
 
 async def public_key(services: Services, key: str, version: int) -> bytes:

@@ -69,7 +69,7 @@ _ACCESS: dict[str, dict[str, Access]] = {
         "DestroyCryptoKeyVersion": OFFICERS,
         "DownloadPublicKey": _MEMBERS,
         "CreateImportJob": ADMINISTRATORS,
-        "ImportCryptoKeyVersion": ADMINISTRATORS,
+        "ImportCryptoKeyVersion": OFFICERS,
     },
     "ModelSigningService": {
         "SignModel": _AGGREGATORS,

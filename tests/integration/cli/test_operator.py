@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 import safetensors.numpy
 from cryptography.hazmat.primitives.serialization import (
-    Encoding,
-    PublicFormat,
     load_pem_public_key,
 )
 from finsecure_crypto.signatures import SignatureAlgorithm, SoftwareSigner
@@ -211,7 +209,7 @@ def test_operator_must_enrol_first_and_once(up: Up, finsecure: Run, tmp_path: Pa
     assert "[IDENTITY_EXISTS]" in twice.stderr
 
 
-def test_managed_keys_are_made_rotated_taken_out_of_use_and_brought_in(
+def test_managed_keys_are_made_rotated_taken_out_of_use_and_wrapped(
     operator: Run, tmp_path: Path
 ) -> None:
     assert operator("keys", "ring", "models").returncode == 0
@@ -221,13 +219,15 @@ def test_managed_keys_are_made_rotated_taken_out_of_use_and_brought_in(
     key_file = tmp_path / "key.der"
     key_file.touch(mode=0o600)
     key_file.write_bytes(theirs.export().expose())
-    brought = operator("keys", "import", "models/global", "--key-file", str(key_file), "--json")
-    assert json.loads(brought.stdout)["imported"]
-    printed = operator("keys", "public", "models/global", "--version", "2")
+    wrapped = str(tmp_path / "key.wrapped")
+    wrap = ("keys", "wrap", "models/global", "--key-file", str(key_file), "--out", wrapped)
+    assert "SHA-256" in operator(*wrap).stdout
+    assert "[FILE_EXISTS]" in operator(*wrap).stderr
+    assert operator("keys", "import", wrapped).returncode == 3  # two security officers do
+    assert "[WRAPPED_KEY_MALFORMED]" in operator("keys", "import", str(key_file)).stderr
+    printed = operator("keys", "public", "models/global", "--version", "1")
     assert printed.returncode == 0, printed.stderr
-    pem = printed.stdout
-    shown = load_pem_public_key(pem.encode())
-    assert shown.public_bytes(Encoding.DER, PublicFormat.SubjectPublicKeyInfo) == theirs.public_key
+    load_pem_public_key(printed.stdout.encode())
     assert operator("keys", "rotate", "models/global").returncode == 0
     reason = ("--version", "1", "--reason", "a drill")
     disabled = operator("keys", "disable", "models/global", *reason)
@@ -238,7 +238,7 @@ def test_managed_keys_are_made_rotated_taken_out_of_use_and_brought_in(
     assert "[KEY_STATE]" in nothing.stderr
     versions = json.loads(operator("keys", "list", "models/global", "--json").stdout)
     assert [item["state"] for item in versions][:1] == ["disabled"]
-    assert len(versions) == 3
+    assert len(versions) == 2
     assert "models/global" in operator("keys", "list").stdout
     assert operator("keys", "list", "models").returncode == 2
 

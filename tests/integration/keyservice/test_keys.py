@@ -1,6 +1,7 @@
 """Managed keys over the wire: made, rotated, destroyed by two, imported, used; and a lost token."""
 
 import asyncio
+import hashlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,7 @@ from finsecure_crypto.errors import (
     UnavailableError,
 )
 from finsecure_crypto.key_import import wrap_for_import
+from finsecure_crypto.secret import SecretBytes
 from finsecure_crypto.signatures import SignatureAlgorithm, SoftwareSigner, load_public_key
 from finsecure_keyservice.protection.settings import FileProtection, TokenProtection
 from finsecure_keyservice.rewrapping import rotate_key_encryption_key
@@ -67,6 +69,18 @@ async def _with_primary(operator: Connection, number: int) -> pb.CryptoKey:
             if key.primary.endswith(f"/{number}"):
                 return key
             await asyncio.sleep(0.02)
+
+
+async def _approve(officer: Connection, told: str) -> None:
+    """Agree to the one open proposal, if it says what the officer was told."""
+    stub = officer.stub(approvals_pb2_grpc.ApprovalServiceStub)
+    listed = await officer.call(stub.ListProposals, approvals_pb2.ListProposalsRequest())
+    (proposal,) = listed.proposals
+    assert told in proposal.summary
+    await officer.call(
+        stub.ApproveProposal,
+        approvals_pb2.ApproveProposalRequest(name=proposal.name, request_id=new_id()),
+    )
 
 
 async def _version(caller: Connection, number: int) -> pb.CryptoKeyVersion:
@@ -170,14 +184,7 @@ async def test_two_officers_destroy_and_one_operator_restores(keyservice: Deploy
     with pytest.raises(StateError, match="APPROVAL_REQUIRED"):
         await carol.call(_keys(carol).DestroyCryptoKeyVersion, destroy())
     assert (await _version(operator, 1)).state == pb.CRYPTO_KEY_VERSION_STATE_DISABLED
-    stub = dave.stub(approvals_pb2_grpc.ApprovalServiceStub)
-    listed = await dave.call(stub.ListProposals, approvals_pb2.ListProposalsRequest())
-    (proposal,) = listed.proposals
-    assert name in proposal.summary
-    await dave.call(
-        stub.ApproveProposal,
-        approvals_pb2.ApproveProposalRequest(name=proposal.name, request_id=new_id()),
-    )
+    await _approve(dave, name)
     answer = await carol.call(_keys(carol).DestroyCryptoKeyVersion, destroy())
     scheduled = answer.crypto_key_version
     assert scheduled.state == pb.CRYPTO_KEY_VERSION_STATE_DESTROY_SCHEDULED
@@ -193,8 +200,9 @@ async def test_two_officers_destroy_and_one_operator_restores(keyservice: Deploy
     assert (await _version(operator, 1)).state == pb.CRYPTO_KEY_VERSION_STATE_DISABLED
 
 
-async def test_a_key_is_brought_in(keyservice: Deployment) -> None:
+async def test_two_officers_bring_a_key_in(keyservice: Deployment) -> None:
     operator = keyservice.operator
+    carol, dave = await keyservice.officer("carol"), await keyservice.officer("dave")
     await _create(operator)
     theirs = SoftwareSigner.generate(SignatureAlgorithm.ED25519)
     made = await operator.call(
@@ -202,15 +210,25 @@ async def test_a_key_is_brought_in(keyservice: Deployment) -> None:
         pb.CreateImportJobRequest(parent=RING, request_id=new_id()),
     )
     job = made.import_job
-    answer = await operator.call(
-        _keys(operator).ImportCryptoKeyVersion,
-        pb.ImportCryptoKeyVersionRequest(
+
+    def bring(material: SecretBytes) -> pb.ImportCryptoKeyVersionRequest:
+        return pb.ImportCryptoKeyVersionRequest(
             parent=KEY,
             import_job=job.name,
-            wrapped_key=wrap_for_import(theirs.export(), job.name, job.public_key, KEY),
+            wrapped_key=wrap_for_import(material, job.name, job.public_key, KEY),
             request_id=new_id(),
-        ),
-    )
+        )
+
+    request = bring(theirs.export())
+    with pytest.raises(PermissionDeniedError):
+        await operator.call(_keys(operator).ImportCryptoKeyVersion, request)
+    with pytest.raises(StateError, match="APPROVAL_REQUIRED"):
+        await carol.call(_keys(carol).ImportCryptoKeyVersion, request)
+    await _approve(dave, hashlib.sha256(request.wrapped_key).hexdigest())
+    other = bring(SoftwareSigner.generate(SignatureAlgorithm.ED25519).export())
+    with pytest.raises(StateError, match="APPROVAL_REQUIRED"):
+        await carol.call(_keys(carol).ImportCryptoKeyVersion, other)
+    answer = await carol.call(_keys(carol).ImportCryptoKeyVersion, request)
     assert answer.crypto_key_version.imported
     assert await _public_key(operator, 2) == theirs.public_key
 
@@ -292,15 +310,18 @@ async def test_the_key_encryption_key_is_rotated_under_a_running_service(
         assert count == 3  # the authority, the key, the import job
         theirs = SoftwareSigner.generate(SignatureAlgorithm.ML_DSA_65)
         job = made.import_job
-        await keyservice.operator.call(  # the running service opens what was wrapped anew
-            _keys(keyservice.operator).ImportCryptoKeyVersion,
-            pb.ImportCryptoKeyVersionRequest(
-                parent=KEY,
-                import_job=job.name,
-                wrapped_key=wrap_for_import(theirs.export(), job.name, job.public_key, KEY),
-                request_id=new_id(),
-            ),
+        request = pb.ImportCryptoKeyVersionRequest(
+            parent=KEY,
+            import_job=job.name,
+            wrapped_key=wrap_for_import(theirs.export(), job.name, job.public_key, KEY),
+            request_id=new_id(),
         )
+        carol, dave = await keyservice.officer("carol"), await keyservice.officer("dave")
+        with pytest.raises(StateError, match="APPROVAL_REQUIRED"):
+            await carol.call(_keys(carol).ImportCryptoKeyVersion, request)
+        await _approve(dave, job.name)
+        # The running service opens what was wrapped anew.
+        await carol.call(_keys(carol).ImportCryptoKeyVersion, request)
         key = await keyservice.create(f"{LENDING}/clients/bank-1")
         await keyservice.stop()
         state = keyservice.configuration.state_dir

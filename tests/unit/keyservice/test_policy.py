@@ -37,7 +37,10 @@ CONTRACT = (
 )
 
 OPEN_TO_ALL = {"Enrol", "GetTrustBundle"}
-FOR_OFFICERS = {"ApproveProposal", "RejectProposal", "DestroyCryptoKeyVersion", "RevokeAuthority"}
+FOR_OFFICERS = {
+    *("ApproveProposal", "RejectProposal", "RevokeAuthority"),
+    *("DestroyCryptoKeyVersion", "ImportCryptoKeyVersion"),
+}
 FOR_AGGREGATORS = {"WrapDataKey", "UnwrapDataKey", "SignModel"}
 FOR_MEMBERS = {
     *("RenewCertificates", "GetRevocationList", "WatchRevocationList"),

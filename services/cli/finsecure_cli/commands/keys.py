@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 from finsecure_crypto.errors import ConfigurationError
 from finsecure_crypto.secret import SecretBytes
-from finsecure_rpc.durable import read_secret
+from finsecure_rpc.durable import read_secret, write_file
 
 from finsecure_cli import managed_key_transport as transport
 from finsecure_cli.commands.options import ConfigOption, with_services
@@ -212,24 +212,46 @@ def public(
         out.write_text(pem + "\n")
 
 
-@app.command("import", epilog="Example: finsecure keys import models/global --key-file key.der")
-def import_(
+@app.command(epilog="Example: finsecure keys wrap models/global --key-file key.der --out wrapped")
+def wrap(
     key: KeyArgument,
     key_file: Annotated[
         Path, typer.Option(help="PKCS#8 DER without a password, or 32 bytes of an AES key.")
     ],
-    json: JsonOption = False,
+    out: Annotated[Path, typer.Option(help="New file for the wrapped key.")],
     config: ConfigOption = DEFAULT_FILE,
 ) -> None:
-    """Bring in a key that exists as a new version, which takes over at once."""
+    """Encrypt a key that exists for the key service, which can open it for a day."""
+    if out.exists():
+        raise ConfigurationError("FILE_EXISTS", f"{out} exists; name a new file")
     try:
         material = SecretBytes(read_secret(key_file))
     except OSError as error:
-        raise ConfigurationError(
-            "FILE_UNREADABLE", f"{key_file} cannot be read ({error.strerror}); name another file"
-        ) from error
-    made = with_services(config, lambda services: transport.import_key(services, key, material))
+        raise _unreadable(key_file, error) from error
+    wrapped = with_services(config, lambda services: transport.wrap_key(services, key, material))
+    write_file(out, wrapped)
+    typer.echo(f"{out} holds a key for {key}; SHA-256 {transport.wrapped_digest(wrapped)}")
+
+
+@app.command("import", epilog="Example: finsecure keys import wrapped")
+def import_(
+    wrapped: Annotated[Path, typer.Argument(help="File made by `finsecure keys wrap`.")],
+    json: JsonOption = False,
+    config: ConfigOption = DEFAULT_FILE,
+) -> None:
+    """Bring in a wrapped key as a new version, which takes over at once; two officers."""
+    try:
+        content = wrapped.read_bytes()
+    except OSError as error:
+        raise _unreadable(wrapped, error) from error
+    made = with_services(config, lambda services: transport.import_key(services, content))
     _say(made, json, made["name"])
+
+
+def _unreadable(file: Path, error: OSError) -> ConfigurationError:
+    return ConfigurationError(
+        "FILE_UNREADABLE", f"{file} cannot be read ({error.strerror}); name another file"
+    )
 
 
 def _change(key: str, version: int, change: str, reason: str, json: bool, config: Path) -> None:

@@ -2,6 +2,7 @@
 
 # ruff: noqa: N802  (method names are those of the protos)
 
+import hashlib
 from collections.abc import AsyncIterator
 
 from finsecure.keyservice.v1 import keys_pb2 as pb
@@ -264,8 +265,19 @@ class KeyManagementService(keys_pb2_grpc.KeyManagementServiceServicer):
             )
             return pb.ImportCryptoKeyVersionResponse(crypto_key_version=_version(store, record))
 
-        return await self._decisions.mutate(
-            request, request.parent, pb.ImportCryptoKeyVersionResponse, act
+        # Whoever has a copy of the key signs whatever it likes, and the key is in use at once.
+        fingerprint = hashlib.sha256(request.wrapped_key).hexdigest()
+        return await self._desk.gate.mutate(
+            self._decisions,
+            request,
+            request.parent,
+            pb.ImportCryptoKeyVersionResponse,
+            act,
+            DangerousAct(
+                "cryptoKeyVersions.import",
+                f"bring a key into {request.parent}, which takes over at once: wrapped for "
+                f"{request.import_job}, SHA-256 of the wrapped key {fingerprint}",
+            ),
         )
 
 

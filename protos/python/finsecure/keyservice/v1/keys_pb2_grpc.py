@@ -219,7 +219,8 @@ class KeyManagementServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ImportCryptoKeyVersion(self, request, context):
-        """ImportCryptoKeyVersion adds a version whose key somebody else made.
+        """ImportCryptoKeyVersion adds a version whose key somebody else made. It takes over at once, so
+        two security officers have to want it; the second call has to be the same, wrapped key included.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

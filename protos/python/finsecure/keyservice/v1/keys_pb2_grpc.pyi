@@ -68,7 +68,9 @@ class KeyManagementServiceStub:
     CreateImportJob: _grpc.UnaryUnaryMultiCallable[_keys_pb2.CreateImportJobRequest, _keys_pb2.CreateImportJobResponse]
     """CreateImportJob makes a key under which keys that exist can be brought in for a day."""
     ImportCryptoKeyVersion: _grpc.UnaryUnaryMultiCallable[_keys_pb2.ImportCryptoKeyVersionRequest, _keys_pb2.ImportCryptoKeyVersionResponse]
-    """ImportCryptoKeyVersion adds a version whose key somebody else made."""
+    """ImportCryptoKeyVersion adds a version whose key somebody else made. It takes over at once, so
+    two security officers have to want it; the second call has to be the same, wrapped key included.
+    """
 
 @_typing.type_check_only
 class KeyManagementServiceAsyncStub(KeyManagementServiceStub):
@@ -110,7 +112,9 @@ class KeyManagementServiceAsyncStub(KeyManagementServiceStub):
     CreateImportJob: _aio.UnaryUnaryMultiCallable[_keys_pb2.CreateImportJobRequest, _keys_pb2.CreateImportJobResponse]  # type: ignore[assignment]
     """CreateImportJob makes a key under which keys that exist can be brought in for a day."""
     ImportCryptoKeyVersion: _aio.UnaryUnaryMultiCallable[_keys_pb2.ImportCryptoKeyVersionRequest, _keys_pb2.ImportCryptoKeyVersionResponse]  # type: ignore[assignment]
-    """ImportCryptoKeyVersion adds a version whose key somebody else made."""
+    """ImportCryptoKeyVersion adds a version whose key somebody else made. It takes over at once, so
+    two security officers have to want it; the second call has to be the same, wrapped key included.
+    """
 
 class KeyManagementServiceServicer(metaclass=_abc_1.ABCMeta):
     """KeyManagementService keeps keys that the key service holds: rings, keys and their versions.
@@ -239,6 +243,8 @@ class KeyManagementServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _keys_pb2.ImportCryptoKeyVersionRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_keys_pb2.ImportCryptoKeyVersionResponse, _abc.Awaitable[_keys_pb2.ImportCryptoKeyVersionResponse]]:
-        """ImportCryptoKeyVersion adds a version whose key somebody else made."""
+        """ImportCryptoKeyVersion adds a version whose key somebody else made. It takes over at once, so
+        two security officers have to want it; the second call has to be the same, wrapped key included.
+        """
 
 def add_KeyManagementServiceServicer_to_server(servicer: KeyManagementServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
