@@ -238,6 +238,8 @@ async def test_a_dealer_is_trusted_only_where_the_owner_says_so(trustees: list[T
             "CIPHERTEXT_REJECTED",
         ),
         (lambda t: _bent(t, lambda d: replace(d, public_key=b"no key")), "KEY_MALFORMED"),
+        (lambda t: _bent(t, lambda d: replace(d, mode=Mode.BGV)), "DEALT_KEY_MODE"),
+        (lambda t: _bent(t, lambda d: replace(d, mode=Mode.CKKS)), "DEALT_KEY_MODE"),
         (lambda t: _wrong_share(t), "SHARE_INVALID"),
     ],
 )

@@ -136,7 +136,11 @@ class Ceremonies:
     async def take_in(self, dealt: DealtShare) -> HeldKey:
         """Open, check and keep a dealt share.
 
+        Only shares of Paillier keys are taken: those of other schemes cannot be checked against
+        the public key, and trustees make them without a dealer.
+
         Raises:
+            InvalidArgumentError: DEALT_KEY_MODE for a key of another scheme.
             PolicyError: DEALT_KEYS_REFUSED by this trustee's configuration.
             IntegrityError: KEY_MALFORMED, CIPHERTEXT_REJECTED or SHARE_INVALID.
             ConflictError: KEY_EXISTS for a name that is taken.
@@ -147,6 +151,11 @@ class Ceremonies:
                 "DEALT_KEYS_REFUSED",
                 "this trustee takes no share from a dealer, who has seen the whole key; its owner "
                 "may set dealt_keys = true",
+            )
+        if dealt.mode is not Mode.PAILLIER:
+            raise InvalidArgumentError(
+                "DEALT_KEY_MODE",
+                f"shares of {dealt.mode.value} keys are not dealt: hold a ceremony instead",
             )
         trustee = self._identities.current().spiffe_id.id
         pair = await self._sealing_key()

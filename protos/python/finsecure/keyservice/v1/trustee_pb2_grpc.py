@@ -95,7 +95,7 @@ class TrusteeServiceServicer:
     def ImportShare(self, request, context):
         """ImportShare hands over a share that a dealer has sealed to this trustee, with the public key,
         and answers with the endorsement. Operators only; refused unless this trustee's own
-        configuration accepts dealt keys.
+        configuration accepts dealt keys, and for keys of other schemes than Paillier.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

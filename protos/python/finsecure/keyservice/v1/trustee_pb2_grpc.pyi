@@ -54,7 +54,7 @@ class TrusteeServiceStub:
     ImportShare: _grpc.UnaryUnaryMultiCallable[_trustee_pb2.ImportShareRequest, _trustee_pb2.ImportShareResponse]
     """ImportShare hands over a share that a dealer has sealed to this trustee, with the public key,
     and answers with the endorsement. Operators only; refused unless this trustee's own
-    configuration accepts dealt keys.
+    configuration accepts dealt keys, and for keys of other schemes than Paillier.
     """
 
 @_typing.type_check_only
@@ -83,7 +83,7 @@ class TrusteeServiceAsyncStub(TrusteeServiceStub):
     ImportShare: _aio.UnaryUnaryMultiCallable[_trustee_pb2.ImportShareRequest, _trustee_pb2.ImportShareResponse]  # type: ignore[assignment]
     """ImportShare hands over a share that a dealer has sealed to this trustee, with the public key,
     and answers with the endorsement. Operators only; refused unless this trustee's own
-    configuration accepts dealt keys.
+    configuration accepts dealt keys, and for keys of other schemes than Paillier.
     """
 
 class TrusteeServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -133,7 +133,7 @@ class TrusteeServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_trustee_pb2.ImportShareResponse, _abc.Awaitable[_trustee_pb2.ImportShareResponse]]:
         """ImportShare hands over a share that a dealer has sealed to this trustee, with the public key,
         and answers with the endorsement. Operators only; refused unless this trustee's own
-        configuration accepts dealt keys.
+        configuration accepts dealt keys, and for keys of other schemes than Paillier.
         """
 
 def add_TrusteeServiceServicer_to_server(servicer: TrusteeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
