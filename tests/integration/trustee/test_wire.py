@@ -179,6 +179,11 @@ async def test_streams_out_of_order_are_refused(
     with pytest.raises(FinSecureError) as caught:
         await aggregator.send([first, wire.PartiallyDecryptRequest(manifest=crowd)])
     assert caught.value.code == "INVALID_MESSAGE"
+    padded = manifest(bank)
+    padded.contributions[0].certificate += bytes(2048)
+    with pytest.raises(FinSecureError) as caught:
+        await aggregator.send([first, wire.PartiallyDecryptRequest(manifest=padded)])
+    assert caught.value.code == "INVALID_MESSAGE"
 
 
 @pytest.mark.parametrize("role", list(Role))

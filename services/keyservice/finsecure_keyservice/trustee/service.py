@@ -24,6 +24,7 @@ from finsecure_keyservice.trustee import convert
 from finsecure_keyservice.trustee.ceremonies import Ceremonies
 from finsecure_keyservice.trustee.opening import Openings, Piece
 from finsecure_keyservice.trustee.records import Opening
+from finsecure_keyservice.trustee.room import ManifestRoom
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 Requests = AsyncIterator[trustee_pb2.PartiallyDecryptRequest]
@@ -49,6 +50,7 @@ class TrusteeService(trustee_pb2_grpc.TrusteeServiceServicer):
 
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
+        self._room = ManifestRoom()
 
     async def PartiallyDecrypt(
         self, request_iterator: Requests, context: Context
@@ -56,14 +58,16 @@ class TrusteeService(trustee_pb2_grpc.TrusteeServiceServicer):
         """See the proto."""
         caller = str(require_peer().spiffe_id)
         request = convert.decryption_request(await _header(request_iterator))
-        manifest = await _manifest(request_iterator, request)
-        opening = await self._desk.openings.answered(request)
-        if opening is None:
-            held = await self._desk.openings.admit(caller, request, manifest)
-            yield convert.wanted()
-            opening = await self._desk.openings.open(
-                caller, request, manifest, held, _pieces(request_iterator)
-            )
+        async with self._room.taken(request.contributions):
+            manifest = await _manifest(request_iterator, request)
+            opening = await self._desk.openings.answered(request)
+            if opening is None:
+                held = await self._desk.openings.admit(caller, request, manifest)
+                yield convert.wanted()
+                opening = await self._desk.openings.open(
+                    caller, request, manifest, held, _pieces(request_iterator)
+                )
+            del manifest  # its room is given to the next one now
         yield await self._description(opening)
         for response in convert.partial_chunks(opening.partial):
             yield response
