@@ -59,6 +59,8 @@ class LogFile:
         Raises:
             IntegrityError: they do not fit behind what the file holds; nothing was written.
             OSError: the file cannot be written.
+
+        After either the file has to be closed, and opened anew: `size` may count what is not in it.
         """
         for leaf in leaves:
             self._reader.take(leaf)

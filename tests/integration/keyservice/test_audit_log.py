@@ -18,7 +18,7 @@ from finsecure_crypto.errors import (
     StateError,
     UnavailableError,
 )
-from finsecure_crypto.log_verification import LogReader, verify_event, verify_export
+from finsecure_crypto.log_verification import LogReader, note_of, verify_event, verify_export
 from finsecure_crypto.secret import SecretBytes
 from finsecure_keyservice import serving
 from finsecure_keyservice.audit import mirror as mirror_module
@@ -301,6 +301,39 @@ async def test_without_its_second_copy_the_service_stops_deciding(
         async with asyncio.timeout(60):
             while await _outcome(keyservice, f"{LENDING}/clients/bank-late"):
                 pass
+
+
+async def test_the_second_copy_has_no_gap_after_an_event_that_it_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(mirror_module, "_POLL_S", 0.01)
+    copy, refused = tmp_path / "audit.jsonl", asyncio.Event()
+    append = mirror_module.LogFile.append
+
+    def full(file: object, leaves: object, note: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    def altered(file: mirror_module.LogFile, leaves: list[bytes], note: str) -> None:
+        if not refused.is_set():
+            loop.call_soon_threadsafe(refused.set)
+            leaves = [leaves[0], b"{}", *leaves[2:]]
+        append(file, leaves, note)
+
+    loop = asyncio.get_running_loop()
+    async with deployed(tmp_path, limits=LIMITS, audit_file=copy) as keyservice:
+        monkeypatch.setattr(mirror_module.LogFile, "append", full)
+        for number in range(3):
+            await keyservice.create(f"{LENDING}/clients/bank-z{number}")
+        monkeypatch.setattr(mirror_module.LogFile, "append", altered)
+        async with asyncio.timeout(60):
+            await refused.wait()
+        monkeypatch.setattr(mirror_module.LogFile, "append", append)
+        await keyservice.create(BANK)
+        whole = len(await _leaves(_follower(keyservice, keyservice.operator)))
+    lines = copy.read_bytes().splitlines()
+    events = [json.loads(line)["index"] for line in lines if note_of(line) is None]
+    assert events == list(range(len(events)))
+    assert len(events) >= whole
 
 
 async def _outcome(keyservice: Deployment, name: str) -> str:

@@ -97,7 +97,11 @@ class AuditMirror:
                 self._file = await asyncio.to_thread(LogFile, self._path, self._signer.verifier)
             except OSError as error:
                 raise _unavailable(self._path) from error
-            await self._books.transact(self._compare)
+            try:
+                await self._books.transact(self._compare)
+            except Exception:
+                self._close()  # nothing is written behind what was not compared
+                raise
         while await self._copy(self._file):
             pass
 
@@ -120,9 +124,13 @@ class AuditMirror:
         note = self._signer.sign(edge.size, edge.root) if last else ""
         try:
             await asyncio.to_thread(file.append, [entry.leaf for entry in entries], note)
-        except OSError as error:
-            self._close()  # it may hold half a line now: opening it again cuts that off
-            raise _unavailable(self._path) from error
+        except Exception as error:
+            # It may hold half a line now, which opening it again cuts off; or it has refused an
+            # event and counts those before it that were not written.
+            self._close()
+            if isinstance(error, OSError):
+                raise _unavailable(self._path) from error
+            raise
         self._size = file.size
         return not last
 
