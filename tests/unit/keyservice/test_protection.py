@@ -75,6 +75,19 @@ def test_what_is_wrapped_opens_after_a_restart_and_a_rotation(
     again.check()
 
 
+def test_two_processes_that_rotate_lose_no_version(
+    settings: FileProtection | TokenProtection,
+) -> None:
+    create_kek(settings)
+    one, other = open_kek(settings), open_kek(settings)
+    assert one.rotate() == 2
+    wrapped = one.wrap(SECRET, b"context")
+    assert other.rotate() == 3
+    again = open_kek(settings)
+    assert again.version == 3
+    assert again.unwrap(wrapped, b"context") == SECRET
+
+
 def test_wrapping_twice_gives_different_bytes_without_the_secret(
     settings: FileProtection | TokenProtection,
 ) -> None:

@@ -77,7 +77,8 @@ class FileKek:
     def rotate(self) -> int:
         """See `KeyEncryptionKey`."""
         with self._lock:
-            keys = {**_read(self._path), self.version + 1: draw_secret(self._randomness)}
+            keys = _read(self._path)  # another process may have rotated
+            keys[max(keys) + 1] = draw_secret(self._randomness)
             _write(self._path, keys)
             self._keys = keys
             return self.version
