@@ -44,6 +44,7 @@ class Plan:
             "minimum": str(max(pinned, min(len(self.clients) - 1, 10))),
             "maximum": str(max(2, len(self.clients))),
             "protections": ", ".join(f'"{name}"' for name in self._protections),
+            "contributors": ", ".join(f'"{client}"' for client in self.clients),
             "trustees": ", ".join(f'"{trustee}"' for trustee in self.trustees),
             "dealt_keys": str(bool(self.trustees)).lower(),
         }
@@ -159,6 +160,10 @@ minimum_round_cohort = $pinned
 minimum_sum_cohort = 50
 # Most sums that are opened with one key.
 decryptions_per_key = 1000
+# Who counts as a contributor. One contributor and the aggregator together can open another's input,
+# and whoever enrols members could invent one: so this names the members that you know. When one
+# joins, make sure that it exists, add its id here, restart the trustee; until then it is left out.
+contributors = [$contributors]
 """
 
 CLIENT = """\

@@ -53,6 +53,7 @@ def test_templates_agree_with_the_services_that_read_them(folder: Path) -> None:
         for trustee in operator.trustees
     ]
     assert [one.listen for one in trustees] == ["localhost:7", "localhost:8"]
+    assert [one.openings.contributors for one in trustees] == [("bank-a", "bank-b", "bank-c")] * 2
     assert [one.address for one in operator.trustees] == ["localhost:7", "localhost:8"]
     for one in (aggregator, operator, client, *trustees):
         assert one.federation == "lending"
