@@ -39,7 +39,9 @@ SETS: dict[str, Callable[[Say, bool], Figures]] = {
     "paillier": lambda say, full: paillier.measure(9 if full else 3, say),
     "lattice": lambda say, full: lattice.measure(9 if full else 3, say),
     "keyservice": lambda say, full: keyservice.measure(9 if full else 5, say),
-    "rounds": lambda say, full: rounds.measure(5 if full else 1, say),
+    "rounds": lambda say, full: rounds.measure(
+        5 if full else 1, say, variants=rounds.VARIANTS if full else rounds.QUICK
+    ),
     "profile": lambda say, _full: profiles.measure(say),
     "load": lambda say, full: load_figures.measure(say, full=full),
     "flower": lambda say, full: flower.measure(5 if full else 3, say, whole=full),

@@ -19,7 +19,8 @@ FULL = {
     "10000x10k": Load(10_000, 10_000, KILL, profile="semi_honest"),
     "10000x10k-active": Load(10_000, 10_000, KILL),
 }
-PEAKS = tuple(Load(n, d, drivers=1) for d in (100_000, 1_000_000) for n in (25, 100))
+PEAKS = tuple(Load(n, d, drivers=1) for n, d in ((25, 100_000), (100, 100_000), (25, 1_000_000)))
+LARGEST_PEAK = Load(100, 1_000_000, drivers=1)
 
 _PAGE_PHASES = (
     "advertise_keys",
@@ -42,7 +43,7 @@ def measure(say: Progress, *, full: bool) -> Figures:
     for name, folder in (("ingest", _IN_MEMORY), ("ingest_disk", None)):
         if folder is None or folder.is_dir():
             figures |= _ingest(name, _run(name, replace(INGEST, folder=folder), say))
-    for load in PEAKS:
+    for load in (*PEAKS, LARGEST_PEAK) if full else PEAKS:
         name = f"{load.clients}x{load.coordinates}"
         outcome = _run(f"peak memory, {name}", load, say)
         figures[f"server_process_peak_mb.{name}"] = Figure((outcome.server_peak_mb,), "MB")

@@ -3,8 +3,9 @@
 HEAD = """# Benchmarks
 
 This page is written by `make bench` from `benchmarks/results.json`; change `benchmarks/`, not the
-page. It takes some minutes and plays each whole round once; `make bench-full` repeats more often
-and runs the large load rounds and larger rounds of the peer, which takes an hour or two.
+page. It takes about ten minutes and plays each whole round once; `make bench-full` repeats more
+often and runs what the former leaves as it was: the semi-honest rounds of the complete graph, the
+large load rounds and larger rounds of the peer. It takes an hour or two.
 A single set runs as `.venv/bin/python -m benchmarks rounds`.
 
 All times are **CPU seconds of one thread** unless a line says otherwise: they leave out what else

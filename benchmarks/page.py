@@ -89,7 +89,7 @@ def render(results: dict[str, Any], images: Path) -> str:
                 **{
                     f"server_process_peak_mb.{load.clients}x{load.coordinates}": "peak of the "
                     f"aggregator's process, {load.clients} clients, {load.coordinates} coordinates"
-                    for load in load_figures.PEAKS
+                    for load in (*load_figures.PEAKS, load_figures.LARGEST_PEAK)
                 },
             },
         ),
