@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import flower, lattice, load_figures, notes, paillier, plots, profiles
-from benchmarks.rounds import DROPOUTS, HEADLINE
+from benchmarks.rounds import DROPOUTS, HEADLINE, VARIANTS
 
 Entries = dict[str, dict[str, Any]]
 
@@ -13,7 +13,6 @@ _NONE = "n/a"
 # Bonawitz et al., CCS 2017, section 7: server and client seconds, without signatures.
 PUBLISHED_SERVER = {0: 4.9, 10: 180.9, 30: 413.8}
 PUBLISHED_CLIENT = 1.7
-VARIANTS = (HEADLINE, "complete.semi_honest", "sparse.active", "sparse.semi_honest")
 
 
 def render(results: dict[str, Any], images: Path) -> str:
