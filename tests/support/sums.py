@@ -18,6 +18,7 @@ from finsecure.aggregation.v1 import sums_pb2
 from finsecure_aggregator import schema
 from finsecure_aggregator.blobs import Blobs
 from finsecure_aggregator.clock import Clock
+from finsecure_aggregator.names import Names
 from finsecure_aggregator.store import SqlStore
 from finsecure_aggregator.sums import convert
 from finsecure_aggregator.sums.desk import AuditedSums
@@ -130,7 +131,7 @@ class Bench:
                 adding=asyncio.Semaphore(2),
             )
         )
-        self.service = AuditedSumService("lending", self.sums)
+        self.service = AuditedSumService(Names("lending"), self.sums)
 
     async def begin(self) -> "Bench":
         await self.sums.start()

@@ -1,7 +1,6 @@
 """Between the wire's messages and the aggregator's own types; wire bounds are checked here."""
 
 import hashlib
-import re
 from dataclasses import dataclass
 
 from finsecure.aggregation.v1 import models_pb2, participation_pb2, tasks_pb2
@@ -28,15 +27,6 @@ from finsecure_aggregator.records import (
     TaskRecord,
     TaskState,
 )
-
-_ID = r"[a-z][a-z0-9-]{0,38}[a-z0-9]"
-_FEDERATION = re.compile(f"federations/({_ID})")
-_TASK = re.compile(f"federations/({_ID})/tasks/({_ID})")
-_ROUND = re.compile(
-    rf"(federations/({_ID})/tasks/{_ID})/rounds/(0|[1-9]\d{{0,5}})-([1-9]\d{{0,5}})"
-)
-_SUM = re.compile(f"federations/({_ID})/sums/({_ID})")
-_MODEL = re.compile(rf"(federations/({_ID})/tasks/{_ID})/models/(latest|0|[1-9]\d{{0,8}})")
 
 _PROFILES = {
     tasks_pb2.SECURITY_PROFILE_ACTIVE: Profile.ACTIVE,
@@ -112,46 +102,6 @@ class Instruction:
     state: RoundState
     deadline_ns: int
     body: Body
-
-
-def federation_of(name: str) -> str:
-    """Read `federations/{federation}`.
-
-    Raises:
-        InvalidArgumentError: NAME_MALFORMED, the caller's fault, as for all names.
-    """
-    return _match(_FEDERATION, name, "federations/{federation}")[1]
-
-
-def task_name(name: str) -> str:
-    """Check the resource name of a task and give its federation."""
-    return _match(_TASK, name, "federations/{federation}/tasks/{task}")[1]
-
-
-def round_key(name: str) -> tuple[str, RoundKey]:
-    """Read the resource name of a round; gives its federation and key."""
-    match = _match(_ROUND, name, "federations/{federation}/tasks/{task}/rounds/{number}-{attempt}")
-    return match[2], RoundKey(match[1], int(match[3]), int(match[4]))
-
-
-def model_name(name: str) -> tuple[str, str, int | None]:
-    """Read the resource name of a model version; None is the latest."""
-    match = _match(_MODEL, name, "federations/{federation}/tasks/{task}/models/{version}")
-    return match[2], match[1], None if match[3] == "latest" else int(match[3])
-
-
-def sum_name(name: str) -> str:
-    """Check the resource name of an audited sum and give its federation."""
-    return _match(_SUM, name, "federations/{federation}/sums/{sum}")[1]
-
-
-def _match(pattern: re.Pattern[str], name: str, form: str) -> re.Match[str]:
-    match = pattern.fullmatch(name)
-    if match is None:
-        raise InvalidArgumentError(
-            "NAME_MALFORMED", f"{name[:200]!r} is not a resource name of the form {form}"
-        )
-    return match
 
 
 def spec_bytes(spec: tasks_pb2.TaskSpec) -> bytes:

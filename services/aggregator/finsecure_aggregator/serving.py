@@ -27,18 +27,20 @@ from finsecure_aggregator.blobs import Blobs
 from finsecure_aggregator.ciphers import CipherWorkers
 from finsecure_aggregator.clock import SystemClock
 from finsecure_aggregator.config import Configuration
+from finsecure_aggregator.desk import Desk
 from finsecure_aggregator.encryption import EncryptionDesk
 from finsecure_aggregator.endorsements import Endorsements, key_service_signs
 from finsecure_aggregator.initial_models import InitialModels
 from finsecure_aggregator.key_store import KeyStore
 from finsecure_aggregator.models import ModelKeeper
+from finsecure_aggregator.names import Names
 from finsecure_aggregator.participation import Participation
 from finsecure_aggregator.policy import LIMITS, POLICY
 from finsecure_aggregator.quarantine import Quarantine
 from finsecure_aggregator.rechecks import Rechecks
 from finsecure_aggregator.rounds import Surroundings
 from finsecure_aggregator.scheduler import Pace, Scheduler
-from finsecure_aggregator.service import Desk, services
+from finsecure_aggregator.services import services
 from finsecure_aggregator.store import SqlStore
 from finsecure_aggregator.sums.desk import AuditedSums
 from finsecure_aggregator.sums.plan import SumRules
@@ -216,7 +218,7 @@ async def _desk(
     )
     stack.push_async_callback(sums.stop)
     return Desk(
-        federation=configuration.federation,
+        names=Names(configuration.federation),
         store=around.store,
         models=models,
         rechecks=rechecks,

@@ -7,13 +7,16 @@ authentication: it only says what the caller could have asked for anyway.
 import base64
 import hashlib
 import json
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
 
 from finsecure_crypto.errors import InvalidArgumentError
 
 DEFAULT_PAGE = 100
 MAXIMUM_PAGE = 1000
 _MOST_TOKEN = 512
+
+Item = TypeVar("Item")
 
 
 def page_size(requested: int, default: int = DEFAULT_PAGE, maximum: int = MAXIMUM_PAGE) -> int:
@@ -42,6 +45,22 @@ def encode_token(scope: str, after: tuple[str | int, ...]) -> str:
     """
     text = json.dumps([_digest(scope), *after], separators=(",", ":"))
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def page_of(
+    found: Sequence[Item], size: int, scope: str, key: Callable[[Item], tuple[str | int, ...]]
+) -> tuple[Sequence[Item], str]:
+    """Cut what was read to a page and make the token of the next one; empty if there is none.
+
+    Args:
+        found: one entry more than the page holds, if there are so many.
+        size: entries on the page.
+        scope: as in `encode_token`.
+        key: gives the sort key of an entry.
+    """
+    if len(found) <= size:
+        return found, ""
+    return found[:size], encode_token(scope, key(found[size - 1]))
 
 
 def decode_token(

@@ -6,9 +6,10 @@ import pytest
 from finsecure.aggregation.v1 import models_pb2, participation_pb2, sums_pb2, tasks_pb2
 from finsecure_aggregator import convert
 from finsecure_aggregator.config import Arithmetic, Configuration, EncryptionSettings, SumSettings
+from finsecure_aggregator.names import Names
 from finsecure_aggregator.policy import LIMITS, POLICY
 from finsecure_aggregator.records import RoundKey, RoundState, TaskState
-from finsecure_crypto.errors import ConfigurationError, InvalidArgumentError
+from finsecure_crypto.errors import ConfigurationError, InvalidArgumentError, NotFoundError
 from finsecure_crypto.secagg import messages
 from finsecure_rpc.config import load
 from finsecure_rpc.policy import undeclared
@@ -60,34 +61,55 @@ def test_states_have_names_on_the_wire():
 TASK = "federations/lending/tasks/credit"
 
 
+NAMES = Names("lending")
+
+
 def test_names_are_read():
-    assert convert.federation_of("federations/lending") == "lending"
-    assert convert.task_name(TASK) == "lending"
-    assert convert.round_key(f"{TASK}/rounds/0-12") == ("lending", RoundKey(TASK, 0, 12))
-    assert convert.model_name(f"{TASK}/models/latest") == ("lending", TASK, None)
-    assert convert.model_name(f"{TASK}/models/7") == ("lending", TASK, 7)
+    assert NAMES.federation("federations/lending") == "federations/lending"
+    assert NAMES.task(TASK) == TASK
+    assert NAMES.round(f"{TASK}/rounds/0-12") == RoundKey(TASK, 0, 12)
+    assert NAMES.model(f"{TASK}/models/latest") == (TASK, None)
+    assert NAMES.model(f"{TASK}/models/7") == (TASK, 7)
+    assert NAMES.sum("federations/lending/sums/fraud") == "federations/lending/sums/fraud"
     assert RoundKey(TASK, 3, 2).name == f"{TASK}/rounds/3-2"
 
 
 @pytest.mark.parametrize(
     ("read", "name"),
     [
-        (convert.federation_of, "federations/Lending"),
-        (convert.federation_of, "federations/lending\n"),
-        (convert.task_name, "federations/lending/tasks/../../etc"),
-        (convert.task_name, "federations/lending/tasks/a/b"),
-        (convert.round_key, f"{TASK}/rounds/1"),
-        (convert.round_key, f"{TASK}/rounds/01-1"),
-        (convert.round_key, f"{TASK}/rounds/1-0"),
-        (convert.round_key, f"{TASK}/rounds/1-9999999"),
-        (convert.model_name, f"{TASK}/models/-1"),
-        (convert.model_name, f"{TASK}/models/\uff11"),
+        (NAMES.federation, "federations/Lending"),
+        (NAMES.federation, "federations/lending\n"),
+        (NAMES.task, "federations/lending/tasks/../../etc"),
+        (NAMES.task, "federations/lending/tasks/a/b"),
+        (NAMES.round, f"{TASK}/rounds/1"),
+        (NAMES.round, f"{TASK}/rounds/01-1"),
+        (NAMES.round, f"{TASK}/rounds/1-0"),
+        (NAMES.round, f"{TASK}/rounds/1-9999999"),
+        (NAMES.model, f"{TASK}/models/-1"),
+        (NAMES.model, f"{TASK}/models/\uff11"),
+        (NAMES.sum, "federations/lending/sums/a/b"),
     ],
 )
 def test_other_names_are_refused(read, name):
     with pytest.raises(InvalidArgumentError) as failure:
         read(name)
     assert failure.value.code == "NAME_MALFORMED"
+
+
+@pytest.mark.parametrize(
+    ("read", "name"),
+    [
+        (NAMES.federation, "federations/others"),
+        (NAMES.task, "federations/others/tasks/credit"),
+        (NAMES.round, "federations/others/tasks/credit/rounds/0-1"),
+        (NAMES.model, "federations/others/tasks/credit/models/latest"),
+        (NAMES.sum, "federations/others/sums/fraud"),
+    ],
+)
+def test_names_of_other_federations_are_refused(read, name):
+    with pytest.raises(NotFoundError) as failure:
+        read(name)
+    assert failure.value.code == "FEDERATION_NOT_FOUND"
 
 
 def test_packed_messages_are_read_as_they_are():

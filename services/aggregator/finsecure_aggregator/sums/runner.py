@@ -6,7 +6,6 @@ All that it does follows from the store. After a restart it asks the trustees th
 import asyncio
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
 
 from finsecure_crypto.errors import (
     AuthenticationError,
@@ -24,25 +23,17 @@ from finsecure_aggregator.ciphers import CipherSum, InputShape
 from finsecure_aggregator.clock import Clock
 from finsecure_aggregator.encryption import EncryptionDesk, HeldKey, Opening
 from finsecure_aggregator.opening import SumOpener
+from finsecure_aggregator.store import Store
 from finsecure_aggregator.sums import convert, store
 from finsecure_aggregator.sums.plan import SumPlan, SumRules
 from finsecure_aggregator.sums.records import Excluded, SumRecord, SumState
 from finsecure_aggregator.verifier import PeerVerifier
 from finsecure_aggregator.watchers import Changes
 
-T = TypeVar("T")
 _PAUSE_NS = 2 * 10**9
 _TOO_SMALL = "SUM_GROUP_TOO_SMALL"
 
 _log = get_logger(__name__)
-
-
-class Transactions(Protocol):
-    """Runs functions in transactions, off the event loop."""
-
-    async def transact(self, work: Callable[[Connection], T]) -> T:
-        """Commit what `work` does with the connection, or nothing of it."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -60,7 +51,7 @@ class Surroundings:
         adding: how many sums are added up at the same time.
     """
 
-    store: Transactions
+    store: Store
     blobs: Blobs
     clock: Clock
     changes: Changes

@@ -3,20 +3,18 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator
+from typing import Any
 
 from finsecure.aggregation.v1 import sums_pb2, sums_pb2_grpc
-from finsecure_crypto.errors import NotFoundError, PermissionDeniedError
-from finsecure_rpc.idempotency import once
-from finsecure_rpc.paging import decode_token, encode_token, page_size
+from finsecure_crypto.errors import PermissionDeniedError
+from finsecure_rpc.paging import decode_token, page_of, page_size
 from finsecure_rpc.peer import require_peer
 from finsecure_rpc.policy import ADMINISTRATORS
-from google.protobuf.message import Message
 from sqlalchemy import Connection
 
-from finsecure_aggregator import convert as names
-from finsecure_aggregator import schema
+from finsecure_aggregator.mutations import once_for_caller
+from finsecure_aggregator.names import Names
 from finsecure_aggregator.sums import convert, store
 from finsecure_aggregator.sums.desk import AuditedSums
 from finsecure_aggregator.sums.records import SumRecord, SumState, SumStatus
@@ -25,29 +23,28 @@ _MOST_LISTED = 200  # descriptions may be long, and a page is one message
 _WATCH_PAUSE_S = 0.5  # every contribution is a change: take several together
 
 Context = Any  # grpc.aio.ServicerContext, whatever its messages
-Response = TypeVar("Response", bound=Message)
 
 
 class AuditedSumService(sums_pb2_grpc.AuditedSumServiceServicer):
     """Audited sums.
 
     Args:
-        federation: id of the one federation that is served.
+        names: of the one federation that is served.
         sums: all sums.
     """
 
-    def __init__(self, federation: str, sums: AuditedSums) -> None:
-        self._federation = federation
+    def __init__(self, names: Names, sums: AuditedSums) -> None:
+        self._names = names
         self._sums = sums
-        self._transact = sums.around.store.transact
+        self._store = sums.around.store
 
     async def CreateSum(
         self, request: sums_pb2.CreateSumRequest, context: Context
     ) -> sums_pb2.CreateSumResponse:
         """Ask for contributions."""
-        name = self._name(request.name)
+        name = self._names.sum(request.name)
         plan = convert.plan(name, convert.spec_bytes(request.spec))
-        self._require_federation(plan.terms.key_name.split("/")[1])
+        self._names.require(plan.terms.key_name.split("/")[1])
         record = await self._sums.prepare(plan, str(require_peer().spiffe_id))
         most = self._sums.around.rules.at_once
 
@@ -55,7 +52,7 @@ class AuditedSumService(sums_pb2_grpc.AuditedSumServiceServicer):
             created = SumStatus(store.create(connection, record, most), ())
             return sums_pb2.CreateSumResponse(sum=convert.sum_(created))
 
-        response = await self._once(request, sums_pb2.CreateSumResponse, act)
+        response = await once_for_caller(self._store, request, sums_pb2.CreateSumResponse, act)
         self._sums.run(name)
         return response
 
@@ -63,29 +60,26 @@ class AuditedSumService(sums_pb2_grpc.AuditedSumServiceServicer):
         self, request: sums_pb2.GetSumRequest, context: Context
     ) -> sums_pb2.GetSumResponse:
         """Read a sum."""
-        status = await self._status(self._name(request.name))
+        status = await self._status(self._names.sum(request.name))
         return sums_pb2.GetSumResponse(sum=convert.sum_(status))
 
     async def ListSums(
         self, request: sums_pb2.ListSumsRequest, context: Context
     ) -> sums_pb2.ListSumsResponse:
         """Read a page of sums."""
-        self._require_federation(names.federation_of(request.parent))
+        self._names.federation(request.parent)
         size = min(page_size(request.page_size), _MOST_LISTED)
         scope = f"ListSums:{request.parent}"
         after = decode_token(request.page_token, scope, (str,)) or ("",)
-        found = await self._transact(lambda c: store.page(c, after=after[0], limit=size + 1))
-        more = len(found) > size
-        return sums_pb2.ListSumsResponse(
-            sums=convert.listed(found[:size]),
-            next_page_token=encode_token(scope, (found[size - 1].name,)) if more else "",
-        )
+        found = await self._store.transact(lambda c: store.page(c, after=after[0], limit=size + 1))
+        page, token = page_of(found, size, scope, lambda record: (record.name,))
+        return sums_pb2.ListSumsResponse(sums=convert.listed(page), next_page_token=token)
 
     async def WatchSum(
         self, request: sums_pb2.WatchSumRequest, context: Context
     ) -> AsyncIterator[sums_pb2.WatchSumResponse]:
         """Send the sum's state at each change, until it ends."""
-        name = self._name(request.name)
+        name = self._names.sum(request.name)
         sent: SumStatus | None = None
         with self._sums.around.changes.watch((name,)) as changed:
             while True:
@@ -103,7 +97,7 @@ class AuditedSumService(sums_pb2_grpc.AuditedSumServiceServicer):
         self, request: sums_pb2.ContributeRequest, context: Context
     ) -> sums_pb2.ContributeResponse:
         """Take the calling member's ciphertexts."""
-        name, client = self._name(request.sum), require_peer().id
+        name, client = self._names.sum(request.sum), require_peer().id
         sha256 = hashlib.sha256(request.ciphertexts).digest()
         contribution = convert.contribution(client, sha256, request)
         await self._sums.contribute(name, contribution, request.ciphertexts)
@@ -113,7 +107,7 @@ class AuditedSumService(sums_pb2_grpc.AuditedSumServiceServicer):
         self, request: sums_pb2.OpenSumRequest, context: Context
     ) -> sums_pb2.OpenSumResponse:
         """Take no more contributions, and let the trustees open their total."""
-        name = self._name(request.name)
+        name = self._names.sum(request.name)
         record = await self._owned(name)
         start = await self._sums.around.start_opening(convert.plan(name, record.spec))
 
@@ -121,7 +115,7 @@ class AuditedSumService(sums_pb2_grpc.AuditedSumServiceServicer):
             start(connection)
             return sums_pb2.OpenSumResponse(sum=convert.sum_(store.status(connection, name)))
 
-        response = await self._once(request, sums_pb2.OpenSumResponse, act)
+        response = await once_for_caller(self._store, request, sums_pb2.OpenSumResponse, act)
         if response.sum.state == sums_pb2.SUM_STATE_OPENING:
             self._sums.run(name)
         return response
@@ -130,7 +124,7 @@ class AuditedSumService(sums_pb2_grpc.AuditedSumServiceServicer):
         self, request: sums_pb2.CancelSumRequest, context: Context
     ) -> sums_pb2.CancelSumResponse:
         """End a sum without totals."""
-        name = self._name(request.name)
+        name = self._names.sum(request.name)
         await self._owned(name)
         now_ns, detail = self._sums.around.clock.now_ns(), f"cancelled by {require_peer().id}"
 
@@ -138,16 +132,16 @@ class AuditedSumService(sums_pb2_grpc.AuditedSumServiceServicer):
             store.end(connection, name, SumState.CANCELLED, now_ns, detail=detail)
             return sums_pb2.CancelSumResponse(sum=convert.sum_(store.status(connection, name)))
 
-        response = await self._once(request, sums_pb2.CancelSumResponse, act)
+        response = await once_for_caller(self._store, request, sums_pb2.CancelSumResponse, act)
         await self._sums.give_up(name)
         return response
 
     async def _status(self, name: str) -> SumStatus:
-        return await self._transact(lambda connection: store.status(connection, name))
+        return await self._store.transact(lambda connection: store.status(connection, name))
 
     async def _owned(self, name: str) -> SumRecord:
         """Read a sum that the caller may decide about; PermissionDeniedError SUM_OF_ANOTHER."""
-        record = await self._transact(lambda connection: store.read(connection, name))
+        record = await self._store.transact(lambda connection: store.read(connection, name))
         peer = require_peer()
         if peer.spiffe_id.role not in ADMINISTRATORS and record.creator != str(peer.spiffe_id):
             raise PermissionDeniedError(
@@ -155,24 +149,3 @@ class AuditedSumService(sums_pb2_grpc.AuditedSumServiceServicer):
                 f"{name} was created by {record.creator}; only it or an operator may do this",
             )
         return record
-
-    async def _once(
-        self, request: Message, kind: type[Response], act: Callable[[Connection], Response]
-    ) -> Response:
-        caller = str(require_peer().spiffe_id)
-        return await self._transact(
-            lambda connection: once(
-                connection, schema.requests, caller, request, kind, lambda: act(connection)
-            )
-        )
-
-    def _name(self, name: str) -> str:
-        self._require_federation(names.sum_name(name))
-        return name
-
-    def _require_federation(self, federation: str) -> None:
-        if federation != self._federation:
-            raise NotFoundError(
-                "FEDERATION_NOT_FOUND",
-                f"this aggregator serves federations/{self._federation} and no other",
-            )

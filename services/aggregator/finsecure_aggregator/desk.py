@@ -1,0 +1,71 @@
+"""What the services of rounds and models work with, and what they show of it."""
+
+from dataclasses import dataclass
+
+from finsecure.aggregation.v1 import models_pb2, tasks_pb2
+
+from finsecure_aggregator import convert
+from finsecure_aggregator.clock import Clock
+from finsecure_aggregator.encryption import EncryptionDesk
+from finsecure_aggregator.initial_models import InitialModels
+from finsecure_aggregator.models import ModelKeeper
+from finsecure_aggregator.names import Names
+from finsecure_aggregator.participation import Participation
+from finsecure_aggregator.rechecks import Rechecks
+from finsecure_aggregator.records import ModelRecord, TaskRecord, TaskState
+from finsecure_aggregator.scheduler import Scheduler
+from finsecure_aggregator.store import Store
+from finsecure_aggregator.sums.desk import AuditedSums
+from finsecure_aggregator.watchers import Changes, Presence
+
+
+@dataclass(frozen=True)
+class Desk:
+    """What the services work with.
+
+    Attributes:
+        names: of the one federation that is served.
+        store: durable state.
+        models: model versions.
+        rechecks: reads stored versions again.
+        scheduler: runs the tasks.
+        participation: the clients' side of rounds.
+        initial_models: receives initial models.
+        presence: who is connected.
+        changes: wakes watchers.
+        clock: time.
+        encryption: keys that tasks may name.
+        sums: audited sums.
+    """
+
+    names: Names
+    store: Store
+    models: ModelKeeper
+    rechecks: Rechecks
+    scheduler: Scheduler
+    participation: Participation
+    initial_models: InitialModels
+    presence: Presence
+    changes: Changes
+    clock: Clock
+    encryption: EncryptionDesk
+    sums: AuditedSums
+
+    def model(self, record: ModelRecord) -> models_pb2.Model:
+        """Make the wire's form of a model version as it stands."""
+        return convert.model(self.models.refreshed(record), self.models.quarantined(record))
+
+    def task(self, record: TaskRecord) -> tasks_pb2.Task:
+        """Make the wire's form of a task as it stands."""
+        proto = convert.task(record, self.presence.count(record.name))
+        minimum = proto.spec.cohort.minimum
+        if record.state is TaskState.AWAITING_MODEL:
+            proto.state_detail = "waits for its initial model; upload it"
+        elif (
+            record.state is TaskState.RUNNING
+            and record.current is None
+            and proto.available_clients < minimum
+        ):
+            waits = f"waits for clients: {proto.available_clients} of {minimum} are connected"
+            proto.state_detail = f"{record.detail}; {waits}" if record.detail else waits
+        return proto
