@@ -31,13 +31,17 @@ from finsecure_crypto.signing import SigningKey
 from finsecure_keyservice.protection.file_kek import FileKek
 from finsecure_keyservice.protection.kek import KeyEncryptionKey
 from finsecure_keyservice.trustee import store
+from finsecure_keyservice.trustee.adding import Piece
 from finsecure_keyservice.trustee.ceremonies import Ceremonies, StepsOf
-from finsecure_keyservice.trustee.opening import Openings, Piece, Surroundings, share_context
+from finsecure_keyservice.trustee.dealt_shares import DealtShares
+from finsecure_keyservice.trustee.holdings import Holdings
+from finsecure_keyservice.trustee.opening import Openings
 from finsecure_keyservice.trustee.policy import LIMITS, POLICY
 from finsecure_keyservice.trustee.records import HeldKey
 from finsecure_keyservice.trustee.rules import Rules
 from finsecure_keyservice.trustee.schemes import steps_of
 from finsecure_keyservice.trustee.service import Desk, services
+from finsecure_keyservice.trustee.surroundings import Surroundings, share_context
 from finsecure_rpc.authenticator import Authenticator
 from finsecure_rpc.credentials import server_credentials
 from finsecure_rpc.database import Database, open_database
@@ -216,8 +220,16 @@ class Trustee:
     def openings(self) -> Openings:
         return Openings(self.around, 2)
 
+    @property
+    def holdings(self) -> Holdings:
+        return Holdings(self.around, self.identities)
+
     def ceremonies(self) -> Ceremonies:
-        return Ceremonies(self.around, self.identities, self.steps_of, dealt_keys=self.dealt_keys)
+        return Ceremonies(self.around, self.holdings, self.identities, self.steps_of)
+
+    @property
+    def dealt_shares(self) -> DealtShares:
+        return DealtShares(self.holdings, self.identities, accepted=self.dealt_keys)
 
     def hold(self, name: str = KEY_NAME) -> None:
         """Give it its share of the key."""
@@ -277,7 +289,13 @@ def make_trustee(folder: Path, pki: TestAuthority, holder: int) -> Trustee:
 @asynccontextmanager
 async def served(trustee: Trustee) -> AsyncIterator[str]:
     """A trustee behind gRPC on a free port of the loopback; gives the address."""
-    desk = Desk(trustee.openings, trustee.ceremonies(), trustee.identities)
+    desk = Desk(
+        trustee.openings,
+        trustee.holdings,
+        trustee.ceremonies(),
+        trustee.dealt_shares,
+        trustee.identities,
+    )
     server = build_server(
         services(desk),
         POLICY,

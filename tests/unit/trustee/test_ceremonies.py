@@ -18,10 +18,11 @@ from finsecure_crypto.homomorphic.ceremony import (
 from finsecure_crypto.homomorphic.key_record import Generation, verify_endorsements
 from finsecure_crypto.homomorphic.mode import Mode
 from finsecure_crypto.homomorphic.registry import load_key, load_share
-from finsecure_keyservice.trustee.ceremonies import Ceremonies, DealtShare
-from finsecure_keyservice.trustee.opening import share_context
+from finsecure_keyservice.trustee.ceremonies import Ceremonies
+from finsecure_keyservice.trustee.dealt_shares import DealtShare
 from finsecure_keyservice.trustee.records import HeldKey
 from finsecure_keyservice.trustee.schemes import LAST_STEP
+from finsecure_keyservice.trustee.surroundings import share_context
 
 from tests.support.paillier import dealt
 from tests.support.trustees import Federation, Trustee, key, make_trustee, share
@@ -42,7 +43,7 @@ async def begun(
     trustees: list[Trustee], mode: Mode = Mode.BGV
 ) -> tuple[Ceremony, list[Ceremonies]]:
     all_of_them = [trustee.ceremonies() for trustee in trustees]
-    cards = tuple([await each.card() for each in all_of_them])
+    cards = tuple([await trustee.holdings.card() for trustee in trustees])
     return Ceremony(NAME, mode, NONCE, cards), all_of_them
 
 
@@ -74,7 +75,9 @@ async def test_three_trustees_make_a_key_that_any_two_open(
     assert [each.holder for each in keys] == [1, 2, 3]
     assert {each.description.digest for each in keys} == {keys[0].description.digest}
     assert keys[0].description.generation is Generation.DISTRIBUTED
-    endorsements = [part.endorse(each) for part, each in zip(parts, keys, strict=True)]
+    endorsements = [
+        trustee.holdings.endorse(each) for trustee, each in zip(trustees, keys, strict=True)
+    ]
     public = {part.trustee: part for part in ceremony.trustees}
     verify_endorsements(
         keys[0].description,
@@ -119,7 +122,8 @@ async def test_a_finished_ceremony_survives_a_restart_and_an_unfinished_one_does
     assert held is not None
     again = trustees[0].ceremonies()
     assert await again.advance(ceremony, LAST_STEP, fourth) == (None, held)
-    assert again.endorse(held).signature == parts[0].endorse(held).signature
+    holdings = trustees[0].holdings
+    assert holdings.endorse(held).signature == trustees[0].holdings.endorse(held).signature
     with pytest.raises(FinSecureError) as caught:
         await trustees[1].ceremonies().advance(ceremony, LAST_STEP, fourth)
     assert caught.value.code == "CEREMONY_ORDER"
@@ -201,7 +205,7 @@ async def test_strangers_and_outsiders_make_no_key(
 
 
 async def sealed_share(trustee: Trustee, holder: int, owner: str | None = None) -> DealtShare:
-    card = await trustee.ceremonies().card()
+    card = await trustee.holdings.card()
     context = dealt_share_context(NAME, key().digest(), holder, owner or trustee.id)
     sealed = sealing.seal(card.sealing_key, share(holder).serialise(), context)
     return DealtShare(NAME, Mode.PAILLIER, key().serialise(), sealed, holder)
@@ -210,13 +214,13 @@ async def sealed_share(trustee: Trustee, holder: int, owner: str | None = None) 
 async def test_a_dealt_share_is_opened_checked_and_kept_once(trustees: list[Trustee]) -> None:
     trustee = trustees[1]
     dealt_share = await sealed_share(trustee, 2)
-    held = await trustee.ceremonies().take_in(dealt_share)
+    held = await trustee.dealt_shares.take_in(dealt_share)
     assert (held.holder, held.description.generation) == (2, Generation.DEALER)
     again = trustee.restarted()
-    assert await again.ceremonies().take_in(await sealed_share(again, 2)) == held
+    assert await again.dealt_shares.take_in(await sealed_share(again, 2)) == held
     other = replace(dealt_share, public_key=dealt(3072).key.serialise())
     with pytest.raises(FinSecureError) as caught:
-        await again.ceremonies().take_in(other)
+        await again.dealt_shares.take_in(other)
     assert caught.value.code == "CIPHERTEXT_REJECTED"
     again.database.close()
 
@@ -224,7 +228,7 @@ async def test_a_dealt_share_is_opened_checked_and_kept_once(trustees: list[Trus
 async def test_a_dealer_is_trusted_only_where_the_owner_says_so(trustees: list[Trustee]) -> None:
     wary = replace(trustees[0], dealt_keys=False)
     with pytest.raises(FinSecureError) as caught:
-        await wary.ceremonies().take_in(await sealed_share(wary, 1))
+        await wary.dealt_shares.take_in(await sealed_share(wary, 1))
     assert caught.value.code == "DEALT_KEYS_REFUSED"
 
 
@@ -248,7 +252,7 @@ async def test_a_wrong_dealt_share_is_refused(
 ) -> None:
     wrong = await make(trustees[0])
     with pytest.raises(FinSecureError) as caught:
-        await trustees[0].ceremonies().take_in(wrong)
+        await trustees[0].dealt_shares.take_in(wrong)
     assert caught.value.code == reason
 
 
@@ -258,7 +262,7 @@ async def _bent(trustee: Trustee, bend: Callable[[DealtShare], DealtShare]) -> D
 
 async def _wrong_share(trustee: Trustee) -> DealtShare:
     """The dealer mixes two shares up."""
-    card = await trustee.ceremonies().card()
+    card = await trustee.holdings.card()
     context = dealt_share_context(NAME, key().digest(), 1, trustee.id)
     sealed = sealing.seal(card.sealing_key, share(2).serialise(), context)
     return DealtShare(NAME, Mode.PAILLIER, key().serialise(), sealed, 1)

@@ -37,7 +37,9 @@ LAYOUT = VectorLayout((CountSection("amount", 3, 1000),), 10)
 
 async def made_key(trustees: list[Trustee], mode: Mode) -> EncryptionKey:
     parts = [trustee.ceremonies() for trustee in trustees]
-    ceremony = Ceremony(NAME, mode, DIGEST, tuple([await part.card() for part in parts]))
+    ceremony = Ceremony(
+        NAME, mode, DIGEST, tuple([await each.holdings.card() for each in trustees])
+    )
     messages: list[CeremonyMessage] = []
     for step in range(1, LAST_STEP + 1):
         answers = [await part.advance(ceremony, step, messages) for part in parts]

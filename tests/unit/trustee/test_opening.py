@@ -12,7 +12,7 @@ from finsecure_crypto.homomorphic.decryption import Contribution
 from finsecure_crypto.homomorphic.key_record import KeyState
 from finsecure_keyservice.trustee import opening as opening_module
 from finsecure_keyservice.trustee import workers
-from finsecure_keyservice.trustee.opening import Piece
+from finsecure_keyservice.trustee.adding import Piece
 from finsecure_keyservice.trustee.schema import KEYS
 from sqlalchemy import update
 

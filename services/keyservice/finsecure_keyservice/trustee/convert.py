@@ -16,8 +16,8 @@ from finsecure_crypto.homomorphic.decryption import (
 from finsecure_crypto.homomorphic.key_record import Endorsement
 from finsecure_crypto.homomorphic.mode import Mode
 
-from finsecure_keyservice.trustee.ceremonies import DealtShare
-from finsecure_keyservice.trustee.opening import Piece
+from finsecure_keyservice.trustee.adding import Piece
+from finsecure_keyservice.trustee.dealt_shares import DealtShare
 
 CHUNK_BYTES = 1 << 20
 

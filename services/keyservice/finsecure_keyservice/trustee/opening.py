@@ -7,97 +7,25 @@ and no other gets any. A second partial with other noise for one total never exi
 
 import asyncio
 import hashlib
-from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import replace
 from datetime import datetime
-from typing import Protocol
 
-from finsecure_crypto import transcript
-from finsecure_crypto.certificates import RevocationList, TrustAnchors
-from finsecure_crypto.errors import (
-    AuthenticationError,
-    FinSecureError,
-    IntegrityError,
-    InternalError,
-    ProtocolViolationError,
-    UnavailableError,
-)
+from finsecure_crypto.errors import FinSecureError, InternalError, UnavailableError
 from finsecure_crypto.homomorphic.decryption import Contribution, DecryptionRequest
 from finsecure_crypto.homomorphic.key_record import KeyState
-from finsecure_rpc.database import Database
 from finsecure_rpc.logs import get_logger
 from sqlalchemy import Connection
 
 from finsecure_keyservice.audit.refusals import RefusalBudget
-from finsecure_keyservice.clock import Clock
-from finsecure_keyservice.protection.kek import KeyEncryptionKey
-from finsecure_keyservice.trustee import store, worker
+from finsecure_keyservice.trustee import store
+from finsecure_keyservice.trustee.adding import Piece, added
 from finsecure_keyservice.trustee.records import OPENED, Decision, HeldKey, Opening
-from finsecure_keyservice.trustee.rules import Members, Rules, check_contributions, check_key
-from finsecure_keyservice.trustee.workers import Worker, partial_of, started
+from finsecure_keyservice.trustee.rules import Members, check_contributions, check_key
+from finsecure_keyservice.trustee.surroundings import Surroundings, share_context
+from finsecure_keyservice.trustee.workers import partial_of, started
 
 _log = get_logger(__name__)
-
-
-def share_context(key_name: str) -> bytes:
-    """What a wrapped share is bound to."""
-    return transcript.encode("trustee-share", key_name)
-
-
-class RevocationSource(Protocol):
-    """Gives the newest verified revocation list."""
-
-    def current(self) -> RevocationList:
-        """The list; AuthenticationError REVOCATION_LIST_STALE if it is too old."""
-        ...
-
-
-class KeyStates(Protocol):
-    """Knows where keys stand, from the key service."""
-
-    async def state(self, key_name: str) -> KeyState:
-        """State of a key now.
-
-        Raises:
-            NotFoundError: KEY_UNKNOWN.
-            UnavailableError: when it cannot be asked for; then nothing is opened.
-        """
-        ...
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What openings work with.
-
-    Attributes:
-        database: the trustee's.
-        custody: wraps what is secret for the database.
-        states: where keys stand.
-        anchors: the authorities that are believed now.
-        revocations: the newest revocation list.
-        trust_domain: of the federation.
-        clock: aware UTC time.
-        rules: the owner's.
-        partial_timeout_s: how long the computation of a partial may take.
-    """
-
-    database: Database
-    custody: KeyEncryptionKey
-    states: KeyStates
-    anchors: Callable[[], TrustAnchors]
-    revocations: RevocationSource
-    trust_domain: str
-    clock: Clock
-    rules: Rules
-    partial_timeout_s: float
-
-
-@dataclass(frozen=True)
-class Piece:
-    """A piece of the ciphertexts of all contributions, one after another."""
-
-    offset: int
-    content: bytes
 
 
 class Openings:
@@ -154,11 +82,7 @@ class Openings:
 
     def _members(self) -> Members:
         around = self._around
-        try:
-            revocations = around.revocations.current()
-        except AuthenticationError as error:  # this trustee's trouble, not the caller's identity
-            raise UnavailableError(error.code, error.message) from error
-        return Members(around.anchors(), revocations, around.trust_domain, around.clock())
+        return Members(around.anchors(), around.revoked(), around.trust_domain, around.clock())
 
     async def open(
         self,
@@ -183,7 +107,7 @@ class Openings:
         try:
             async with self._turns:
                 async with started(held) as working:
-                    total = await _added(working, request, manifest, pieces)
+                    total = await added(working, request, manifest, pieces)
                 share = await asyncio.to_thread(
                     self._around.custody.unwrap,
                     held.wrapped_share,
@@ -267,52 +191,3 @@ def _decision(
     return Decision(
         now, caller, context.subject_name, context.key_name, request.digest(), verdict, culprit
     )
-
-
-async def _added(
-    working: Worker,
-    request: DecryptionRequest,
-    manifest: Sequence[Contribution],
-    pieces: AsyncIterator[Piece],
-) -> bytes:
-    """Let the worker add all contributions up; each and the total must have their digests."""
-    offset, rest = 0, memoryview(b"")
-    for contribution in manifest:
-        digest, missing = hashlib.sha256(), request.size_bytes
-        while missing:
-            if not rest:
-                piece = await anext(pieces, None)
-                if piece is None or piece.offset != offset:
-                    raise IntegrityError(
-                        "STREAM_ORDER",
-                        f"the ciphertexts do not go on at byte {offset}; send all contributions in "
-                        "the order of the manifest, without gaps",
-                    )
-                offset, rest = offset + len(piece.content), memoryview(piece.content)
-            part, rest = bytes(rest[:missing]), rest[missing:]
-            missing -= len(part)
-            digest.update(part)
-            await working.give(part)
-        if digest.digest() != contribution.sha256:
-            raise ProtocolViolationError(
-                "CONTRIBUTION_MISMATCH",
-                f"the ciphertexts sent for {contribution.client} are not those that it signed",
-                culprit=contribution.client,
-            )
-        await _add(working, contribution.client)
-    if rest or await anext(pieces, None) is not None:
-        raise IntegrityError("STREAM_ORDER", "more bytes came than the contributions have")
-    total = await working.ask(worker.TOTAL)
-    if hashlib.sha256(total).digest() != request.total_sha256:
-        raise ProtocolViolationError(
-            "TOTAL_MISMATCH", "the total that was to be opened is not the sum of the contributions"
-        )
-    return total
-
-
-async def _add(working: Worker, client: str) -> None:
-    try:
-        await working.ask(worker.ADD)
-    except FinSecureError as error:
-        # Whatever happens while its bytes are parsed is that client's to explain.
-        raise type(error)(error.code, error.message, culprit=client) from error

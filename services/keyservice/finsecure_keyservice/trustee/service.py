@@ -21,8 +21,11 @@ from finsecure_rpc.identity_store import IdentityProvider
 from finsecure_rpc.peer import require_peer
 
 from finsecure_keyservice.trustee import convert
+from finsecure_keyservice.trustee.adding import Piece
 from finsecure_keyservice.trustee.ceremonies import Ceremonies
-from finsecure_keyservice.trustee.opening import Openings, Piece
+from finsecure_keyservice.trustee.dealt_shares import DealtShares
+from finsecure_keyservice.trustee.holdings import Holdings
+from finsecure_keyservice.trustee.opening import Openings
 from finsecure_keyservice.trustee.records import Opening
 from finsecure_keyservice.trustee.room import ManifestRoom
 
@@ -36,12 +39,16 @@ class Desk:
 
     Attributes:
         openings: answers requests to open sums.
-        ceremonies: makes and takes in shares.
+        holdings: the shares.
+        ceremonies: makes shares.
+        dealt_shares: takes shares in.
         identities: this trustee's newest identity.
     """
 
     openings: Openings
+    holdings: Holdings
     ceremonies: Ceremonies
+    dealt_shares: DealtShares
     identities: IdentityProvider
 
 
@@ -94,7 +101,7 @@ class TrusteeService(trustee_pb2_grpc.TrusteeServiceServicer):
     ) -> trustee_pb2.GetTrusteeResponse:
         """See the proto."""
         return trustee_pb2.GetTrusteeResponse(
-            card=convert.card_message(await self._desk.ceremonies.card())
+            card=convert.card_message(await self._desk.holdings.card())
         )
 
     async def AdvanceCeremony(
@@ -110,7 +117,7 @@ class TrusteeService(trustee_pb2_grpc.TrusteeServiceServicer):
         if message is not None:
             response.message.CopyFrom(convert.ceremony_answer(message))
         if held is not None:
-            endorsement = self._desk.ceremonies.endorse(held)
+            endorsement = self._desk.holdings.endorse(held)
             response.endorsement.CopyFrom(convert.endorsement(endorsement))
             response.public_key = held.public_key
         return response
@@ -119,9 +126,9 @@ class TrusteeService(trustee_pb2_grpc.TrusteeServiceServicer):
         self, request: trustee_pb2.ImportShareRequest, context: Context
     ) -> trustee_pb2.ImportShareResponse:
         """See the proto."""
-        held = await self._desk.ceremonies.take_in(convert.dealt_share(request))
+        held = await self._desk.dealt_shares.take_in(convert.dealt_share(request))
         return trustee_pb2.ImportShareResponse(
-            endorsement=convert.endorsement(self._desk.ceremonies.endorse(held))
+            endorsement=convert.endorsement(self._desk.holdings.endorse(held))
         )
 
 

@@ -23,11 +23,14 @@ from finsecure_keyservice.protection.opening import open_kek
 from finsecure_keyservice.trustee import store
 from finsecure_keyservice.trustee.ceremonies import Ceremonies
 from finsecure_keyservice.trustee.config import Configuration
-from finsecure_keyservice.trustee.opening import Openings, RevocationSource, Surroundings
+from finsecure_keyservice.trustee.dealt_shares import DealtShares
+from finsecure_keyservice.trustee.holdings import Holdings
+from finsecure_keyservice.trustee.opening import Openings
 from finsecure_keyservice.trustee.policy import LIMITS, POLICY
 from finsecure_keyservice.trustee.rules import Rules
 from finsecure_keyservice.trustee.schemes import steps_of
 from finsecure_keyservice.trustee.service import Desk, services
+from finsecure_keyservice.trustee.surroundings import RevocationSource, Surroundings
 from finsecure_keyservice.trustee.transport import RegisteredStates
 
 _log = get_logger(__name__)
@@ -71,9 +74,12 @@ async def opened(configuration: Configuration) -> AsyncIterator[RpcServer]:
             Renewer(identities, connection, tainted=revocations.tainted)
         )
         around = _surroundings(configuration, identities, revocations, connection, stack)
+        holdings = Holdings(around, identities)
         desk = Desk(
             Openings(around, configuration.openings.at_once),
-            Ceremonies(around, identities, steps_of, dealt_keys=configuration.dealt_keys),
+            holdings,
+            Ceremonies(around, holdings, identities, steps_of),
+            DealtShares(holdings, identities, accepted=configuration.dealt_keys),
             identities,
         )
         server = build_server(

@@ -1,0 +1,80 @@
+"""What a trustee works with beside requests: its database, its wrapping key, whom it believes."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+
+from finsecure_crypto import transcript
+from finsecure_crypto.certificates import RevocationList, TrustAnchors
+from finsecure_crypto.errors import AuthenticationError, UnavailableError
+from finsecure_crypto.homomorphic.key_record import KeyState
+from finsecure_rpc.database import Database
+
+from finsecure_keyservice.clock import Clock
+from finsecure_keyservice.protection.kek import KeyEncryptionKey
+from finsecure_keyservice.trustee.rules import Rules
+
+
+def share_context(key_name: str) -> bytes:
+    """What a wrapped share is bound to."""
+    return transcript.encode("trustee-share", key_name)
+
+
+class RevocationSource(Protocol):
+    """Gives the newest verified revocation list."""
+
+    def current(self) -> RevocationList:
+        """The list; AuthenticationError REVOCATION_LIST_STALE if it is too old."""
+        ...
+
+
+class KeyStates(Protocol):
+    """Knows where keys stand, from the key service."""
+
+    async def state(self, key_name: str) -> KeyState:
+        """State of a key now.
+
+        Raises:
+            NotFoundError: KEY_UNKNOWN.
+            UnavailableError: when it cannot be asked for; then nothing is opened.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Surroundings:
+    """What openings and ceremonies work with.
+
+    Attributes:
+        database: the trustee's.
+        custody: wraps what is secret for the database.
+        states: where keys stand.
+        anchors: the authorities that are believed now.
+        revocations: the newest revocation list.
+        trust_domain: of the federation.
+        clock: aware UTC time.
+        rules: the owner's.
+        partial_timeout_s: how long the computation of a partial may take.
+    """
+
+    database: Database
+    custody: KeyEncryptionKey
+    states: KeyStates
+    anchors: Callable[[], TrustAnchors]
+    revocations: RevocationSource
+    trust_domain: str
+    clock: Clock
+    rules: Rules
+    partial_timeout_s: float
+
+    def revoked(self) -> RevocationList:
+        """The newest revocation list.
+
+        Raises:
+            UnavailableError: REVOCATION_LIST_STALE; this trustee's trouble, not the identity of
+                whoever calls.
+        """
+        try:
+            return self.revocations.current()
+        except AuthenticationError as error:
+            raise UnavailableError(error.code, error.message) from error
