@@ -13,7 +13,7 @@ from finsecure_aggregator.encrypted_round import EncryptedRound
 from finsecure_aggregator.masked_round import MaskedRound
 from finsecure_aggregator.plan import Plan
 from finsecure_aggregator.round_protocol import RoundProtocol
-from finsecure_aggregator.rounds import Surroundings
+from finsecure_aggregator.surroundings import Surroundings
 
 
 async def open_protocol(around: Surroundings, plan: Plan, invitation: Invitation) -> RoundProtocol:

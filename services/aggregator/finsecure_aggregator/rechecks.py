@@ -9,7 +9,7 @@ from finsecure_aggregator import convert
 from finsecure_aggregator.models import ModelKeeper
 from finsecure_aggregator.quarantine import Quarantine
 from finsecure_aggregator.records import ModelRecord
-from finsecure_aggregator.rounds import Surroundings
+from finsecure_aggregator.surroundings import Surroundings
 
 _log = get_logger(__name__)
 _PAGE = 100

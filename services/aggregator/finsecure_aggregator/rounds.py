@@ -6,20 +6,17 @@ was; deadlines come from the stored times of the phases.
 """
 
 import asyncio
-from collections.abc import Coroutine, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
 
 from finsecure_crypto.errors import Fault, FinSecureError, StateError
+from finsecure_rpc.shielded import Shielded
 
 from finsecure_aggregator import convert
 from finsecure_aggregator.attendance import Attendance
 from finsecure_aggregator.batches import Batches
-from finsecure_aggregator.blobs import Blobs
-from finsecure_aggregator.clock import Clock
 from finsecure_aggregator.convert import Instruction
-from finsecure_aggregator.encryption import EncryptionDesk
-from finsecure_aggregator.endorsements import Endorsements
+from finsecure_aggregator.input_folding import InputFolding
 from finsecure_aggregator.plan import Plan
 from finsecure_aggregator.records import (
     Decline,
@@ -31,46 +28,9 @@ from finsecure_aggregator.records import (
     RoundState,
 )
 from finsecure_aggregator.round_protocol import RoundProtocol, Sums
-from finsecure_aggregator.slices import Slices
-from finsecure_aggregator.store import Store
-from finsecure_aggregator.verifier import PeerVerifier
-from finsecure_aggregator.watchers import Changes, Presence
+from finsecure_aggregator.surroundings import Surroundings
 
 _MOST_TOGETHER = 256  # messages of one commit; a client waits for those before it
-
-T = TypeVar("T")
-
-
-@dataclass(frozen=True)
-class Surroundings:
-    """What every round of the process shares.
-
-    Attributes:
-        store: durable state.
-        blobs: files.
-        clock: time.
-        changes: wakes whoever watches a task.
-        turns: wakes the clients' streams.
-        presence: who is connected.
-        verifier: checks clients' signing certificates.
-        grace_ns: how long a phase waits for a client that has lost its connection, once enough
-            others have answered.
-        slices: where masked inputs are summed.
-        encryption: what encrypted rounds need.
-        endorsements: have model versions signed by a managed key.
-    """
-
-    store: Store
-    blobs: Blobs
-    clock: Clock
-    changes: Changes
-    turns: Changes
-    presence: Presence
-    verifier: PeerVerifier
-    grace_ns: int
-    slices: Slices
-    encryption: EncryptionDesk
-    endorsements: Endorsements
 
 
 @dataclass(frozen=True)
@@ -114,10 +74,8 @@ class RoundDriver:
         self._said: Batches[_Said, bool] = Batches(self._hear, _MOST_TOGETHER)
         self._lock = asyncio.Lock()
         self._wake = asyncio.Event()
-        self._tasks: set[asyncio.Task[Any]] = set()
-        # One thread sums; others that waited for it would be missed elsewhere.
-        self._folding: Batches[str, None] = Batches(self._fold_inputs, _MOST_TOGETHER)
-        self._folds: set[asyncio.Task[None]] = set()
+        self._shielded = Shielded()
+        self._folding = InputFolding(protocol.add_inputs, _MOST_TOGETHER)
         self._failure: BaseException | None = None
 
     @property
@@ -185,7 +143,7 @@ class RoundDriver:
         """
         return await self._said.put(_Said(phase, client, payload, None))
 
-    async def _hear(self, said: Sequence["_Said"]) -> Sequence[bool | Exception]:
+    async def _hear(self, said: Sequence[_Said]) -> Sequence[bool | Exception]:
         async with self._lock:
             if self._failure is not None:
                 raise StateError(
@@ -221,9 +179,9 @@ class RoundDriver:
         for message in messages:
             self._attendance.record(message.phase, message.client)
         for client in inputs:
-            self._folds.add(asyncio.create_task(self._folding.put(client)))
+            self._folding.begin(client)
 
-    def _judge(self, said: "_Said") -> tuple[Message | None, bool | Exception]:
+    def _judge(self, said: _Said) -> tuple[Message | None, bool | Exception]:
         """Verify what a client said, and let the core have it unless it is only to be checked.
 
         Returns:
@@ -255,7 +213,7 @@ class RoundDriver:
             PermissionDeniedError: CLIENT_NOT_EXPECTED.
         """
         self._attendance.require_invited(client, self.key)
-        await self._shielded(self._decline(client, reason))
+        await self._shielded.run(self._decline(client, reason))
 
     async def _decline(self, client: str, reason: str) -> None:
         async with self._lock:
@@ -274,7 +232,7 @@ class RoundDriver:
             await self._protocol.examine_input(client)
         except FinSecureError as error:
             if error.fault is Fault.PEER:
-                await self._shielded(self._refuse(client, error.code))
+                await self._shielded.run(self._refuse(client, error.code))
             raise
 
     async def _refuse(self, client: str, reason: str) -> None:
@@ -289,10 +247,6 @@ class RoundDriver:
     def has_input(self, client: str) -> bool:
         """Whether a client's input was accepted."""
         return self._attendance.answered(RoundState.SUBMIT_INPUT, client)
-
-    async def _fold_inputs(self, clients: Sequence[str]) -> Sequence[None]:
-        await self._protocol.add_inputs(clients)
-        return [None] * len(clients)
 
     # --- what clients are told -------------------------------------------------------------
 
@@ -321,7 +275,7 @@ class RoundDriver:
         with self._around.changes.watch((self.plan.name,), self._wake):
             while self.record.state in self._protocol.phases:
                 await self._until_closable()
-                await self._shielded(self._close())
+                await self._shielded.run(self._close())
         return await self._sum()
 
     def abort(self, reason: str, detail: str) -> None:
@@ -369,7 +323,7 @@ class RoundDriver:
         self._around.turns.notify(self.plan.name)
 
     async def _sum(self) -> Sums:
-        await asyncio.gather(*self._folds)
+        await self._folding.finish()
         return await self._protocol.sum(self.record.phases[-1].deadline_ns)
 
     def record_so_far(self) -> RoundRecord:
@@ -381,13 +335,7 @@ class RoundDriver:
     async def close(self) -> None:
         """Let go of what sums the inputs, whether the round has its sum or not."""
         await self._protocol.close()
-        await asyncio.gather(*self._folds, return_exceptions=True)
+        await self._folding.settle()
 
     def _changed(self) -> None:
         self._around.changes.notify(self.plan.name)
-
-    async def _shielded(self, work: Coroutine[Any, Any, T]) -> T:
-        task = asyncio.create_task(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-        return await asyncio.shield(task)

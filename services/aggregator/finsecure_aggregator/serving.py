@@ -38,13 +38,14 @@ from finsecure_aggregator.participation import Participation
 from finsecure_aggregator.policy import LIMITS, POLICY
 from finsecure_aggregator.quarantine import Quarantine
 from finsecure_aggregator.rechecks import Rechecks
-from finsecure_aggregator.rounds import Surroundings
-from finsecure_aggregator.scheduler import Pace, Scheduler
+from finsecure_aggregator.scheduler import Scheduler
 from finsecure_aggregator.services import services
 from finsecure_aggregator.store import SqlStore
 from finsecure_aggregator.sums.desk import AuditedSums
 from finsecure_aggregator.sums.plan import SumRules
 from finsecure_aggregator.sums.runner import Surroundings as SumSurroundings
+from finsecure_aggregator.surroundings import Surroundings
+from finsecure_aggregator.task_runner import Pace
 from finsecure_aggregator.transport import RemoteTrustee
 from finsecure_aggregator.uploads import Uploads
 from finsecure_aggregator.verifier import PeerVerifier

@@ -1,12 +1,12 @@
 """Transactions on the books of the key service, and the news that follow from them."""
 
-import asyncio
 from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import TypeVar
 
 from finsecure_crypto.errors import ConfigurationError
 from finsecure_rpc.database import Database
+from finsecure_rpc.shielded import Shielded
 from sqlalchemy import Connection, insert, select
 
 from finsecure_keyservice.audit.log import AuditLog
@@ -27,17 +27,14 @@ class Books:
         self._database = database
         self._authorities = authorities
         self._feed = feed
-        self._running: set[asyncio.Task[object]] = set()
+        self._shielded = Shielded()
 
     async def transact(self, act: Callable[[Connection], T]) -> T:
         """Run a transaction; the newest revocation list is announced before this returns.
 
         A caller that hangs up meanwhile does not stop it: what is committed is announced.
         """
-        task = asyncio.create_task(self._transact(act))
-        self._running.add(task)
-        task.add_done_callback(self._running.discard)
-        return await asyncio.shield(task)
+        return await self._shielded.run(self._transact(act))
 
     async def _transact(self, act: Callable[[Connection], T]) -> T:
         def work(connection: Connection) -> tuple[T, News | None]:

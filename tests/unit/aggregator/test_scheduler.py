@@ -20,10 +20,11 @@ from finsecure_aggregator.records import (
     TaskRecord,
     TaskState,
 )
-from finsecure_aggregator.rounds import Surroundings
-from finsecure_aggregator.scheduler import Pace, Scheduler
+from finsecure_aggregator.scheduler import Scheduler
 from finsecure_aggregator.slices import LocalSlices
 from finsecure_aggregator.store import SqlStore, cancel_task, create_task
+from finsecure_aggregator.surroundings import Surroundings
+from finsecure_aggregator.task_runner import Pace
 from finsecure_aggregator.verifier import PeerVerifier
 from finsecure_aggregator.watchers import Changes, Presence
 from finsecure_crypto.errors import StateError
