@@ -48,10 +48,10 @@ def arm(point: str) -> None:
                 counted.extend(each for each in messages if each.phase.value == phase)
                 return len(counted) >= int(number)
 
-            after(store.SqlStore, "append", nth)
+            after(store.Store, "append", nth)
         case ["closed", closed]:
             after(
-                store.SqlStore,
+                store.Store,
                 "next_phase",
                 lambda *_, now_ns, phase: _before(phase.phase.value) == closed,
             )
@@ -78,7 +78,7 @@ def arm(point: str) -> None:
 
             models.ModelKeeper.next = written  # type: ignore[method-assign,assignment]
         case ["completed"]:
-            after(store.SqlStore, "complete_round", lambda *_: True)
+            after(store.Store, "complete_round", lambda *_: True)
         case _:
             raise SystemExit(f"no such crash point: {point}")
 

@@ -19,7 +19,7 @@ from finsecure_aggregator import schema
 from finsecure_aggregator.blobs import Blobs
 from finsecure_aggregator.clock import Clock
 from finsecure_aggregator.names import Names
-from finsecure_aggregator.store import SqlStore
+from finsecure_aggregator.store import Store
 from finsecure_aggregator.sums import convert
 from finsecure_aggregator.sums.desk import AuditedSums
 from finsecure_aggregator.sums.plan import SumRules
@@ -121,7 +121,7 @@ class Bench:
         self.changes = Changes()
         self.sums = AuditedSums(
             Surroundings(
-                store=SqlStore(self.database),
+                store=Store(self.database),
                 blobs=self.blobs,
                 clock=clock,
                 changes=self.changes,

@@ -40,7 +40,7 @@ from finsecure_aggregator.quarantine import Quarantine
 from finsecure_aggregator.rechecks import Rechecks
 from finsecure_aggregator.scheduler import Scheduler
 from finsecure_aggregator.services import services
-from finsecure_aggregator.store import SqlStore
+from finsecure_aggregator.store import Store
 from finsecure_aggregator.sums.desk import AuditedSums
 from finsecure_aggregator.sums.plan import SumRules
 from finsecure_aggregator.sums.runner import Surroundings as SumSurroundings
@@ -177,7 +177,7 @@ async def _desk(
     blobs = await asyncio.to_thread(Blobs, configuration.blob_dir)
     slices = await asyncio.to_thread(open_slices, configuration.arithmetic)
     stack.push_async_callback(asyncio.to_thread, slices.close)
-    store, sign = SqlStore(database), None
+    store, sign = Store(database), None
     if configuration.model_key is not None:
         sign = key_service_signs(keyservice, configuration.model_key)
     around = Surroundings(

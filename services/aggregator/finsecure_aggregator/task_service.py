@@ -9,7 +9,7 @@ from finsecure.aggregation.v1 import tasks_pb2, tasks_pb2_grpc
 from finsecure_rpc.paging import decode_token, page_of, page_size
 from sqlalchemy import Connection
 
-from finsecure_aggregator import convert, store
+from finsecure_aggregator import convert, transactions
 from finsecure_aggregator.desk import Desk
 from finsecure_aggregator.mutations import once_for_caller
 from finsecure_aggregator.records import TaskRecord, TaskState
@@ -38,7 +38,7 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         record = TaskRecord(name, spec, TaskState.AWAITING_MODEL, "", desk.clock.now_ns())
 
         def act(connection: Connection) -> tasks_pb2.CreateTaskResponse:
-            created = store.create_task(connection, record)
+            created = transactions.create_task(connection, record)
             return tasks_pb2.CreateTaskResponse(task=desk.task(created))
 
         return await once_for_caller(desk.store, request, tasks_pb2.CreateTaskResponse, act)
@@ -70,7 +70,7 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         desk, name = self._desk, self._desk.names.task(request.name)
 
         def act(connection: Connection) -> tasks_pb2.CancelTaskResponse:
-            cancelled = store.cancel_task(connection, name)
+            cancelled = transactions.cancel_task(connection, name)
             return tasks_pb2.CancelTaskResponse(task=desk.task(cancelled))
 
         response = await once_for_caller(desk.store, request, tasks_pb2.CancelTaskResponse, act)

@@ -22,9 +22,10 @@ from finsecure_aggregator.records import (
 )
 from finsecure_aggregator.scheduler import Scheduler
 from finsecure_aggregator.slices import LocalSlices
-from finsecure_aggregator.store import SqlStore, cancel_task, create_task
+from finsecure_aggregator.store import Store
 from finsecure_aggregator.surroundings import Surroundings
 from finsecure_aggregator.task_runner import Pace
+from finsecure_aggregator.transactions import cancel_task, create_task
 from finsecure_aggregator.verifier import PeerVerifier
 from finsecure_aggregator.watchers import Changes, Presence
 from finsecure_crypto.errors import StateError
@@ -44,7 +45,7 @@ class Bench:
         self.presence = Presence(clock, self.changes, self.turns)
         self.database = open_database(f"sqlite:///{tmp_path}/aggregator.db")
         self.database.create(schema.metadata)
-        self.store = SqlStore(self.database)
+        self.store = Store(self.database)
         self.blobs = Blobs(tmp_path / "blobs")
         self.plan = make_plan(**spec)
         pki = TestAuthority()
