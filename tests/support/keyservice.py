@@ -106,11 +106,11 @@ class FixedAuthorities:
 
 
 def enrolment(lifetime: timedelta = timedelta(hours=24)) -> Enrolment:
-    return Enrolment(DOMAIN, FixedAuthorities(), PEPPER, lifetime)
+    return Enrolment(DOMAIN, FixedAuthorities(), lambda: PEPPER, lifetime)
 
 
 def issuer() -> ApiKeyIssuer:
-    return ApiKeyIssuer(PEPPER, timedelta(days=7), os.urandom)
+    return ApiKeyIssuer(lambda: PEPPER, timedelta(days=7), os.urandom)
 
 
 def requests() -> Requests:

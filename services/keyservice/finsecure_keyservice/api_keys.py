@@ -10,6 +10,7 @@ import base64
 import hmac
 import re
 import zlib
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from finsecure_crypto.errors import AuthenticationError
@@ -21,6 +22,9 @@ SECRET_BYTES = 32
 
 _FORM = re.compile(r"fs_([0-9a-f]{16})_([A-Za-z0-9_-]{43})_([0-9a-f]{8})", re.ASCII)
 _LABEL = b"finsecure/v1/api-key\x00"
+
+Pepper = Callable[[], SecretBytes]
+"""Gives the pepper as it is now; called inside the transaction that issues or compares a key."""
 
 
 @dataclass(frozen=True)

@@ -12,10 +12,9 @@ from typing import Protocol
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from finsecure_crypto.certificates import Purpose, SpiffeId, check_request
 from finsecure_crypto.errors import AuthenticationError, InvalidArgumentError, PermissionDeniedError
-from finsecure_crypto.secret import SecretBytes
 from finsecure_crypto.transcript import digest
 
-from finsecure_keyservice.api_keys import ApiKey
+from finsecure_keyservice.api_keys import ApiKey, Pepper
 from finsecure_keyservice.authority import Authority, PublicKey
 from finsecure_keyservice.authority_store import AuthorityStore
 from finsecure_keyservice.members import get_member, require_member_in_good_standing
@@ -63,7 +62,7 @@ class Enrolment:
 
     domain: str
     authorities: Issuers
-    pepper: SecretBytes
+    pepper: Pepper
     lifetime: timedelta
 
     def enrol(self, store: Store, api_key: str, requests: Requests, now: datetime) -> Issued:
@@ -80,7 +79,7 @@ class Enrolment:
         key = ApiKey.parse(api_key)
         record = store.api_key(key.id)
         if (
-            not key.matches(self.pepper, record.digest if record else None)
+            not key.matches(self.pepper(), record.digest if record else None)
             or record is None
             or record.void
         ):

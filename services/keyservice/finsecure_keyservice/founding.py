@@ -13,6 +13,7 @@ from finsecure_rpc.durable import write_file
 from finsecure_rpc.identity_store import IdentityStore
 from sqlalchemy import Connection
 
+from finsecure_keyservice.api_keys import Pepper
 from finsecure_keyservice.audit.log import AuditLog
 from finsecure_keyservice.audit.mirror import AuditMirror
 from finsecure_keyservice.audit.secrets import AuditSecrets, log_origin
@@ -32,6 +33,7 @@ from finsecure_keyservice.members import (
 )
 from finsecure_keyservice.names import MemberName, federation_id
 from finsecure_keyservice.own_identity import OwnIdentity
+from finsecure_keyservice.pepper import PepperFile
 from finsecure_keyservice.protection.opening import create_vault
 from finsecure_keyservice.revocation import rebuild_list
 from finsecure_keyservice.schema import AUDIT
@@ -102,7 +104,7 @@ def found(
             draw_secret(os.urandom, SECRET_BYTES),
             draw_secret(os.urandom, SECRET_BYTES),
         )
-        enrolment = enrolment_of(configuration, material, authorities)
+        enrolment = enrolment_of(configuration, lambda: material.pepper, authorities)
         own = OwnIdentity(IdentityStore(folder.identity), enrolment)
         auditor = auditor_of(configuration, material, lambda: now)
         trail = auditor.trail(connection, Caller("local:init"))
@@ -111,7 +113,9 @@ def found(
         authority = authorities.found(store.authorities, root, now, lifetime)
         if federation is not None:
             create_federation(store, f"federations/{federation}", "", now)
-        _, key = create_member(store, issuer_of(configuration, material), name, "", now)
+        _, key = create_member(
+            store, issuer_of(configuration, lambda: material.pepper), name, "", now
+        )
         rebuild_list(store, authority, now, configuration.revocation_list_lifetime)
         credentials = own.prepare(store, now, authority.anchors)
         # Files come before the commit: without it they open nothing, and it without them neither.
@@ -145,8 +149,9 @@ def renew_operator_key(
     MemberName.parse(name)
     if target.exists():
         raise ConfigurationError("FILE_EXISTS", f"{target} exists; name another file")
-    _, material = StateFolder(configuration.state_dir).open(configuration.protected_by)
-    issuer = issuer_of(configuration, material)
+    folder = StateFolder(configuration.state_dir)
+    vault, material = folder.open(configuration.protected_by)
+    issuer = issuer_of(configuration, PepperFile(folder, vault))
     auditor = auditor_of(configuration, material, lambda: now)
     database = open_database(configuration.database)
 
@@ -165,19 +170,19 @@ def renew_operator_key(
         database.close()
 
 
-def issuer_of(configuration: Configuration, material: KeyMaterial) -> ApiKeyIssuer:
+def issuer_of(configuration: Configuration, pepper: Pepper) -> ApiKeyIssuer:
     """The maker of API keys that a configuration describes."""
-    return ApiKeyIssuer(material.pepper, configuration.api_key_lifetime, os.urandom)
+    return ApiKeyIssuer(pepper, configuration.api_key_lifetime, os.urandom)
 
 
 def enrolment_of(
-    configuration: Configuration, material: KeyMaterial, authorities: Authorities
+    configuration: Configuration, pepper: Pepper, authorities: Authorities
 ) -> Enrolment:
     """The rules of enrolment that a configuration describes."""
     return Enrolment(
         configuration.domain,
         authorities,
-        material.pepper,
+        pepper,
         configuration.certificate_lifetime,
     )
 

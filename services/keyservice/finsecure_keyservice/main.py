@@ -12,6 +12,8 @@ from finsecure_crypto.certificates import Role
 from finsecure_rpc import console, logs
 from finsecure_rpc.config import load
 
+from finsecure_keyservice import backup as copies
+from finsecure_keyservice import list_renumbering, pepper_rotation
 from finsecure_keyservice.clock import system_clock
 from finsecure_keyservice.config import Configuration
 from finsecure_keyservice.founding import found, renew_operator_key, secrets_of
@@ -103,6 +105,55 @@ def rotate_kek(config: Config) -> None:
     """Make a new key-encryption key and wrap everything anew; the service may be running."""
     version, count = rotate_key_encryption_key(load(config, Configuration), system_clock())
     typer.echo(f"version {version} wraps from now on; {count} keys were wrapped anew")
+
+
+@app.command(epilog="Example: finsecure-keyservice rotate-pepper --config keyservice.toml")
+def rotate_pepper(config: Config) -> None:
+    """Make a new pepper for API keys; unused ones become void. The service may be running."""
+    count = pepper_rotation.rotate_pepper(load(config, Configuration), system_clock())
+    typer.echo(f"API keys are hashed under a new pepper; {count} unused ones are void")
+
+
+@app.command(epilog="Example: finsecure-keyservice renumber-list --config keyservice.toml")
+def renumber_list(config: Config) -> None:
+    """Make a revocation list that members take again after a restore. Revoke again first."""
+    number = list_renumbering.renumber_list(load(config, Configuration), system_clock())
+    typer.echo(f"revocation list {number} is signed; a running service sends it in half a minute")
+
+
+@app.command(
+    epilog="Example: finsecure-keyservice backup --config keyservice.toml --output /backup/monday"
+)
+def backup(
+    config: Config, output: Annotated[Path, typer.Option(help="New folder for the copy.")]
+) -> None:
+    """Copy database and wrapped secrets, consistently; the service may be running.
+
+    The key-encryption key is not in it: keep that elsewhere. Of PostgreSQL, pg_dump copies the
+    database.
+    """
+    settings = load(config, Configuration)
+    made = copies.back_up(settings, output, system_clock())
+    typer.echo(f"{output} has {len(made.files)} files")
+    if made.events is None:
+        typer.echo("the database is not among them: copy it with pg_dump")
+    else:
+        typer.echo(f"its audit log has {made.events} events, the last one is {made.events - 1}")
+
+
+@app.command(
+    epilog="Example: finsecure-keyservice restore --config keyservice.toml --from /backup/monday"
+)
+def restore(
+    config: Config,
+    source: Annotated[Path, typer.Option("--from", help="Folder that `backup` made.")],
+) -> None:
+    """Put a copy back where the configuration says; overwrites nothing.
+
+    The key-encryption key has to be there before, and of PostgreSQL the database.
+    """
+    events = copies.restore(load(config, Configuration), source)
+    typer.echo(f"restored; the audit log has {events} events, the last one is {events - 1}")
 
 
 def main() -> None:

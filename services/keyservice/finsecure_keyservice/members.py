@@ -16,10 +16,9 @@ from finsecure_crypto.errors import (
     StateError,
 )
 from finsecure_crypto.randomness import Randomness
-from finsecure_crypto.secret import SecretBytes
 from finsecure_rpc.bearer import BEARER_PREFIX
 
-from finsecure_keyservice.api_keys import ApiKey
+from finsecure_keyservice.api_keys import ApiKey, Pepper
 from finsecure_keyservice.names import MemberName, federation_id
 from finsecure_keyservice.records import ApiKeyRecord, FederationRecord, MemberRecord, MemberState
 from finsecure_keyservice.store import Store
@@ -31,7 +30,7 @@ _MOST_SHOWN = 1000
 class ApiKeyIssuer:
     """Makes API keys and the records by which they are known again."""
 
-    pepper: SecretBytes
+    pepper: Pepper
     lifetime: timedelta
     randomness: Randomness
 
@@ -40,7 +39,7 @@ class ApiKeyIssuer:
         key = ApiKey.generate(self.randomness)
         store.void_api_keys(member)
         store.add_api_key(
-            ApiKeyRecord(key.id, member, key.digest(self.pepper), now, now + self.lifetime)
+            ApiKeyRecord(key.id, member, key.digest(self.pepper()), now, now + self.lifetime)
         )
         store.trail.record("api-key.issue", member, key=key.id)
         return key

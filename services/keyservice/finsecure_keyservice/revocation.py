@@ -45,11 +45,19 @@ def revoke_certificate(store: Store, serial: str, reason: str, now: datetime) ->
 
 
 def rebuild_list(
-    store: Store, authority: Authority, now: datetime, lifetime: timedelta
+    store: Store, authority: Authority, now: datetime, lifetime: timedelta, lowest: int = 1
 ) -> RevocationListRecord:
-    """Sign a new revocation list over what the store says and put it in place of the old one."""
+    """Sign a new revocation list over what the store says and put it in place of the old one.
+
+    Args:
+        store: the transaction.
+        authority: who signs.
+        now: the time.
+        lifetime: how long the list may be relied on.
+        lowest: the least number that it may have; it is above the old one's in any case.
+    """
     newest = store.revocation_list()
-    number = 1 if newest is None else newest.number + 1
+    number = max(lowest, 1 if newest is None else newest.number + 1)
     revoked = [
         Revoked(int(certificate.serial, 16), certificate.revoke_time)
         for certificate in store.revoked(expiring_after=now - _KEPT_AFTER_EXPIRY)

@@ -38,6 +38,7 @@ from finsecure_keyservice.keys.material import Material
 from finsecure_keyservice.keys.serving import services as key_services
 from finsecure_keyservice.keys.store import KeyStore
 from finsecure_keyservice.own_identity import OwnIdentity
+from finsecure_keyservice.pepper import PepperFile
 from finsecure_keyservice.policy import POLICY, STAYS_OPEN
 from finsecure_keyservice.refusals import RefusalRecorder
 from finsecure_keyservice.rotation import Rotation
@@ -81,7 +82,8 @@ async def opened(
     if folder.root_key.exists():
         _log.warning("the root key is still online; move it away", path=str(folder.root_key))
     authorities = Authorities(material.root, vault)
-    enrolment = enrolment_of(configuration, material, authorities)
+    pepper = PepperFile(folder, vault)
+    enrolment = enrolment_of(configuration, pepper, authorities)
     feed = RevocationFeed(clock)
     own = OwnIdentity(IdentityStore(folder.identity), enrolment)
     signer = secrets_of(configuration, material).signer
@@ -101,7 +103,7 @@ async def opened(
             books,
             feed,
             enrolment,
-            issuer_of(configuration, material),
+            issuer_of(configuration, pepper),
             lifetime,
             ApprovalGate(configuration.approval_lifetime, clock),
             Rotation(authorities, lifetime),

@@ -185,6 +185,15 @@ class SqlStore:
             .values(void=True)
         )
 
+    def void_all_api_keys(self) -> int:
+        """See `Store`."""
+        voided = self._connection.execute(
+            update(API_KEYS)
+            .where(API_KEYS.c.spend_time.is_(None), API_KEYS.c.void.is_(False))
+            .values(void=True)
+        )
+        return voided.rowcount
+
     def add_certificate(self, certificate: CertificateRecord) -> None:
         """See `Store`."""
         self._connection.execute(

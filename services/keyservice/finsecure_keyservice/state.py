@@ -121,9 +121,36 @@ class StateFolder:
             raise self._damaged() from error
         return vault, KeyMaterial(root, pepper, audit)
 
+    def pepper(self) -> bytes:
+        """The pepper as it lies in the folder, wrapped.
+
+        Raises:
+            ConfigurationError: KEY_FILE_EXPOSED, STATE_DAMAGED.
+        """
+        try:
+            return read_secret(self._pepper)
+        except OSError as error:
+            raise self._damaged() from error
+
+    def open_pepper(self, vault: Vault, wrapped: bytes) -> SecretBytes:
+        """Unwrap what `pepper` returned.
+
+        Raises:
+            ConfigurationError: STATE_DAMAGED.
+            UnavailableError: what the vault raises.
+        """
+        try:
+            return vault.open_secret(wrapped, _PEPPER)
+        except IntegrityError as error:
+            raise self._damaged() from error
+
+    def write_pepper(self, vault: Vault, pepper: SecretBytes) -> None:
+        """Put a pepper in the place of the present one."""
+        write_file(self._pepper, vault.keep_secret(pepper, _PEPPER))
+
     def rewrap(self, vault: Vault, material: KeyMaterial) -> None:
         """Wrap the secrets anew, with what is the newest version of the key-encryption key."""
-        write_file(self._pepper, vault.keep_secret(material.pepper, _PEPPER))
+        self.write_pepper(vault, material.pepper)
         write_file(self._audit, vault.keep_secret(material.audit, _AUDIT))
 
     def _damaged(self) -> ConfigurationError:

@@ -84,6 +84,9 @@ class Store(Protocol):
     def void_api_keys(self, member: str) -> None:
         """Make every unspent key of a member worthless."""
 
+    def void_all_api_keys(self) -> int:
+        """Make every unspent key worthless; returns how many were worth something."""
+
     def add_certificate(self, certificate: CertificateRecord) -> None:
         """Add an issued certificate; its `sequence` is given by the store."""
 

@@ -52,7 +52,7 @@ class Scene:
         self.authorities = Authorities(root().certificate, vault)
         self.rotation = Rotation(self.authorities, HOUR)
         self.first = self.authorities.found(store.authorities, root(), START, YEAR)
-        self.enrolment = Enrolment(DOMAIN, self.authorities, PEPPER, timedelta(hours=24))
+        self.enrolment = Enrolment(DOMAIN, self.authorities, lambda: PEPPER, timedelta(hours=24))
         create_federation(store, "federations/lending", "", START)
         self.serials = {}
         for bank in BANKS:

@@ -1,0 +1,250 @@
+"""Copies of a key service: taken while it runs, put back into empty places.
+
+A copy holds the database and the wrapped secrets, and never what opens them: the key-encryption
+key, the root's key and API keys stay where they are. The service's own identity stays too, because
+a key service without one makes one.
+"""
+
+import hashlib
+import hmac
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from finsecure_crypto.errors import ConfigurationError, IntegrityError
+from finsecure_rpc.database import open_database
+from finsecure_rpc.database_copy import copy_sqlite, sqlite_file
+from finsecure_rpc.durable import sync_folder, write_file
+from pydantic import BaseModel, ConfigDict, ValidationError
+from sqlalchemy import Connection
+
+from finsecure_keyservice.audit.log import AuditLog
+from finsecure_keyservice.books import check_books
+from finsecure_keyservice.config import Configuration
+from finsecure_keyservice.protection.opening import open_vault
+from finsecure_keyservice.protection.settings import FileProtection
+from finsecure_keyservice.schema import AUDIT
+from finsecure_keyservice.state import StateFolder
+
+_MANIFEST = "manifest.json"
+_DATABASE = "database.db"
+_STATE = "state"
+_BLOCK = 1 << 20
+
+
+class Manifest(BaseModel):
+    """What a copy holds; `manifest.json` in its folder.
+
+    It tells a copy that was damaged or put together from two. Whoever can write to the folder can
+    write another one: the audit log's second copy is what convicts that.
+
+    Attributes:
+        domain: whose copy it is.
+        time: when it was taken.
+        events: length of the audit log in the copied database, None where it is not among the
+            files.
+        files: SHA-256 of each file in hexadecimal, by its path in the folder.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    domain: str
+    time: datetime
+    events: int | None
+    files: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Places:
+    """Where the files of a key service lie, and where their copies do.
+
+    Attributes:
+        configuration: of the key service.
+        folder: of the copy.
+    """
+
+    configuration: Configuration
+    folder: Path
+
+    @property
+    def database(self) -> Path | None:
+        """The SQLite database; None where PostgreSQL keeps it."""
+        return sqlite_file(self.configuration.database)
+
+    def secrets(self) -> Iterator[Path]:
+        """The wrapped secrets and public files of the state folder."""
+        state = StateFolder(self.configuration.state_dir)
+        protection = self.configuration.protected_by
+        database = self.database
+        left_out = {state.root_key.resolve()}
+        if isinstance(protection, FileProtection):
+            left_out.add(protection.key_file.resolve())
+        else:
+            left_out.add(protection.pin_file.resolve())
+        if self.configuration.audit_file is not None:
+            left_out.add(self.configuration.audit_file.resolve())
+        for path in sorted(state.path.rglob("*")):
+            if (
+                path.is_symlink()
+                or not path.is_file()
+                or state.identity in path.parents
+                or path.name.startswith(".")
+                or path.suffix == ".api-key"
+                or path.resolve() in left_out
+                or (database is not None and path.name.startswith(database.name))
+            ):
+                continue
+            yield path
+
+    def original(self, name: str) -> Path:
+        """Where a file of the copy belongs.
+
+        Raises:
+            IntegrityError: BACKUP_DAMAGED when it belongs nowhere.
+        """
+        kind, _, rest = name.partition("/")
+        if name == _DATABASE and self.database is not None:
+            return self.database
+        if kind == _STATE and rest and not {"..", "."} & set(rest.split("/")):
+            return self.configuration.state_dir / rest
+        raise _damaged(self.folder, f"{name} has no place in this configuration")
+
+
+def back_up(configuration: Configuration, folder: Path, now: datetime) -> Manifest:
+    """Copy a key service, which may be running, into a new folder.
+
+    Raises:
+        ConfigurationError: BACKUP_EXISTS; what `StateFolder.open` and `check_books` raise.
+        UnavailableError: STORE_UNAVAILABLE.
+    """
+    if folder.exists() and any(folder.iterdir()):
+        raise ConfigurationError(
+            "BACKUP_EXISTS", f"{folder} is not empty; a copy needs a folder of its own"
+        )
+    StateFolder(configuration.state_dir).open(configuration.protected_by)
+    places = Places(configuration, folder)
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+    folder.chmod(0o700)
+    # The database first: what lies beside it is wrapped by the same key-encryption key or by a
+    # newer version of it, and that has all of its versions.
+    events, names = None, []
+    if places.database is not None:
+        copy_sqlite(places.database, folder / _DATABASE)
+        events = _count_events(f"sqlite:///{(folder / _DATABASE).resolve()}", configuration.domain)
+        names.append(_DATABASE)
+    for path in places.secrets():
+        name = f"{_STATE}/{path.relative_to(configuration.state_dir)}"
+        (folder / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        write_file(folder / name, path.read_bytes())
+        names.append(name)
+    files = {name: _digest(folder / name) for name in names}
+    manifest = Manifest(domain=configuration.domain, time=now, events=events, files=files)
+    write_file(folder / _MANIFEST, manifest.model_dump_json(indent=2).encode() + b"\n")
+    return manifest
+
+
+def restore(configuration: Configuration, folder: Path) -> int:
+    """Put a copy where the configuration says, which has to be empty there.
+
+    Returns:
+        How many events the audit log has.
+
+    Raises:
+        ConfigurationError: RESTORE_OCCUPIED; KEK_MISSING and whatever else `StateFolder.open` says
+            when the key-encryption key is not there or another; DOMAIN_MISMATCH;
+            NOT_INITIALISED where PostgreSQL's part was not restored before.
+        IntegrityError: BACKUP_DAMAGED; the copy's fault.
+        UnavailableError: STORE_UNAVAILABLE.
+    """
+    places = Places(configuration, folder)
+    manifest = read_manifest(folder)
+    if manifest.domain != configuration.domain:
+        raise ConfigurationError(
+            "DOMAIN_MISMATCH",
+            f"{folder} is a copy of the key service of {manifest.domain}; correct `domain`",
+        )
+    if places.database is not None and _DATABASE not in manifest.files:
+        raise ConfigurationError(
+            "RESTORE_DATABASE",
+            f"{folder} was taken from a key service on PostgreSQL; restore its dump with "
+            "pg_restore, and name that in `database`",
+        )
+    open_vault(configuration.protected_by)
+    targets = {name: places.original(name) for name in manifest.files}
+    beside = [] if places.database is None else _logs_of(places.database)
+    for path in (*targets.values(), *beside):
+        if path.exists():
+            raise ConfigurationError(
+                "RESTORE_OCCUPIED",
+                f"{path} exists; nothing was changed. Move away what is there: it is evidence",
+            )
+    for name, target in targets.items():
+        target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if name == _DATABASE:
+            _put(folder / name, target)
+        else:
+            mode = 0o644 if target.suffix == ".pem" else 0o600
+            write_file(target, (folder / name).read_bytes(), mode=mode)
+    configuration.state_dir.chmod(0o700)
+    StateFolder(configuration.state_dir).open(configuration.protected_by)
+    return _count_events(configuration.database, configuration.domain)
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Read a copy's manifest and compare each file with it.
+
+    Raises:
+        IntegrityError: BACKUP_DAMAGED.
+    """
+    try:
+        manifest = Manifest.model_validate_json((folder / _MANIFEST).read_bytes())
+        found = {name: _digest(folder / name) for name in manifest.files}
+    except (OSError, ValidationError) as error:
+        raise _damaged(folder, "it has no whole manifest or lacks a file of it") from error
+    for name, digest in manifest.files.items():
+        if not hmac.compare_digest(found[name], digest):
+            raise _damaged(folder, f"{name} is not what was copied")
+    return manifest
+
+
+def _count_events(url: str, domain: str) -> int:
+    """Length of the audit log in a database of this domain."""
+    database = open_database(url)
+
+    def work(connection: Connection) -> int:
+        check_books(connection, domain)
+        return AuditLog(AUDIT).edge(connection).size
+
+    try:
+        return database.run_sync(work)
+    finally:
+        database.close()
+
+
+def _damaged(folder: Path, what: str) -> IntegrityError:
+    return IntegrityError("BACKUP_DAMAGED", f"{folder}: {what}; use another copy")
+
+
+def _logs_of(database: Path) -> list[Path]:
+    """Files of an earlier database that SQLite would take for this one's."""
+    return [database.with_name(database.name + ending) for ending in ("-wal", "-shm", "-journal")]
+
+
+def _put(source: Path, target: Path) -> None:
+    """Copy a file that may be large; it appears whole or not at all."""
+    aside = target.with_name(f".{target.name}.restoring")
+    aside.unlink(missing_ok=True)
+    aside.touch(mode=0o600)
+    shutil.copyfile(source, aside)
+    with aside.open("rb+") as file:
+        os.fsync(file.fileno())
+    aside.replace(target)
+    sync_folder(target.parent)
+
+
+def _digest(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,47 @@
+"""A revocation list that everybody takes again, after the database was restored from a copy.
+
+Watchers keep the newest list that they know and refuse one with a lower number. That is right until
+what was revoked since the copy is revoked again; then the number has to be above theirs.
+"""
+
+from datetime import datetime
+
+from finsecure_rpc.database import open_database
+from sqlalchemy import Connection
+
+from finsecure_keyservice.audit.trail import Caller
+from finsecure_keyservice.authorities import Authorities
+from finsecure_keyservice.books import check_books
+from finsecure_keyservice.config import Configuration
+from finsecure_keyservice.founding import auditor_of
+from finsecure_keyservice.revocation import rebuild_list
+from finsecure_keyservice.sql_store import SqlStore
+from finsecure_keyservice.state import StateFolder
+
+
+def renumber_list(configuration: Configuration, now: datetime) -> int:
+    """Sign a new list whose number is the time in seconds; returns it.
+
+    Lists are made far less often than once a second, so the time is above every number that was
+    used before. It works on the database itself; a running service announces the list within half
+    a minute.
+
+    Raises:
+        ConfigurationError: what `StateFolder.open` and `check_books` raise.
+        UnavailableError: the database or the token.
+    """
+    vault, secrets = StateFolder(configuration.state_dir).open(configuration.protected_by)
+    auditor = auditor_of(configuration, secrets, lambda: now)
+    database = open_database(configuration.database)
+
+    def work(connection: Connection) -> int:
+        check_books(connection, configuration.domain)
+        store = SqlStore(connection, auditor.trail(connection, Caller("local:renumber-list")))
+        authority = Authorities(secrets.root, vault).active(store.authorities)
+        lifetime = configuration.revocation_list_lifetime
+        return rebuild_list(store, authority, now, lifetime, int(now.timestamp())).number
+
+    try:
+        return database.run_sync(work)
+    finally:
+        database.close()
