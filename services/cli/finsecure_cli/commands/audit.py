@@ -8,7 +8,7 @@ import typer
 from finsecure_crypto.audit_event import Event
 from finsecure_crypto.checkpoint import Checkpoint, LogVerifier
 from finsecure_crypto.errors import ConfigurationError
-from finsecure_crypto.log_verification import verify_export
+from finsecure_crypto.log_verification import note_of, verify_export
 
 from finsecure_cli.commands.options import ConfigOption
 from finsecure_cli.following import export_log, memory_of, verify_log, with_log
@@ -70,14 +70,29 @@ def tail(
     config: ConfigOption = DEFAULT_FILE,
 ) -> None:
     """Show the last events; with --json, one line of JSON each, as the log has them."""
+    asyncio.run(
+        with_log(
+            config,
+            lambda log: log.tail(count, lambda leaf: _show(leaf, json), follow=follow),
+        )
+    )
 
-    def show(leaf: bytes) -> None:
-        if json:
-            typer.echo(leaf.decode("ascii"))
-        else:
-            CONSOLE.print(_line(Event.parse(leaf)), soft_wrap=True, markup=False)
 
-    asyncio.run(with_log(config, lambda log: log.tail(count, show, follow=follow)))
+@app.command(epilog="Example: finsecure audit show audit.jsonl --after 56")
+def show(
+    file: Annotated[Path, typer.Argument(help="An export, or the log's second copy.")],
+    after: Annotated[int, typer.Option(min=-1, help="Show what comes behind this event.")] = -1,
+    json: JsonOption = False,
+) -> None:
+    """Show the events of a file, such as those that a restored database lacks.
+
+    Asks no service and checks no signature; `finsecure audit verify --file` does.
+    """
+    with file.open("rb") as lines:
+        for line in lines:
+            leaf = line.rstrip(b"\n")
+            if note_of(leaf) is None and Event.parse(leaf).index > after:
+                _show(leaf, json)
 
 
 @app.command(epilog="Example: finsecure audit export audit.jsonl --follow")
@@ -105,6 +120,13 @@ def _verify_file(file: Path, pinned: LogVerifier | None, config: Path) -> Checkp
         )
     with file.open("rb") as lines:
         return verify_export(lines, verifier, remembered.checkpoint if remembered else None)
+
+
+def _show(leaf: bytes, json: bool) -> None:
+    if json:
+        typer.echo(leaf.decode("ascii"))
+    else:
+        CONSOLE.print(_line(Event.parse(leaf)), soft_wrap=True, markup=False)
 
 
 def _line(event: Event) -> str:
