@@ -15,13 +15,13 @@ from typing import NoReturn
 
 from finsecure.keyservice.v1 import trustee_pb2 as wire
 from finsecure_crypto.certificates import RevocationList, TrustAnchors
-from finsecure_keyservice.protection.file_kek import FileKek
+from finsecure_keyservice.audit.log import AuditLog
 from finsecure_keyservice.trustee import convert, opening, store
-from finsecure_rpc.database import open_database
+from finsecure_rpc.identity_store import IdentityStore
 
 from tests.support.pki import TestAuthority
 from tests.support.trustee_wire import header, manifest
-from tests.support.trustees import CALLER, Bank, States, Trustee, pieces
+from tests.support.trustees import CALLER, Bank, make_trustee, pieces
 
 POINTS = {
     "admitted": False,
@@ -72,14 +72,11 @@ async def work(folder: Path, point: str) -> None:
     anchors = TrustAnchors(
         ((folder / "root.der").read_bytes(),), ((folder / "intermediate.der").read_bytes(),)
     )
-    trustee = Trustee(
+    trustee = make_trustee(
         folder,
         Authorities(anchors.domain, anchors, (folder / "revoked.crl").read_bytes()),  # type: ignore[arg-type]
         1,
-        States(),
-        FileKek(folder / "wrapping.key"),
-        open_database(f"sqlite:///{folder}/trustee.db"),
-        None,  # type: ignore[arg-type]  # nothing is signed here
+        identities=IdentityStore(folder / "identity"),  # nothing is signed here
     )
     request = convert.decryption_request(
         wire.DecryptionRequest.FromString((folder / "header").read_bytes())
@@ -94,7 +91,7 @@ async def work(folder: Path, point: str) -> None:
     if point == "computed":
         store.add_opening = killed  # type: ignore[assignment]
     if point == "deciding":
-        store.add_decision = killed  # type: ignore[assignment]
+        AuditLog.append = killed  # type: ignore[method-assign]
     stream = (folder / "stream").read_bytes()
     await openings.open(CALLER, request, said, held, pieces(stream))
     killed()

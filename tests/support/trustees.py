@@ -6,14 +6,15 @@ The key is Paillier's of 2048 bits from known primes, and a contribution is one 
 import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cache, reduce
 from pathlib import Path
 
 import numpy as np
 from cryptography import x509
-from finsecure_crypto.certificates import Role
+from finsecure_crypto.audit_event import Event
+from finsecure_crypto.certificates import Role, SpiffeId
 from finsecure_crypto.encoding import CountSection, VectorLayout, rounding_generator
 from finsecure_crypto.homomorphic.decryption import (
     Contribution,
@@ -28,10 +29,14 @@ from finsecure_crypto.homomorphic.key_record import Generation, KeyDescription, 
 from finsecure_crypto.homomorphic.mode import Mode
 from finsecure_crypto.homomorphic.scheme import EncryptionKey, KeyShare
 from finsecure_crypto.signing import SigningKey
+from finsecure_keyservice.audit.secrets import AuditSecrets
+from finsecure_keyservice.audit.service import service as audit_service
+from finsecure_keyservice.audit.trail import Caller
 from finsecure_keyservice.protection.file_kek import FileKek
 from finsecure_keyservice.protection.kek import KeyEncryptionKey
 from finsecure_keyservice.trustee import store
 from finsecure_keyservice.trustee.adding import Piece
+from finsecure_keyservice.trustee.books import LOG, Books, opened_books
 from finsecure_keyservice.trustee.ceremonies import Ceremonies, StepsOf
 from finsecure_keyservice.trustee.dealt_shares import DealtShares
 from finsecure_keyservice.trustee.holdings import Holdings
@@ -44,7 +49,7 @@ from finsecure_keyservice.trustee.service import Desk, services
 from finsecure_keyservice.trustee.surroundings import Surroundings, share_context
 from finsecure_rpc.authenticator import Authenticator
 from finsecure_rpc.credentials import server_credentials
-from finsecure_rpc.database import Database, open_database
+from finsecure_rpc.database import Database
 from finsecure_rpc.identity_store import IdentityStore
 from finsecure_rpc.policy import federation_peers
 from finsecure_rpc.server import Listener, build_server
@@ -54,7 +59,8 @@ from tests.support.pki import TestAuthority
 
 FEDERATION = "lending"
 KEY_NAME = "federations/lending/encryptionKeys/first"
-CALLER = "spiffe://lending.finsecure.internal/aggregator/main"
+CALLER = Caller("spiffe://lending.finsecure.internal/aggregator/main")
+OPERATOR = Caller("spiffe://finsecure.internal/operator/alice")
 DIGEST = bytes(range(32))
 ROUND = RoundSubject("scoring", 3, 1, DIGEST, DIGEST, DIGEST)
 SUM = SumSubject("exposure", DIGEST, DIGEST)
@@ -191,12 +197,12 @@ class Trustee:
     holder: int
     states: States
     kek: KeyEncryptionKey
-    database: Database
+    books: Books
+    secrets: AuditSecrets
     identities: IdentityStore
     rules: Rules = RULES
     steps_of: StepsOf = steps_of
     dealt_keys: bool = True
-    now: Callable[[], datetime] = lambda: datetime.now(UTC)
 
     @property
     def id(self) -> str:
@@ -205,13 +211,12 @@ class Trustee:
     @property
     def around(self) -> Surroundings:
         return Surroundings(
-            self.database,
+            self.books,
             self.kek,
             self.states,
             lambda: self.pki.anchors,
             self.pki,
             f"{FEDERATION}.{self.pki.domain}",
-            lambda: self.now(),
             self.rules,
             60.0,
         )
@@ -229,7 +234,7 @@ class Trustee:
 
     @property
     def dealt_shares(self) -> DealtShares:
-        return DealtShares(self.holdings, self.identities, accepted=self.dealt_keys)
+        return DealtShares(self.books, self.holdings, self.identities, accepted=self.dealt_keys)
 
     def hold(self, name: str = KEY_NAME) -> None:
         """Give it its share of the key."""
@@ -240,7 +245,7 @@ class Trustee:
             self.kek.wrap(share(self.holder).serialise(), share_context(name)),
             DIGEST,
         )
-        self.database.run_sync(lambda c: store.add_key(c, held, self.now()))
+        self.database.run_sync(lambda c: store.add_key(c, held, self.around.clock()))
 
     async def open(self, bank: Bank) -> bytes:
         """Ask it as the service does; returns the partial."""
@@ -255,14 +260,26 @@ class Trustee:
         return opening.partial
 
     def verdicts(self, subject: str) -> list[tuple[str, str | None]]:
-        """Verdict and culprit of each decision on a subject."""
-        found = self.database.run_sync(lambda c: store.decisions(c, subject))
-        return [(item.verdict, item.culprit) for item in found]
+        """Verdict and culprit of each decision on a subject, from the log."""
+        return [
+            (str(event.details.get("reason", "OPENED")), event.details.get("culprit"))  # type: ignore[misc]
+            for event in self.events()
+            if event.subject == subject
+        ]
+
+    def events(self) -> list[Event]:
+        """Everything in the log."""
+        entries = self.database.run_sync(lambda c: LOG.entries(c, 0, 10_000))
+        return [Event.parse(entry.leaf) for entry in entries]
+
+    @property
+    def database(self) -> Database:
+        return self.books.database
 
     def restarted(self) -> "Trustee":
         """The same trustee after a `kill -9`: only what is on disk is left."""
         self.database.close()
-        return replace(self, database=open_database(f"sqlite:///{self.folder}/trustee.db"))
+        return make_trustee(self.folder, self.pki, self.holder, identities=self.identities)
 
 
 async def pieces(stream: bytes, size: int = 300) -> AsyncIterator[Piece]:
@@ -270,20 +287,19 @@ async def pieces(stream: bytes, size: int = 300) -> AsyncIterator[Piece]:
         yield Piece(offset, stream[offset : offset + size])
 
 
-def make_trustee(folder: Path, pki: TestAuthority, holder: int) -> Trustee:
+def make_trustee(
+    folder: Path, pki: TestAuthority, holder: int, identities: IdentityStore | None = None
+) -> Trustee:
     folder.mkdir(parents=True, exist_ok=True)
-    database = open_database(f"sqlite:///{folder}/trustee.db")
-    database.run_sync(lambda c: store.prepare(c, FEDERATION, f"trustee-{holder}"))
+    trustee = f"trustee-{holder}"
     kek_file = folder / "wrapping.key"
-    return Trustee(
-        folder,
-        pki,
-        holder,
-        States(),
-        FileKek(kek_file) if kek_file.exists() else FileKek.create(kek_file),
-        database,
-        pki.enrol(folder / "identity", Role.TRUSTEE, f"trustee-{holder}"),
+    kek = FileKek(kek_file) if kek_file.exists() else FileKek.create(kek_file)
+    own = SpiffeId(f"{FEDERATION}.{pki.domain}", Role.TRUSTEE, trustee)
+    books, secrets = opened_books(
+        f"sqlite:///{folder}/trustee.db", FEDERATION, own, kek, lambda: datetime.now(UTC)
     )
+    identities = identities or pki.enrol(folder / "identity", Role.TRUSTEE, trustee)
+    return Trustee(folder, pki, holder, States(), kek, books, secrets, identities)
 
 
 @asynccontextmanager
@@ -297,7 +313,7 @@ async def served(trustee: Trustee) -> AsyncIterator[str]:
         trustee.identities,
     )
     server = build_server(
-        services(desk),
+        [*services(desk), audit_service(trustee.books, LOG, trustee.secrets.signer)],
         POLICY,
         Authenticator(
             lambda: trustee.pki.anchors,

@@ -32,7 +32,7 @@ from google.protobuf import json_format
 from finsecure_cli.convert import Document
 from finsecure_cli.dealer import Cards, DealtKey
 from finsecure_cli.key_transport import get_key, key_name, register_key
-from finsecure_cli.settings import OperatorSettings
+from finsecure_cli.settings import OperatorSettings, trustee_unknown
 from finsecure_cli.transport import Services
 
 _CALL_S = 55.0
@@ -89,10 +89,7 @@ class Trustees:
         """
         connection = self._connections.get(trustee)
         if connection is None:
-            raise ConfigurationError(
-                "TRUSTEE_UNKNOWN",
-                f"the operator's configuration does not name the trustee {trustee}; add it",
-            )
+            raise trustee_unknown(trustee)
         stub = connection.stub(trustee_pb2_grpc.TrusteeServiceStub)
         return await connection.call(getattr(stub, method), request, deadline_s=_CALL_S)
 

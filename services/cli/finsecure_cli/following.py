@@ -1,4 +1,7 @@
-"""The operator's follower of the audit log: whole verification, export, tail."""
+"""The operator's follower of an audit log: whole verification, export, tail.
+
+The log is the key service's, or a trustee's own.
+"""
 
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -8,7 +11,7 @@ from finsecure_crypto.certificates import Role
 from finsecure_crypto.checkpoint import Checkpoint, LogVerifier
 from finsecure_crypto.errors import ConfigurationError, UnavailableError
 from finsecure_crypto.log_verification import LogReader
-from finsecure_rpc.audit import LogFollower, LogMemory
+from finsecure_rpc.audit import LogFollower, LogMemory, trustee_log
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.identity_store import IdentityStore
 from finsecure_rpc.log_file import LogFile
@@ -19,9 +22,10 @@ from finsecure_cli.settings import OperatorSettings, load_operator
 T = TypeVar("T")
 
 
-def memory_of(settings: OperatorSettings) -> LogMemory:
-    """What this operator remembers of the log."""
-    return LogMemory(settings.identity_dir / "audit.json")
+def memory_of(settings: OperatorSettings, trustee: str = "") -> LogMemory:
+    """What this operator remembers of the log of the key service, or of a trustee."""
+    name = f"audit-{trustee}.json" if trustee else "audit.json"
+    return LogMemory(settings.identity_dir / name)
 
 
 class OperatorLog:
@@ -58,18 +62,37 @@ async def with_log(
     config: Path,
     act: Callable[[OperatorLog], Awaitable[T]],
     verifier: LogVerifier | None = None,
+    trustee: str = "",
 ) -> T:
     """Connect as the operator that the configuration names and run `act`.
 
+    Args:
+        config: the operator's configuration file.
+        act: gets the log.
+        verifier: the log's key, where it was given out of band.
+        trustee: id of whose log it is; empty for the key service.
+
     Raises:
+        ConfigurationError: TRUSTEE_UNKNOWN.
         FinSecureError: what the configuration, the identity or the service say.
     """
     settings = load_operator(config)
     await renew_if_due(settings)
     identities = IdentityStore(settings.identity_dir)
-    async with Connection(settings.keyservice, identities, Role.KEYSERVICE) as connection:
-        memory = memory_of(settings)
-        return await act(OperatorLog(LogFollower(connection, memory, verifier), memory))
+    memory = memory_of(settings, trustee)
+    origin = ""
+    if trustee:
+        domain = identities.current().spiffe_id.trust_domain
+        origin = trustee_log(f"{settings.federation}.{domain}", trustee)
+    async with _connection(settings, identities, trustee) as connection:
+        return await act(OperatorLog(LogFollower(connection, memory, verifier, origin), memory))
+
+
+def _connection(settings: OperatorSettings, identities: IdentityStore, trustee: str) -> Connection:
+    if not trustee:
+        return Connection(settings.keyservice, identities, Role.KEYSERVICE)
+    address, federation = settings.trustee_address(trustee), settings.federation
+    return Connection(address, identities, Role.TRUSTEE, federation=federation)
 
 
 async def verify_log(log: OperatorLog) -> Checkpoint:

@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Annotated
 
+from finsecure_crypto.errors import ConfigurationError
 from finsecure_rpc.config import MANAGED_KEY, RelativePath, Settings, load
 from pydantic import Field
 
@@ -46,6 +47,25 @@ class OperatorSettings(Settings):
     aggregator: Address
     trustees: tuple[TrusteeAddress, ...] = ()
     model_key: Annotated[str, Field(pattern=MANAGED_KEY)] | None = None
+
+    def trustee_address(self, trustee: str) -> str:
+        """Where a trustee listens.
+
+        Raises:
+            ConfigurationError: TRUSTEE_UNKNOWN for one that the configuration does not name.
+        """
+        for known in self.trustees:
+            if known.id == trustee:
+                return known.address
+        raise trustee_unknown(trustee)
+
+
+def trustee_unknown(trustee: str) -> ConfigurationError:
+    """The error for a trustee that the configuration does not name."""
+    return ConfigurationError(
+        "TRUSTEE_UNKNOWN",
+        f"the operator's configuration does not name the trustee {trustee}; add it",
+    )
 
 
 def load_operator(path: Path) -> OperatorSettings:

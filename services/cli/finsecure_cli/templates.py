@@ -144,8 +144,11 @@ keyservice = "$keyservice"
 keyservice_enrol = "$keyservice_enrol"
 # Where the aggregator and operators connect.
 listen = "$address"
-# Wrapped shares, what was opened, and every decision: to be backed up, never to be put back.
+# Wrapped shares, what was opened, and the log of all decisions: to be backed up, never put back.
 database = "$trustee/trustee.db"
+# Second copy of the log: the trustee does not start on an older copy of its database. Move it to
+# storage that another host owns.
+audit_file = "$trustee/audit.jsonl"
 # Whether shares are taken from a dealer, who has seen the whole key. Paillier keys need one.
 dealt_keys = true
 

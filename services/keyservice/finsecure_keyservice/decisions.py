@@ -33,8 +33,8 @@ S = TypeVar("S")
 T = TypeVar("T")
 Response = TypeVar("Response", bound=Message)
 
-# Nothing was decided when the service itself fails.
-_NO_DECISION = (UnavailableError, InternalError, ConfigurationError)
+NO_DECISION = (UnavailableError, InternalError, ConfigurationError)
+"""Nothing was decided when the service itself fails."""
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ class Decisions(Generic[S]):
             try:
                 with connection.begin_nested():
                     return act(connection, trail)
-            except _NO_DECISION:
+            except NO_DECISION:
                 raise
             except FinSecureError as error:
                 unrecorded = self.auditor.budget.take(caller.name)

@@ -3,28 +3,30 @@
 from types import MappingProxyType
 
 from finsecure_crypto.certificates import Role
-from finsecure_rpc.policy import ADMINISTRATORS, ANYONE, OFFICERS, READERS, Access, Policy
+from finsecure_rpc.policy import ADMINISTRATORS, ANYONE, MEMBERS, OFFICERS, READERS, Access, Policy
 
-_MEMBERS: Access = READERS | {Role.CLIENT, Role.AGGREGATOR, Role.TRUSTEE}
+from finsecure_keyservice.audit.policy import POLICY as AUDIT_POLICY
+from finsecure_keyservice.audit.policy import WATCH_EVENTS
+
 _AGGREGATORS: Access = frozenset({Role.AGGREGATOR})
 
 _ACCESS: dict[str, dict[str, Access]] = {
     "EnrolmentService": {
         "GetTrustBundle": ANYONE,
         "Enrol": ANYONE,  # its API key authenticates
-        "RenewCertificates": _MEMBERS,
+        "RenewCertificates": MEMBERS,
     },
     "CertificateService": {
         "ListCertificates": READERS,
         "RevokeCertificate": ADMINISTRATORS,
-        "GetRevocationList": _MEMBERS,
-        "WatchRevocationList": _MEMBERS,
+        "GetRevocationList": MEMBERS,
+        "WatchRevocationList": MEMBERS,
     },
     "EncryptionKeyService": {
         "RegisterEncryptionKey": ADMINISTRATORS,
-        "GetEncryptionKey": _MEMBERS,
-        "ListEncryptionKeys": _MEMBERS,
-        "DownloadEncryptionKey": _MEMBERS,
+        "GetEncryptionKey": MEMBERS,
+        "ListEncryptionKeys": MEMBERS,
+        "DownloadEncryptionKey": MEMBERS,
         "SetEncryptionKeyState": ADMINISTRATORS,
     },
     "AuthorityService": {
@@ -41,14 +43,6 @@ _ACCESS: dict[str, dict[str, Access]] = {
         "ApproveProposal": OFFICERS,
         "RejectProposal": OFFICERS,
     },
-    "AuditService": {
-        "GetCheckpoint": _MEMBERS,
-        "GetConsistencyProof": _MEMBERS,
-        "GetInclusionProof": _MEMBERS,
-        "ProvePublication": _MEMBERS,
-        "ListEvents": READERS,
-        "WatchEvents": READERS,
-    },
     "FederationService": {
         "CreateFederation": ADMINISTRATORS,
         "GetFederation": READERS,
@@ -56,24 +50,24 @@ _ACCESS: dict[str, dict[str, Access]] = {
     },
     "KeyManagementService": {
         "CreateKeyRing": ADMINISTRATORS,
-        "GetKeyRing": _MEMBERS,
-        "ListKeyRings": _MEMBERS,
+        "GetKeyRing": MEMBERS,
+        "ListKeyRings": MEMBERS,
         "CreateCryptoKey": ADMINISTRATORS,
-        "GetCryptoKey": _MEMBERS,
-        "ListCryptoKeys": _MEMBERS,
+        "GetCryptoKey": MEMBERS,
+        "ListCryptoKeys": MEMBERS,
         "UpdateCryptoKey": ADMINISTRATORS,
         "CreateCryptoKeyVersion": ADMINISTRATORS,
-        "GetCryptoKeyVersion": _MEMBERS,
-        "ListCryptoKeyVersions": _MEMBERS,
+        "GetCryptoKeyVersion": MEMBERS,
+        "ListCryptoKeyVersions": MEMBERS,
         "ChangeCryptoKeyVersion": ADMINISTRATORS,
         "DestroyCryptoKeyVersion": OFFICERS,
-        "DownloadPublicKey": _MEMBERS,
+        "DownloadPublicKey": MEMBERS,
         "CreateImportJob": ADMINISTRATORS,
         "ImportCryptoKeyVersion": OFFICERS,
     },
     "ModelSigningService": {
         "SignModel": _AGGREGATORS,
-        "VerifyModel": _MEMBERS,
+        "VerifyModel": MEMBERS,
     },
     "EnvelopeService": {
         "WrapDataKey": _AGGREGATORS,
@@ -93,13 +87,15 @@ _ACCESS: dict[str, dict[str, Access]] = {
 
 POLICY: Policy = MappingProxyType(
     {
-        f"/finsecure.keyservice.v1.{service}/{method}": access
-        for service, methods in _ACCESS.items()
-        for method, access in methods.items()
+        **AUDIT_POLICY,
+        **{
+            f"/finsecure.keyservice.v1.{service}/{method}": access
+            for service, methods in _ACCESS.items()
+            for method, access in methods.items()
+        },
     }
 )
 
 WATCH_REVOCATION_LIST = "/finsecure.keyservice.v1.CertificateService/WatchRevocationList"
-WATCH_EVENTS = "/finsecure.keyservice.v1.AuditService/WatchEvents"
 STAYS_OPEN = (WATCH_REVOCATION_LIST, WATCH_EVENTS)
 """Methods whose streams stay open."""

@@ -6,7 +6,6 @@ from contextlib import asynccontextmanager, suppress
 from types import MappingProxyType
 
 from finsecure_crypto.certificate_profile import authority_domain
-from finsecure_crypto.checkpoint import LogSigner
 from finsecure_crypto.errors import ConfigurationError
 from finsecure_rpc.authenticator import Authenticator
 from finsecure_rpc.bearer import Bearers
@@ -20,7 +19,7 @@ from finsecure_rpc.server import Listener, RpcServer, Service, build_server
 
 from finsecure_keyservice.approval_gate import ApprovalGate
 from finsecure_keyservice.audit.log import AuditLog
-from finsecure_keyservice.audit.mirror import AuditMirror
+from finsecure_keyservice.audit.mirror import started
 from finsecure_keyservice.audit.service import service as audit_service
 from finsecure_keyservice.audit.trail import Unrecorded
 from finsecure_keyservice.authorities import Authorities
@@ -95,7 +94,7 @@ async def opened(
         )
         books = Books(database, feed, authorities)
         lifetime = configuration.revocation_list_lifetime
-        mirror = await _mirror(configuration, books, signer)
+        mirror = await started(books, AuditLog(AUDIT), signer, configuration.audit_file)
         auditor = auditor_of(configuration, material, clock, mirror)
         upkeep = Upkeep(books, feed, own, vault.kek, lifetime, auditor)
         await upkeep.tick()
@@ -141,17 +140,6 @@ async def opened(
                 await mirror.stop()
     finally:
         database.close()
-
-
-async def _mirror(
-    configuration: Configuration, books: Books, signer: LogSigner
-) -> AuditMirror | None:
-    if configuration.audit_file is None:
-        _log.warning("the audit log has no second copy; name one with `audit_file`")
-        return None
-    mirror = AuditMirror(books, AuditLog(AUDIT), signer, configuration.audit_file)
-    await mirror.start()
-    return mirror
 
 
 def _server(

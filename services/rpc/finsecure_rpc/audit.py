@@ -1,8 +1,8 @@
-"""Following the key service's audit log without believing it.
+"""Following the audit log of the key service, or of a trustee, without believing it.
 
 A follower remembers the log's key and its newest checkpoint in a file, and demands of each new
 checkpoint that the log only grew. The key is the one that it was given, or the one that it saw at
-its first contact, over a connection on which the key service proved its identity.
+its first contact, over a connection on which that service proved its identity.
 """
 
 import json
@@ -41,6 +41,11 @@ class Remembered:
         return self.verifier.open(self.note) if self.note else None
 
 
+def trustee_log(trust_domain: str, trustee: str) -> str:
+    """Name of the log of a trustee, from the trust domain of its federation and its id."""
+    return f"{trust_domain}/trustee/{trustee}/audit"
+
+
 class LogMemory:
     """A file that remembers a log across restarts."""
 
@@ -77,25 +82,31 @@ class LogFollower:
     """Follows one log.
 
     Args:
-        connection: to the key service.
+        connection: to the service whose log it is.
         memory: what is remembered of the log.
         verifier: the log's key, where it was given out of band.
+        origin: name that the log has to have, where more than one is followed.
     """
 
     def __init__(
-        self, connection: Connection, memory: LogMemory, verifier: LogVerifier | None = None
+        self,
+        connection: Connection,
+        memory: LogMemory,
+        verifier: LogVerifier | None = None,
+        origin: str = "",
     ) -> None:
         self._connection = connection
         self._memory = memory
         self._pinned = verifier
+        self._origin = origin
 
     async def advance(self) -> Checkpoint:
         """Fetch the newest checkpoint, demand that the log only grew, and remember it.
 
         Raises:
-            IntegrityError: AUDIT_LOG_KEY_CHANGED, CHECKPOINT_MALFORMED, CHECKPOINT_UNTRUSTED,
-                AUDIT_LOG_ROLLED_BACK or AUDIT_LOG_FORKED: the log's fault; what was remembered
-                stays.
+            IntegrityError: AUDIT_LOG_KEY_CHANGED, AUDIT_LOG_FOREIGN, CHECKPOINT_MALFORMED,
+                CHECKPOINT_UNTRUSTED, AUDIT_LOG_ROLLED_BACK or AUDIT_LOG_FORKED: the log's fault;
+                what was remembered stays.
             ConfigurationError: AUDIT_MEMORY_DAMAGED.
             UnavailableError: what a call raises.
         """
@@ -135,7 +146,7 @@ class LogFollower:
         if event.subject != subject or event.details.get("sha256") != sha256.hex():
             raise IntegrityError(
                 "AUDIT_PROOF_INVALID",
-                f"the key service proved event {event.index}, which is not the publication of "
+                f"the service proved event {event.index}, which is not the publication of "
                 f"{subject}; do not use it, and tell the operator",
             )
         return event
@@ -189,6 +200,11 @@ class LogFollower:
             )
         (key,) = keys
         assert key is not None  # noqa: S101  # None was taken away above
+        if self._origin and key.origin != self._origin:
+            raise IntegrityError(
+                "AUDIT_LOG_FOREIGN",
+                f"{key.origin} answers where {self._origin} was expected: correct the address",
+            )
         return key
 
     async def _accept(

@@ -28,6 +28,8 @@ OFFICERS: frozenset[Role] = frozenset({Role.OFFICER})
 ADMINISTRATORS: frozenset[Role] = OFFICERS | {Role.OPERATOR}
 READERS: frozenset[Role] = ADMINISTRATORS | {Role.VIEWER}
 """People, by what they may do: each role may all that the one before it may."""
+MEMBERS: frozenset[Role] = READERS | {Role.CLIENT, Role.AGGREGATOR, Role.TRUSTEE}
+"""People, and the members of federations."""
 
 HEALTH_POLICY: Policy = MappingProxyType(
     {

@@ -1,23 +1,35 @@
 """Trustees over gRPC: the aggregator's conversation, hostile streams, roles, three trustees."""
 
 import hashlib
+import shutil
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
 import pytest
+from finsecure.keyservice.v1 import audit_pb2 as audit
+from finsecure.keyservice.v1 import audit_pb2_grpc as audit_grpc
 from finsecure.keyservice.v1 import trustee_pb2 as wire
 from finsecure.keyservice.v1 import trustee_pb2_grpc as wire_grpc
 from finsecure_crypto import signing
 from finsecure_crypto.certificates import Role, verify_member
-from finsecure_crypto.errors import FinSecureError, PermissionDeniedError, ProtocolViolationError
+from finsecure_crypto.errors import (
+    FinSecureError,
+    IntegrityError,
+    NotFoundError,
+    PermissionDeniedError,
+    ProtocolViolationError,
+)
 from finsecure_crypto.homomorphic.decryption import partial_decryption
+from finsecure_rpc.audit import LogFollower, LogMemory, trustee_log
 from finsecure_rpc.connection import Connection
+from finsecure_rpc.policy import MEMBERS, READERS
 
 from tests.support.pki import TestAuthority, utc_now
 from tests.support.trustee_wire import header, manifest
 from tests.support.trustees import (
     LAYOUT,
+    OPERATOR,
     Bank,
     Federation,
     Trustee,
@@ -230,4 +242,89 @@ async def test_an_aggregator_of_another_federation_is_turned_away(
         with pytest.raises(PermissionDeniedError) as caught:
             await Aggregator(connection).send([])
         assert caught.value.code == "TRUST_DOMAIN_REFUSED"
+    trustee.database.close()
+
+
+AUDIT_CALLS = {
+    "GetCheckpoint": audit.GetCheckpointRequest(),
+    "GetConsistencyProof": audit.GetConsistencyProofRequest(first_size=1, second_size=1),
+    "GetInclusionProof": audit.GetInclusionProofRequest(index=0, tree_size=1),
+    "ProvePublication": audit.ProvePublicationRequest(subject="x", sha256=bytes(32)),
+    "ListEvents": audit.ListEventsRequest(),
+}
+
+
+@pytest.mark.parametrize("role", list(Role))
+async def test_people_read_a_trustees_log_and_members_follow_it(
+    federation: Federation, tmp_path: Path, role: Role
+) -> None:
+    trustee = make_trustee(tmp_path / "t", federation.pki, 1)
+    own = federation.pki.enrol(tmp_path / "caller", role, "caller")
+    await trustee.holdings.card(OPERATOR)
+    async with (
+        served(trustee) as address,
+        Connection(address, own, Role.TRUSTEE, federation="lending") as connection,
+    ):
+        stub = connection.stub(audit_grpc.AuditServiceStub)
+        for name, request in AUDIT_CALLS.items():
+            denied = False
+            try:
+                await connection.call(getattr(stub, name), request)
+            except NotFoundError:
+                assert name == "ProvePublication"
+            except PermissionDeniedError:
+                denied = True
+            wanted = READERS if name == "ListEvents" else MEMBERS
+            assert denied == (role not in wanted), name
+        watch = connection.stream(
+            stub.WatchEvents, audit.WatchEventsRequest(start=0), deadline_s=30
+        )
+        if role in READERS:
+            assert len((await anext(watch)).events) == 1
+            await watch.aclose()
+        else:
+            with pytest.raises(PermissionDeniedError):
+                await anext(watch)
+        for impossible in (
+            ("GetConsistencyProof", audit.GetConsistencyProofRequest(second_size=2**40)),
+            ("GetInclusionProof", audit.GetInclusionProofRequest(index=9, tree_size=9)),
+        ):
+            with pytest.raises(FinSecureError) as caught:
+                await connection.call(getattr(stub, impossible[0]), impossible[1])
+            expected = {"TREE_SIZE", "INVALID_MESSAGE"} if role in MEMBERS else {"ROLE_NOT_ALLOWED"}
+            assert caught.value.code in expected
+    trustee.database.close()
+
+
+async def test_who_follows_a_trustee_notices_that_its_database_was_put_back(
+    federation: Federation, tmp_path: Path
+) -> None:
+    trustee = make_trustee(tmp_path / "t", federation.pki, 1)
+    own = federation.pki.enrol(tmp_path / "caller", Role.AGGREGATOR, "main")
+    database = tmp_path / "t" / "trustee.db"
+    trustee.hold()
+    trustee.database.close()
+    shutil.copy(database, tmp_path / "snapshot.db")
+    trustee = trustee.restarted()
+    memory = LogMemory(tmp_path / "memory.json")
+    origin = trustee_log(f"lending.{federation.pki.domain}", trustee.id)
+    async with (
+        served(trustee) as address,
+        Connection(address, own, Role.TRUSTEE) as connection,
+    ):
+        await Aggregator(connection).ask(federation.sum())
+        follower = LogFollower(connection, memory, origin=origin)
+        assert (await follower.advance()).size == 1
+        other = trustee_log(f"lending.{federation.pki.domain}", "trustee-2")
+        with pytest.raises(IntegrityError, match="AUDIT_LOG_FOREIGN"):
+            await LogFollower(connection, LogMemory(tmp_path / "m2"), origin=other).advance()
+    trustee.database.close()
+    shutil.copy(tmp_path / "snapshot.db", database)
+    trustee = trustee.restarted()
+    async with (
+        served(trustee) as address,
+        Connection(address, own, Role.TRUSTEE) as connection,
+    ):
+        with pytest.raises(IntegrityError, match="AUDIT_LOG_ROLLED_BACK"):
+            await LogFollower(connection, memory, origin=origin).advance()
     trustee.database.close()

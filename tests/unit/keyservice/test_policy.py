@@ -75,7 +75,13 @@ def test_reading_is_for_readers_and_changing_for_administrators_unless_said_othe
 
 
 def test_a_trustee_opens_for_aggregators_and_makes_keys_for_administrators() -> None:
-    assert set(TRUSTEE_POLICY) == methods_of(trustee_pb2)
-    for method, access in TRUSTEE_POLICY.items():
+    assert set(TRUSTEE_POLICY) == methods_of(trustee_pb2, audit_pb2)
+    for method in methods_of(trustee_pb2):
         opens = method.endswith("/PartiallyDecrypt")
-        assert access == ({Role.AGGREGATOR} if opens else ADMINISTRATORS), method
+        access = {Role.AGGREGATOR} if opens else ADMINISTRATORS
+        assert TRUSTEE_POLICY[method] == access, method
+
+
+def test_a_trustees_log_is_read_like_that_of_the_key_service() -> None:
+    for method in methods_of(audit_pb2):
+        assert TRUSTEE_POLICY[method] == POLICY[method], method

@@ -25,7 +25,7 @@ from finsecure_keyservice.trustee.schemes import LAST_STEP
 from finsecure_keyservice.trustee.surroundings import share_context
 
 from tests.support.paillier import dealt
-from tests.support.trustees import Federation, Trustee, key, make_trustee, share
+from tests.support.trustees import OPERATOR, Federation, Trustee, key, make_trustee, share
 
 NAME = "federations/lending/encryptionKeys/made"
 NONCE = bytes(range(32))
@@ -43,14 +43,14 @@ async def begun(
     trustees: list[Trustee], mode: Mode = Mode.BGV
 ) -> tuple[Ceremony, list[Ceremonies]]:
     all_of_them = [trustee.ceremonies() for trustee in trustees]
-    cards = tuple([await trustee.holdings.card() for trustee in trustees])
+    cards = tuple([await trustee.holdings.card(OPERATOR) for trustee in trustees])
     return Ceremony(NAME, mode, NONCE, cards), all_of_them
 
 
 async def step(
     ceremony: Ceremony, parts: list[Ceremonies], number: int, messages: list[CeremonyMessage]
 ) -> tuple[list[CeremonyMessage], list[HeldKey | None]]:
-    answers = [await each.advance(ceremony, number, messages) for each in parts]
+    answers = [await each.advance(OPERATOR, ceremony, number, messages) for each in parts]
     said = [message for message, _ in answers if message is not None]
     return said, [held for _, held in answers]
 
@@ -106,10 +106,10 @@ async def test_steps_are_repeated_but_not_done_anew(trustees: list[Trustee]) -> 
     second, _ = await step(ceremony, parts, 2, first)
     assert (await step(ceremony, parts, 2, first[::-1]))[0] == second
     with pytest.raises(FinSecureError) as caught:
-        await parts[0].advance(ceremony, 4, second)
+        await parts[0].advance(OPERATOR, ceremony, 4, second)
     assert caught.value.code in ("CEREMONY_ORDER", "MESSAGE_UNSIGNED")
     with pytest.raises(FinSecureError) as caught:
-        await parts[0].advance(ceremony, 3, second[:2])
+        await parts[0].advance(OPERATOR, ceremony, 3, second[:2])
     assert caught.value.code == "CEREMONY_INCOMPLETE"
 
 
@@ -118,14 +118,14 @@ async def test_a_finished_ceremony_survives_a_restart_and_an_unfinished_one_does
 ) -> None:
     ceremony, parts = await begun(trustees)
     fourth, _ = await run_to(ceremony, parts, LAST_STEP - 1)
-    _, held = await parts[0].advance(ceremony, LAST_STEP, fourth)
+    _, held = await parts[0].advance(OPERATOR, ceremony, LAST_STEP, fourth)
     assert held is not None
     again = trustees[0].ceremonies()
-    assert await again.advance(ceremony, LAST_STEP, fourth) == (None, held)
+    assert await again.advance(OPERATOR, ceremony, LAST_STEP, fourth) == (None, held)
     holdings = trustees[0].holdings
     assert holdings.endorse(held).signature == trustees[0].holdings.endorse(held).signature
     with pytest.raises(FinSecureError) as caught:
-        await trustees[1].ceremonies().advance(ceremony, LAST_STEP, fourth)
+        await trustees[1].ceremonies().advance(OPERATOR, ceremony, LAST_STEP, fourth)
     assert caught.value.code == "CEREMONY_ORDER"
 
 
@@ -150,7 +150,7 @@ async def test_what_the_operator_changes_is_noticed(
     ceremony, parts = await begun(trustees)
     messages, _ = await run_to(ceremony, parts, last)
     with pytest.raises(FinSecureError) as caught:
-        await parts[0].advance(ceremony, last + 1, bend(messages))
+        await parts[0].advance(OPERATOR, ceremony, last + 1, bend(messages))
     assert caught.value.code == reason
 
 
@@ -165,10 +165,10 @@ async def test_a_holder_that_breaks_the_protocol_ends_the_ceremony(
     key_of_second = trustees[1].identities.current().signing_key
     lie = replace(lie, signature=key_of_second.sign(*lie.statement(ceremony.digest())))
     with pytest.raises(FinSecureError) as caught:
-        await parts[0].advance(ceremony, 3, [second[0], lie, second[2]])
+        await parts[0].advance(OPERATOR, ceremony, 3, [second[0], lie, second[2]])
     assert (caught.value.code, caught.value.culprit) == ("COMMITMENT_BROKEN", "2")
     with pytest.raises(FinSecureError) as caught:
-        await parts[0].advance(ceremony, 3, second)
+        await parts[0].advance(OPERATOR, ceremony, 3, second)
     assert caught.value.code == "CEREMONY_ABORTED"
 
 
@@ -188,24 +188,24 @@ async def test_strangers_and_outsiders_make_no_key(
     forged = replace(ceremony.trustees[1], sealing_key=bytes(range(1, 33)))
     swapped = replace(ceremony, trustees=(ceremony.trustees[0], forged, ceremony.trustees[2]))
     with pytest.raises(FinSecureError) as caught:
-        await parts[0].advance(swapped, 1, [])
+        await parts[0].advance(OPERATOR, swapped, 1, [])
     assert caught.value.code == "CARD_UNSIGNED"
     outsider = make_trustee(tmp_path / "t4", federation.pki, 4)
     with pytest.raises(FinSecureError) as caught:
-        await outsider.ceremonies().advance(ceremony, 1, [])
+        await outsider.ceremonies().advance(OPERATOR, ceremony, 1, [])
     assert caught.value.code == "NOT_INVITED"
     outsider.database.close()
     elsewhere = replace(ceremony, key_name="federations/cards/encryptionKeys/made")
     with pytest.raises(FinSecureError) as caught:
-        await parts[0].advance(elsewhere, 1, [])
+        await parts[0].advance(OPERATOR, elsewhere, 1, [])
     assert caught.value.code == "FEDERATION_MISMATCH"
     with pytest.raises(FinSecureError) as caught:
-        await parts[0].advance(replace(ceremony, mode=Mode.PAILLIER), 1, [])
+        await parts[0].advance(OPERATOR, replace(ceremony, mode=Mode.PAILLIER), 1, [])
     assert caught.value.code == "NO_DISTRIBUTED_GENERATION"
 
 
 async def sealed_share(trustee: Trustee, holder: int, owner: str | None = None) -> DealtShare:
-    card = await trustee.holdings.card()
+    card = await trustee.holdings.card(OPERATOR)
     context = dealt_share_context(NAME, key().digest(), holder, owner or trustee.id)
     sealed = sealing.seal(card.sealing_key, share(holder).serialise(), context)
     return DealtShare(NAME, Mode.PAILLIER, key().serialise(), sealed, holder)
@@ -214,13 +214,13 @@ async def sealed_share(trustee: Trustee, holder: int, owner: str | None = None) 
 async def test_a_dealt_share_is_opened_checked_and_kept_once(trustees: list[Trustee]) -> None:
     trustee = trustees[1]
     dealt_share = await sealed_share(trustee, 2)
-    held = await trustee.dealt_shares.take_in(dealt_share)
+    held = await trustee.dealt_shares.take_in(OPERATOR, dealt_share)
     assert (held.holder, held.description.generation) == (2, Generation.DEALER)
     again = trustee.restarted()
-    assert await again.dealt_shares.take_in(await sealed_share(again, 2)) == held
+    assert await again.dealt_shares.take_in(OPERATOR, await sealed_share(again, 2)) == held
     other = replace(dealt_share, public_key=dealt(3072).key.serialise())
     with pytest.raises(FinSecureError) as caught:
-        await again.dealt_shares.take_in(other)
+        await again.dealt_shares.take_in(OPERATOR, other)
     assert caught.value.code == "CIPHERTEXT_REJECTED"
     again.database.close()
 
@@ -228,7 +228,7 @@ async def test_a_dealt_share_is_opened_checked_and_kept_once(trustees: list[Trus
 async def test_a_dealer_is_trusted_only_where_the_owner_says_so(trustees: list[Trustee]) -> None:
     wary = replace(trustees[0], dealt_keys=False)
     with pytest.raises(FinSecureError) as caught:
-        await wary.dealt_shares.take_in(await sealed_share(wary, 1))
+        await wary.dealt_shares.take_in(OPERATOR, await sealed_share(wary, 1))
     assert caught.value.code == "DEALT_KEYS_REFUSED"
 
 
@@ -252,7 +252,7 @@ async def test_a_wrong_dealt_share_is_refused(
 ) -> None:
     wrong = await make(trustees[0])
     with pytest.raises(FinSecureError) as caught:
-        await trustees[0].dealt_shares.take_in(wrong)
+        await trustees[0].dealt_shares.take_in(OPERATOR, wrong)
     assert caught.value.code == reason
 
 
@@ -262,7 +262,7 @@ async def _bent(trustee: Trustee, bend: Callable[[DealtShare], DealtShare]) -> D
 
 async def _wrong_share(trustee: Trustee) -> DealtShare:
     """The dealer mixes two shares up."""
-    card = await trustee.holdings.card()
+    card = await trustee.holdings.card(OPERATOR)
     context = dealt_share_context(NAME, key().digest(), 1, trustee.id)
     sealed = sealing.seal(card.sealing_key, share(2).serialise(), context)
     return DealtShare(NAME, Mode.PAILLIER, key().serialise(), sealed, 1)
@@ -279,7 +279,7 @@ async def test_a_revoked_trustee_makes_no_key(tmp_path: Path) -> None:
     certificate = x509.load_der_x509_certificate(ceremony.trustees[2].certificate)
     pki.revoke(certificate.serial_number)
     with pytest.raises(AuthenticationError) as caught:
-        await parts[0].advance(ceremony, 1, [])
+        await parts[0].advance(OPERATOR, ceremony, 1, [])
     assert (caught.value.code, caught.value.culprit) == ("CERTIFICATE_REVOKED", "trustee-3")
     for trustee in trustees:
         trustee.database.close()
@@ -291,5 +291,5 @@ async def test_ceremonies_run_side_by_side(trustees: list[Trustee]) -> None:
     await asyncio.gather(run_to(first, parts, LAST_STEP), run_to(second, parts, LAST_STEP))
     third = replace(first, nonce=bytes([1]) * 32)
     with pytest.raises(FinSecureError) as caught:
-        await parts[0].advance(third, 1, [])
+        await parts[0].advance(OPERATOR, third, 1, [])
     assert caught.value.code == "KEY_EXISTS"

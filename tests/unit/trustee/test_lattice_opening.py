@@ -23,6 +23,7 @@ from tests.support.trustees import (
     CLIENTS,
     DIGEST,
     FEDERATION,
+    OPERATOR,
     SUM,
     VALUES,
     Bank,
@@ -38,11 +39,11 @@ LAYOUT = VectorLayout((CountSection("amount", 3, 1000),), 10)
 async def made_key(trustees: list[Trustee], mode: Mode) -> EncryptionKey:
     parts = [trustee.ceremonies() for trustee in trustees]
     ceremony = Ceremony(
-        NAME, mode, DIGEST, tuple([await each.holdings.card() for each in trustees])
+        NAME, mode, DIGEST, tuple([await each.holdings.card(OPERATOR) for each in trustees])
     )
     messages: list[CeremonyMessage] = []
     for step in range(1, LAST_STEP + 1):
-        answers = [await part.advance(ceremony, step, messages) for part in parts]
+        answers = [await part.advance(OPERATOR, ceremony, step, messages) for part in parts]
         messages = [message for message, _ in answers if message is not None]
     held = answers[0][1]
     assert held is not None

@@ -1,4 +1,4 @@
-"""`finsecure audit`: read the key service's log of decisions, and check that nobody rewrote it."""
+"""`finsecure audit`: read a log of decisions, and check that nobody rewrote it."""
 
 import asyncio
 from pathlib import Path
@@ -26,6 +26,11 @@ KeyOption = Annotated[
     ),
 ]
 
+TrusteeOption = Annotated[
+    str,
+    typer.Option("--trustee", help="Id of the trustee whose log is meant. Default: key service."),
+]
+
 
 @app.command(epilog="Example: finsecure audit verify --file /mnt/archive/audit.jsonl")
 def verify(
@@ -33,6 +38,7 @@ def verify(
         Path | None, typer.Option(help="Verify this export instead of asking the service.")
     ] = None,
     key: KeyOption = "",
+    trustee: TrusteeOption = "",
     json: JsonOption = False,
     config: ConfigOption = DEFAULT_FILE,
 ) -> None:
@@ -43,9 +49,9 @@ def verify(
     """
     pinned = LogVerifier.parse(key) if key else None
     if file is None:
-        checkpoint = asyncio.run(with_log(config, verify_log, pinned))
+        checkpoint = asyncio.run(with_log(config, verify_log, pinned, trustee))
     else:
-        checkpoint = _verify_file(file, pinned, config)
+        checkpoint = _verify_file(file, pinned, config, trustee)
     if json:
         print_json(
             {
@@ -62,10 +68,11 @@ def verify(
         )
 
 
-@app.command(epilog="Example: finsecure audit tail --follow")
+@app.command(epilog="Example: finsecure audit tail --follow --trustee north")
 def tail(
     count: Annotated[int, typer.Option("-n", min=0, help="How many of the last events.")] = 20,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new ones.")] = False,
+    trustee: TrusteeOption = "",
     json: JsonOption = False,
     config: ConfigOption = DEFAULT_FILE,
 ) -> None:
@@ -74,6 +81,7 @@ def tail(
         with_log(
             config,
             lambda log: log.tail(count, lambda leaf: _show(leaf, json), follow=follow),
+            trustee=trustee,
         )
     )
 
@@ -100,18 +108,19 @@ def export(
     output: Annotated[Path, typer.Argument(help="File of JSON lines; an earlier one goes on.")],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new events.")] = False,
     key: KeyOption = "",
+    trustee: TrusteeOption = "",
     config: ConfigOption = DEFAULT_FILE,
 ) -> None:
     """Append all events and signed checkpoints to a file on this machine, and verify it."""
     pinned = LogVerifier.parse(key) if key else None
     checkpoint = asyncio.run(
-        with_log(config, lambda log: export_log(log, output, follow=follow), pinned)
+        with_log(config, lambda log: export_log(log, output, follow=follow), pinned, trustee)
     )
     typer.echo(f"{output} has all {checkpoint.size} events of {checkpoint.origin}", err=True)
 
 
-def _verify_file(file: Path, pinned: LogVerifier | None, config: Path) -> Checkpoint:
-    remembered = memory_of(load_operator(config)).load() if pinned is None else None
+def _verify_file(file: Path, pinned: LogVerifier | None, config: Path, trustee: str) -> Checkpoint:
+    remembered = memory_of(load_operator(config), trustee).load() if pinned is None else None
     verifier = pinned or (remembered.verifier if remembered else None)
     if verifier is None:
         raise ConfigurationError(

@@ -16,7 +16,7 @@ from finsecure_rpc.logs import get_logger
 from sqlalchemy import Connection
 
 from finsecure_keyservice.audit.log import AuditLog, Entry
-from finsecure_keyservice.books import Books
+from finsecure_keyservice.decisions import Transactions
 
 _log = get_logger(__name__)
 _BATCH = 1000
@@ -35,7 +35,7 @@ class AuditMirror:
         path: the file.
     """
 
-    def __init__(self, books: Books, log: AuditLog, signer: LogSigner, path: Path) -> None:
+    def __init__(self, books: Transactions, log: AuditLog, signer: LogSigner, path: Path) -> None:
         self._books = books
         self._log = log
         self._signer = signer
@@ -152,6 +152,22 @@ class AuditMirror:
                 "changed. Move the file away as evidence.",
             )
         self._size = file.size
+
+
+async def started(
+    books: Transactions, log: AuditLog, signer: LogSigner, path: Path | None
+) -> AuditMirror | None:
+    """A mirror that follows, or None where the owner has named no file.
+
+    Raises:
+        IntegrityError, UnavailableError: as `AuditMirror.start`.
+    """
+    if path is None:
+        _log.warning("the audit log has no second copy; name one with `audit_file`")
+        return None
+    mirror = AuditMirror(books, log, signer, path)
+    await mirror.start()
+    return mirror
 
 
 def _unavailable(path: Path) -> UnavailableError:

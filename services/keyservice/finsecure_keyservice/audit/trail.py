@@ -111,9 +111,43 @@ class Trail:
                 transaction ends.
             InvalidArgumentError: AUDIT_EVENT_MALFORMED; a defect of the caller.
         """
+        self._append(action, subject, sealed or {}, published, details)
+
+    def refuse(
+        self,
+        method: str,
+        subject: str,
+        error: FinSecureError,
+        unrecorded: int,
+        **details: Detail,
+    ) -> None:
+        """Record that a call was refused.
+
+        `unrecorded` counts refusals of this caller before it that were too many to record.
+        """
+        said = {"method": method, "reason": error.code, "unrecorded": unrecorded, **details}
+        self._append("call.refuse", subject, {}, None, said)
+
+    def require_event(self) -> None:
+        """End a transaction that decided something in silence.
+
+        Raises:
+            InternalError: AUDIT_EVENT_MISSING; a defect of the service.
+        """
+        if not self._recorded:
+            raise InternalError("AUDIT_EVENT_MISSING", "a decision was not recorded")
+
+    def _append(
+        self,
+        action: str,
+        subject: str,
+        sealed: Mapping[str, str],
+        published: bytes | None,
+        details: Mapping[str, Detail],
+    ) -> None:
         edge = self._log.edge(self._connection)
         self._admit(edge.size)
-        closed = {name: seal(self._key, name, text) for name, text in (sealed or {}).items()}
+        closed = {name: seal(self._key, name, text) for name, text in sealed.items()}
         if self._caller.address:
             closed["address"] = seal(self._key, "address", self._caller.address)
         if published is not None:
@@ -130,19 +164,3 @@ class Trail:
         )
         self._log.append(self._connection, edge, event.encode(), subject, published)
         self._recorded += 1
-
-    def refuse(self, method: str, subject: str, error: FinSecureError, unrecorded: int) -> None:
-        """Record that a call was refused.
-
-        `unrecorded` counts refusals of this caller before it that were too many to record.
-        """
-        self.record("call.refuse", subject, method=method, reason=error.code, unrecorded=unrecorded)
-
-    def require_event(self) -> None:
-        """End a transaction that decided something in silence.
-
-        Raises:
-            InternalError: AUDIT_EVENT_MISSING; a defect of the service.
-        """
-        if not self._recorded:
-            raise InternalError("AUDIT_EVENT_MISSING", "a decision was not recorded")

@@ -16,6 +16,7 @@ from finsecure_crypto.homomorphic.key_record import Generation
 from finsecure_crypto.homomorphic.mode import Mode
 from finsecure_rpc.identity_store import IdentityProvider
 
+from finsecure_keyservice.audit.trail import Caller
 from finsecure_keyservice.trustee import store
 from finsecure_keyservice.trustee.holdings import Holdings, exists
 from finsecure_keyservice.trustee.records import HeldKey
@@ -52,7 +53,7 @@ class Ceremonies:
         self._turn = asyncio.Lock()
 
     async def advance(
-        self, ceremony: Ceremony, step: int, messages: Sequence[CeremonyMessage]
+        self, caller: Caller, ceremony: Ceremony, step: int, messages: Sequence[CeremonyMessage]
     ) -> tuple[CeremonyMessage | None, HeldKey | None]:
         """Do a step; after the last one the new key is on disk and returned too.
 
@@ -63,31 +64,36 @@ class Ceremonies:
             InvalidArgumentError: NOT_INVITED where this trustee is not among the members.
             FinSecureError: what `Participant.advance` and the checks of the cards raise.
         """
-        self._holdings.require_federation(ceremony.key_name)
-        async with self._turn:
-            context = ceremony.digest()
-            kept = await self._around.database.run(lambda c: store.key(c, ceremony.key_name))
-            if kept is not None and context not in self._running:
-                if kept.origin != context:
-                    raise exists(ceremony.key_name)
-                return None, kept
-            participant = await self._participant(ceremony)
-            message = await asyncio.to_thread(participant.advance, step, messages)
-            if participant.made is None:
-                return message, None
-            key, share = participant.made
-            held = await self._holdings.keep(
-                ceremony.key_name, Generation.DISTRIBUTED, key, share, ceremony.digest()
-            )
-            return message, held
+        refusing = self._around.books.refusing(
+            caller, "AdvanceCeremony", ceremony.key_name, step=step
+        )
+        async with self._turn, refusing:
+            self._holdings.require_federation(ceremony.key_name)
+            return await self._advance(caller, ceremony, step, messages)
 
-    async def _participant(self, ceremony: Ceremony) -> Participant:
-        context = ceremony.digest()
-        known = self._running.get(context)
-        if known is not None:
-            return known
-        identity = self._identities.current()
-        pair = await self._holdings.sealing_key()
+    async def _advance(
+        self, caller: Caller, ceremony: Ceremony, step: int, messages: Sequence[CeremonyMessage]
+    ) -> tuple[CeremonyMessage | None, HeldKey | None]:
+        name, context = ceremony.key_name, ceremony.digest()
+        participant = self._running.get(context)
+        if participant is None:
+            kept = await self._around.books.transact(lambda c: store.key(c, name))
+            if kept is not None:
+                if kept.origin != context:
+                    raise exists(name)
+                return None, kept
+            participant = await self._join(caller, ceremony)
+        message = await asyncio.to_thread(participant.advance, step, messages)
+        if participant.made is None:
+            return message, None
+        key, share = participant.made
+        held = await self._holdings.keep(caller, name, Generation.DISTRIBUTED, key, share, context)
+        return message, held
+
+    async def _join(self, caller: Caller, ceremony: Ceremony) -> Participant:
+        """Begin to take part; on record before anything is said."""
+        identity, context = self._identities.current(), ceremony.digest()
+        pair = await self._holdings.sealing_key(caller)
         public_keys = await asyncio.to_thread(self._verified, ceremony)
         numbers = [
             number
@@ -108,6 +114,17 @@ class Ceremonies:
             identity.signing_key,
             public_keys,
             self._steps_of(ceremony.mode, numbers[0], context),
+        )
+        members = ",".join(card.trustee for card in ceremony.trustees)
+        await self._around.books.transact(
+            lambda c: self._around.books.trail(c, caller).record(
+                "ceremony.join",
+                ceremony.key_name,
+                ceremony=context.hex(),
+                mode=ceremony.mode.value,
+                holder=numbers[0],
+                trustees=members,
+            )
         )
         self._running[context] = participant
         if len(self._running) > _MOST_CEREMONIES:

@@ -33,6 +33,7 @@ class Configuration(Settings):
     keyservice: Address
     keyservice_enrol: Address
     listen: Address
+    audit_file: RelativePath | None = None
     database: Annotated[str, Field(min_length=1), AfterValidator(database_url)]
     protection: ProtectionSettings
 

@@ -12,6 +12,8 @@ from finsecure_crypto.homomorphic.registry import load_key, load_share
 from finsecure_crypto.homomorphic.scheme import EncryptionKey, KeyShare
 from finsecure_rpc.identity_store import IdentityProvider
 
+from finsecure_keyservice.audit.trail import Caller
+from finsecure_keyservice.trustee.books import Books
 from finsecure_keyservice.trustee.holdings import Holdings
 from finsecure_keyservice.trustee.records import HeldKey
 
@@ -39,17 +41,21 @@ class DealtShares:
     """Opens, checks and keeps dealt shares.
 
     Args:
+        books: where refusals are recorded.
         holdings: where shares are kept.
         identities: this trustee's newest identity.
         accepted: whether a dealer's shares are taken at all.
     """
 
-    def __init__(self, holdings: Holdings, identities: IdentityProvider, *, accepted: bool) -> None:
+    def __init__(
+        self, books: Books, holdings: Holdings, identities: IdentityProvider, *, accepted: bool
+    ) -> None:
+        self._books = books
         self._holdings = holdings
         self._identities = identities
         self._accepted = accepted
 
-    async def take_in(self, dealt: DealtShare) -> HeldKey:
+    async def take_in(self, caller: Caller, dealt: DealtShare) -> HeldKey:
         """Open, check and keep a dealt share.
 
         Only shares of Paillier keys are taken: those of other schemes cannot be checked against
@@ -61,6 +67,10 @@ class DealtShares:
             IntegrityError: KEY_MALFORMED, CIPHERTEXT_REJECTED or SHARE_INVALID.
             ConflictError: KEY_EXISTS for a name that is taken.
         """
+        async with self._books.refusing(caller, "ImportShare", dealt.key_name):
+            return await self._take_in(caller, dealt)
+
+    async def _take_in(self, caller: Caller, dealt: DealtShare) -> HeldKey:
         self._holdings.require_federation(dealt.key_name)
         if not self._accepted:
             raise PolicyError(
@@ -74,7 +84,7 @@ class DealtShares:
                 f"shares of {dealt.mode.value} keys are not dealt: hold a ceremony instead",
             )
         trustee = self._identities.current().spiffe_id.id
-        pair = await self._holdings.sealing_key()
+        pair = await self._holdings.sealing_key(caller)
 
         def opened() -> tuple[EncryptionKey, KeyShare]:
             key = load_key(dealt.mode, dealt.public_key)
@@ -85,5 +95,5 @@ class DealtShares:
 
         key, share = await asyncio.to_thread(opened)
         return await self._holdings.keep(
-            dealt.key_name, Generation.DEALER, key, share, key.digest()
+            caller, dealt.key_name, Generation.DEALER, key, share, key.digest()
         )

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-from datetime import datetime
 
 from finsecure_crypto import transcript
 from finsecure_crypto.agreement import KeyPair
@@ -16,6 +15,7 @@ from finsecure_rpc.identity_store import IdentityProvider
 from finsecure_rpc.logs import get_logger
 from sqlalchemy import Connection
 
+from finsecure_keyservice.audit.trail import Caller
 from finsecure_keyservice.trustee import store
 from finsecure_keyservice.trustee.records import HeldKey
 from finsecure_keyservice.trustee.surroundings import Surroundings, share_context
@@ -35,10 +35,10 @@ class Holdings:
         self._around = around
         self._identities = identities
 
-    async def card(self) -> TrusteeCard:
+    async def card(self, caller: Caller) -> TrusteeCard:
         """Who this trustee is, under its present certificate."""
         identity = self._identities.current()
-        pair = await self.sealing_key()
+        pair = await self.sealing_key(caller)
         return TrusteeCard.sign(
             identity.spiffe_id.id, pair.public, identity.signing_key, identity.signing_certificate
         )
@@ -53,6 +53,7 @@ class Holdings:
 
     async def keep(
         self,
+        caller: Caller,
         name: str,
         generation: Generation,
         key: EncryptionKey,
@@ -62,6 +63,7 @@ class Holdings:
         """Put a key and its share on disk, unless that has been done.
 
         Args:
+            caller: who has brought it about.
             name: resource name of the key.
             generation: how it was made.
             key: the public key.
@@ -80,8 +82,7 @@ class Holdings:
             ),
             origin,
         )
-        now = self._around.clock()
-        kept = await self._around.database.run(lambda c: _kept(c, held, now))
+        kept = await self._around.books.transact(lambda c: self._kept(c, caller, held))
         _log.info(
             "share kept",
             key=name,
@@ -92,7 +93,7 @@ class Holdings:
         )
         return kept
 
-    async def sealing_key(self) -> KeyPair:
+    async def sealing_key(self, caller: Caller) -> KeyPair:
         """The key that is sealed to; made at its first use."""
 
         def found(connection: Connection) -> SecretBytes:
@@ -105,9 +106,36 @@ class Holdings:
             public = KeyPair.from_seed(seed).public
             wrapped = custody.wrap(seed, sealing_context(public))
             store.add_sealing_key(connection, public, wrapped)
+            trustee = self._identities.current().spiffe_id.id
+            self._around.books.trail(connection, caller).record(
+                "sealing-key.make",
+                f"federations/{self._around.rules.federation}/trustees/{trustee}",
+                published=public,
+            )
             return seed
 
-        return KeyPair.from_seed(await self._around.database.run(found))
+        return KeyPair.from_seed(await self._around.books.transact(found))
+
+    def _kept(self, connection: Connection, caller: Caller, held: HeldKey) -> HeldKey:
+        said = held.description
+        known = store.key(connection, said.name)
+        if known is None:
+            store.add_key(connection, held, self._around.clock())
+            self._around.books.trail(connection, caller).record(
+                "share.keep",
+                said.name,
+                published=said.digest,
+                mode=said.mode.value,
+                generation=said.generation.value,
+                holder=held.holder,
+                holders=said.holders,
+                threshold=said.threshold,
+                origin=held.origin.hex(),
+            )
+            return held
+        if (known.origin, known.description, known.holder) != (held.origin, said, held.holder):
+            raise exists(said.name)
+        return known
 
     def require_federation(self, key_name: str) -> None:
         """Refuse a key of another federation.
@@ -132,18 +160,3 @@ def exists(name: str) -> ConflictError:
     return ConflictError(
         "KEY_EXISTS", f"this trustee holds another {name} already; choose a new name for the key"
     )
-
-
-def _kept(connection: Connection, held: HeldKey, now: datetime) -> HeldKey:
-    name = held.description.name
-    known = store.key(connection, name)
-    if known is None:
-        store.add_key(connection, held, now)
-        return held
-    if (known.origin, known.description, known.holder) != (
-        held.origin,
-        held.description,
-        held.holder,
-    ):
-        raise exists(name)
-    return known

@@ -10,7 +10,9 @@ from finsecure_rpc import console, logs
 from finsecure_rpc.config import load
 from finsecure_rpc.enrolment import enrol as spend_api_key
 
-from finsecure_keyservice.protection.opening import create_kek
+from finsecure_keyservice.clock import system_clock
+from finsecure_keyservice.protection.opening import create_kek, open_kek
+from finsecure_keyservice.trustee.books import opened_books
 from finsecure_keyservice.trustee.config import Configuration
 from finsecure_keyservice.trustee.health import check
 from finsecure_keyservice.trustee.serving import serve
@@ -30,7 +32,7 @@ def enrol(
     config: Config,
     api_key_file: Annotated[Path, typer.Option(help="File with the API key; - reads stdin.")],
 ) -> None:
-    """Turn an API key into this trustee's identity, and make the key that wraps its shares."""
+    """Turn an API key into this trustee's identity; make its wrapping key and database."""
     configuration = load(config, Configuration)
     try:
         create_kek(configuration.protection)
@@ -45,7 +47,18 @@ def enrol(
             configuration.identity_dir,
         )
     )
-    typer.echo(f"enrolled as {identity.spiffe_id}")
+    trustee = identity.spiffe_id
+    books, secrets = opened_books(
+        configuration.database,
+        configuration.federation,
+        trustee,
+        open_kek(configuration.protection),
+        system_clock,
+    )
+    books.database.close()
+    key = secrets.signer.verifier.serialise()
+    typer.echo(f"enrolled as      {trustee}")
+    typer.echo(f"audit log's key  {key}   (for `finsecure audit --trustee {trustee.id} --key`)")
 
 
 @app.command()

@@ -1,6 +1,7 @@
 """Helping to open a sum: check, add up again, decide, and only then hand out the partial.
 
-The decision and the partial are committed together before the first byte leaves. Killed before,
+The decision, its event in the log and the partial are committed together before the first byte
+leaves. Killed before,
 nothing has left and the request is asked again; killed after, the same request gets the same bytes
 and no other gets any. A second partial with other noise for one total never exists.
 """
@@ -8,19 +9,17 @@ and no other gets any. A second partial with other noise for one total never exi
 import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import replace
-from datetime import datetime
+from contextlib import AbstractAsyncContextManager
 
-from finsecure_crypto.errors import FinSecureError, InternalError, UnavailableError
 from finsecure_crypto.homomorphic.decryption import Contribution, DecryptionRequest
 from finsecure_crypto.homomorphic.key_record import KeyState
 from finsecure_rpc.logs import get_logger
 from sqlalchemy import Connection
 
-from finsecure_keyservice.audit.refusals import RefusalBudget
+from finsecure_keyservice.audit.trail import Caller
 from finsecure_keyservice.trustee import store
 from finsecure_keyservice.trustee.adding import Piece, added
-from finsecure_keyservice.trustee.records import OPENED, Decision, HeldKey, Opening
+from finsecure_keyservice.trustee.records import HeldKey, Opening
 from finsecure_keyservice.trustee.rules import Members, check_contributions, check_key
 from finsecure_keyservice.trustee.surroundings import Surroundings, share_context
 from finsecure_keyservice.trustee.workers import partial_of, started
@@ -39,37 +38,45 @@ class Openings:
     def __init__(self, around: Surroundings, at_once: int) -> None:
         self._around = around
         self._turns = asyncio.Semaphore(at_once)
-        self._refusals = RefusalBudget()
 
     async def answered(self, request: DecryptionRequest) -> Opening | None:
         """What the same request was answered before."""
         digest = request.digest()
-        return await self._around.database.run(lambda c: store.opening(c, digest))
+        return await self._around.books.transact(lambda c: store.opening(c, digest))
 
     async def holder(self, opening: Opening) -> int:
         """Number of this trustee's share of the key that an opening was made with."""
-        held = await self._around.database.run(lambda c: store.key(c, opening.key_name))
+        held = await self._around.books.transact(lambda c: store.key(c, opening.key_name))
         assert held is not None  # noqa: S101 - a foreign key says so
         return held.holder
 
     async def admit(
-        self, caller: str, request: DecryptionRequest, manifest: Sequence[Contribution]
+        self, caller: Caller, request: DecryptionRequest, manifest: Sequence[Contribution]
     ) -> HeldKey:
         """Check everything that does not need the ciphertexts; a refusal is on disk when raised.
 
         Raises:
             FinSecureError: the reason of the refusal, or why nothing could be decided.
         """
-        try:
+        async with self._refusing(caller, request):
             return await self._admit(request, manifest)
-        except FinSecureError as error:
-            await self._refuse(caller, request, error)
-            raise
+
+    def _refusing(
+        self, caller: Caller, request: DecryptionRequest
+    ) -> AbstractAsyncContextManager[None]:
+        context = request.context
+        return self._around.books.refusing(
+            caller,
+            "PartiallyDecrypt",
+            context.subject_name,
+            key=context.key_name,
+            digest=request.digest().hex(),
+        )
 
     async def _admit(self, request: DecryptionRequest, manifest: Sequence[Contribution]) -> HeldKey:
         around, context = self._around, request.context
         around.rules.check_federation(request)
-        held = await around.database.run(lambda c: store.key(c, context.key_name))
+        held = await around.books.transact(lambda c: store.key(c, context.key_name))
         # A key that is not held here needs no question to the key service.
         state = KeyState.ENABLED if held is None else await around.states.state(context.key_name)
         known = check_key(request, held, state)
@@ -77,7 +84,7 @@ class Openings:
         around.rules.check_contributors(manifest)
         members = self._members()
         await asyncio.to_thread(check_contributions, request, manifest, members.public_key_of)
-        await around.database.run(lambda c: around.rules.check_unopened(c, request, manifest))
+        await around.books.transact(lambda c: around.rules.check_unopened(c, request, manifest))
         return known
 
     def _members(self) -> Members:
@@ -86,7 +93,7 @@ class Openings:
 
     async def open(
         self,
-        caller: str,
+        caller: Caller,
         request: DecryptionRequest,
         manifest: Sequence[Contribution],
         held: HeldKey,
@@ -95,7 +102,7 @@ class Openings:
         """Add the contributions up again and give the partial, decided and on disk.
 
         Args:
-            caller: SPIFFE ID of who asks.
+            caller: who asks.
             request: admitted.
             manifest: of the request.
             held: the key, from `admit`.
@@ -104,7 +111,7 @@ class Openings:
         Raises:
             FinSecureError: the reason of the refusal, or why nothing could be decided.
         """
-        try:
+        async with self._refusing(caller, request):
             async with self._turns:
                 async with started(held) as working:
                     total = await added(working, request, manifest, pieces)
@@ -119,13 +126,10 @@ class Openings:
             # All of this may have taken an hour, in which the key may have gone out of use.
             check_key(request, held, await self._around.states.state(held.description.name))
             return await self._decide(caller, request, manifest, partial)
-        except FinSecureError as error:
-            await self._refuse(caller, request, error)
-            raise
 
     async def _decide(
         self,
-        caller: str,
+        caller: Caller,
         request: DecryptionRequest,
         manifest: Sequence[Contribution],
         partial: bytes,
@@ -148,46 +152,24 @@ class Openings:
             around.rules.check_unopened(connection, request, manifest)
             contributions = [(item.client, item.sha256) for item in manifest]
             store.add_opening(connection, granted, contributions, now)
-            store.add_decision(connection, _decision(now, caller, request, OPENED))
+            around.books.trail(connection, caller).record(
+                "sum.open",
+                context.subject_name,
+                key=context.key_name,
+                digest=granted.request_digest.hex(),
+                contributions=request.contributions,
+                total=request.total_sha256.hex(),
+                partial=granted.sha256.hex(),
+            )
             return granted
 
-        opening = await around.database.run(decide)
+        opening = await around.books.transact(decide)
         _log.info(
             "opened",
             subject=context.subject_name,
             key=context.key_name,
             contributions=request.contributions,
             request=request.digest().hex(),
-            caller=caller,
+            caller=caller.name,
         )
         return opening
-
-    async def _refuse(self, caller: str, request: DecryptionRequest, error: FinSecureError) -> None:
-        """Put a refusal on the audit trail; that nothing could be decided is none.
-
-        A caller that is refused again and again is counted instead, so that it fills no disk.
-        """
-        if isinstance(error, (UnavailableError, InternalError)):
-            return
-        decision = _decision(self._around.clock(), caller, request, error.code, error.culprit)
-        unrecorded = self._refusals.take(caller)
-        if unrecorded is not None:
-            counted = replace(decision, unrecorded=unrecorded)
-            await self._around.database.run(lambda c: store.add_decision(c, counted))
-        _log.warning(
-            "refused to open",
-            subject=decision.subject,
-            reason=decision.verdict,
-            culprit=decision.culprit,
-            request=decision.request_digest.hex(),
-            caller=caller,
-        )
-
-
-def _decision(
-    now: datetime, caller: str, request: DecryptionRequest, verdict: str, culprit: str | None = None
-) -> Decision:
-    context = request.context
-    return Decision(
-        now, caller, context.subject_name, context.key_name, request.digest(), verdict, culprit
-    )

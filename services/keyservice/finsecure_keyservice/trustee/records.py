@@ -1,12 +1,8 @@
 """What a trustee remembers, as plain immutable records."""
 
 from dataclasses import dataclass, field
-from datetime import datetime
 
 from finsecure_crypto.homomorphic.key_record import KeyDescription
-
-OPENED = "OPENED"
-"""Verdict of a request that was granted; every other verdict is the reason of a refusal."""
 
 
 @dataclass(frozen=True)
@@ -45,28 +41,3 @@ class Opening:
     key_name: str
     partial: bytes = field(repr=False)
     sha256: bytes
-
-
-@dataclass(frozen=True)
-class Decision:
-    """An entry of the audit trail.
-
-    Attributes:
-        time: of the decision.
-        caller: SPIFFE ID of who asked.
-        subject: resource name of what was to be opened.
-        key_name: resource name of the key.
-        request_digest: which request it was.
-        verdict: OPENED or the reason of the refusal.
-        culprit: id of the member who is to blame, where one is.
-        unrecorded: refusals of the caller before this one that were only logged.
-    """
-
-    time: datetime
-    caller: str
-    subject: str
-    key_name: str
-    request_digest: bytes
-    verdict: str
-    culprit: str | None = None
-    unrecorded: int = 0

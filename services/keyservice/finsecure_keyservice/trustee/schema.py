@@ -1,10 +1,8 @@
 """Tables of a trustee (SQLAlchemy Core) and the version of their layout."""
 
 from sqlalchemy import (
-    BigInteger,
     Column,
     ForeignKey,
-    Index,
     Integer,
     LargeBinary,
     MetaData,
@@ -12,9 +10,10 @@ from sqlalchemy import (
     Table,
 )
 
+from finsecure_keyservice.audit.schema import audit_tables
 from finsecure_keyservice.schema import Instant
 
-VERSION = "1"
+VERSION = "2"
 
 METADATA = MetaData()
 
@@ -74,19 +73,13 @@ CONTRIBUTIONS = Table(
     Column("client", String(40), nullable=False),
 )
 
-# The audit trail: every decision, for and against.
-DECISIONS = Table(
-    "decisions",
+# The log of all decisions, for and against.
+AUDIT = audit_tables(METADATA)
+
+# What the log's keys are derived from; there is one.
+LOG_SECRETS = Table(
+    "log_secrets",
     METADATA,
-    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
-    Column("time", Instant, nullable=False),
-    Column("caller", String(512), nullable=False),
-    Column("subject", String(200), nullable=False),
-    Column("key_name", String(160), nullable=False),
-    Column("request_digest", LargeBinary(32), nullable=False),
-    Column("verdict", String(64), nullable=False),  # OPENED, or the reason of the refusal
-    Column("culprit", String(64)),
-    Column("unrecorded", Integer, nullable=False),
-    Index("decisions_by_subject", "subject", "sequence"),
-    sqlite_autoincrement=True,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("wrapped_secret", LargeBinary, nullable=False),
 )

@@ -18,8 +18,8 @@ from finsecure_crypto.homomorphic.decryption import (
     partial_decryption,
 )
 from finsecure_rpc.identity_store import IdentityProvider
-from finsecure_rpc.peer import require_peer
 
+from finsecure_keyservice.decisions import calling
 from finsecure_keyservice.trustee import convert
 from finsecure_keyservice.trustee.adding import Piece
 from finsecure_keyservice.trustee.ceremonies import Ceremonies
@@ -63,7 +63,7 @@ class TrusteeService(trustee_pb2_grpc.TrusteeServiceServicer):
         self, request_iterator: Requests, context: Context
     ) -> AsyncIterator[trustee_pb2.PartiallyDecryptResponse]:
         """See the proto."""
-        caller = str(require_peer().spiffe_id)
+        caller = calling()
         request = convert.decryption_request(await _header(request_iterator))
         async with self._room.taken(request.contributions):
             manifest = await _manifest(request_iterator, request)
@@ -101,7 +101,7 @@ class TrusteeService(trustee_pb2_grpc.TrusteeServiceServicer):
     ) -> trustee_pb2.GetTrusteeResponse:
         """See the proto."""
         return trustee_pb2.GetTrusteeResponse(
-            card=convert.card_message(await self._desk.holdings.card())
+            card=convert.card_message(await self._desk.holdings.card(calling()))
         )
 
     async def AdvanceCeremony(
@@ -109,6 +109,7 @@ class TrusteeService(trustee_pb2_grpc.TrusteeServiceServicer):
     ) -> trustee_pb2.AdvanceCeremonyResponse:
         """See the proto."""
         message, held = await self._desk.ceremonies.advance(
+            calling(),
             convert.ceremony(request.ceremony),
             request.step,
             [convert.ceremony_message(item) for item in request.messages],
@@ -126,7 +127,8 @@ class TrusteeService(trustee_pb2_grpc.TrusteeServiceServicer):
         self, request: trustee_pb2.ImportShareRequest, context: Context
     ) -> trustee_pb2.ImportShareResponse:
         """See the proto."""
-        held = await self._desk.dealt_shares.take_in(convert.dealt_share(request))
+        dealt = convert.dealt_share(request)
+        held = await self._desk.dealt_shares.take_in(calling(), dealt)
         return trustee_pb2.ImportShareResponse(
             endorsement=convert.endorsement(self._desk.holdings.endorse(held))
         )

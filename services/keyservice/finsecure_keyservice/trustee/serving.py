@@ -3,14 +3,13 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from pathlib import Path
+from dataclasses import replace
 
-from finsecure_crypto.certificates import Role
+from finsecure_crypto.certificates import Role, SpiffeId
 from finsecure_crypto.errors import ConfigurationError, FinSecureError, UnavailableError
 from finsecure_rpc.authenticator import Authenticator
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.credentials import server_credentials
-from finsecure_rpc.database import open_database
 from finsecure_rpc.identity_store import Identity, IdentityStore
 from finsecure_rpc.logs import get_logger
 from finsecure_rpc.policy import federation_peers
@@ -18,9 +17,14 @@ from finsecure_rpc.renewal import Renewer
 from finsecure_rpc.revocation import RevocationWatcher
 from finsecure_rpc.server import Listener, RpcServer, build_server
 
+from finsecure_keyservice.audit import mirror as mirrors
+from finsecure_keyservice.audit.secrets import AuditSecrets
+from finsecure_keyservice.audit.service import service as audit_service
 from finsecure_keyservice.clock import system_clock
+from finsecure_keyservice.protection.kek import KeyEncryptionKey
 from finsecure_keyservice.protection.opening import open_kek
-from finsecure_keyservice.trustee import store
+from finsecure_keyservice.refusals import RefusalRecorder
+from finsecure_keyservice.trustee.books import LOG, Books, opened_books
 from finsecure_keyservice.trustee.ceremonies import Ceremonies
 from finsecure_keyservice.trustee.config import Configuration
 from finsecure_keyservice.trustee.dealt_shares import DealtShares
@@ -44,6 +48,8 @@ async def serve(configuration: Configuration) -> None:
     Raises:
         ConfigurationError: IDENTITY_MISSING, IDENTITY_MISMATCH, KEY_FILE_*, DATABASE_* or
             LISTEN_FAILED; the owner's.
+        IntegrityError: AUDIT_LOG_ROLLED_BACK, AUDIT_LOG_FORKED, CHECKPOINT_UNTRUSTED: the database
+            is not the one that the second copy of its log was made from, such as an older copy.
     """
     async with opened(configuration) as server:
         await server.serve(configuration.shutdown_grace_s)
@@ -54,7 +60,10 @@ async def opened(configuration: Configuration) -> AsyncIterator[RpcServer]:
     """A trustee that is ready to be started."""
     identities = IdentityStore(configuration.identity_dir)
     _require_trustee_of(configuration.federation, identities.current())
+    custody = open_kek(configuration.protection)
     async with AsyncExitStack() as stack:
+        own = identities.current().spiffe_id
+        books, secrets = await _books(configuration, custody, own, stack)
         connection = await stack.enter_async_context(
             Connection(configuration.keyservice, identities, Role.KEYSERVICE)
         )
@@ -73,17 +82,19 @@ async def opened(configuration: Configuration) -> AsyncIterator[RpcServer]:
         await stack.enter_async_context(
             Renewer(identities, connection, tainted=revocations.tainted)
         )
-        around = _surroundings(configuration, identities, revocations, connection, stack)
+        around = _surroundings(configuration, custody, identities, revocations, connection, books)
         holdings = Holdings(around, identities)
         desk = Desk(
             Openings(around, configuration.openings.at_once),
             holdings,
             Ceremonies(around, holdings, identities, steps_of),
-            DealtShares(holdings, identities, accepted=configuration.dealt_keys),
+            DealtShares(books, holdings, identities, accepted=configuration.dealt_keys),
             identities,
         )
+        refusals = RefusalRecorder(books, books.auditor)
+        stack.push_async_callback(refusals.drain)
         server = build_server(
-            services(desk),
+            [*services(desk), audit_service(books, LOG, secrets.signer)],
             POLICY,
             Authenticator(
                 lambda: identities.current().anchors,
@@ -93,35 +104,45 @@ async def opened(configuration: Configuration) -> AsyncIterator[RpcServer]:
             [Listener(configuration.listen, server_credentials(identities))],
             LIMITS,
             reflection=configuration.reflection,
+            on_refusal=refusals.note,
         )
         readiness = asyncio.create_task(_report_readiness(server, around))
         stack.callback(readiness.cancel)
         yield server
 
 
+async def _books(
+    configuration: Configuration, custody: KeyEncryptionKey, own: SpiffeId, stack: AsyncExitStack
+) -> tuple[Books, AuditSecrets]:
+    """The database, compared with the second copy of its log before anything is decided."""
+    books, secrets = opened_books(
+        configuration.database, configuration.federation, own, custody, system_clock
+    )
+    stack.callback(books.database.close)
+    mirror = await mirrors.started(books, LOG, secrets.signer, configuration.audit_file)
+    if mirror is None:
+        return books, secrets
+    stack.push_async_callback(mirror.stop)
+    watched = replace(books.auditor, admit=mirror.admit, healthy=lambda: mirror.healthy)
+    return replace(books, auditor=watched), secrets
+
+
 def _surroundings(
     configuration: Configuration,
+    custody: KeyEncryptionKey,
     identities: IdentityStore,
     revocations: RevocationSource,
     connection: Connection,
-    stack: AsyncExitStack,
+    books: Books,
 ) -> Surroundings:
-    own = identities.current().spiffe_id
-    if configuration.database.startswith("sqlite:///"):
-        path = Path(configuration.database.removeprefix("sqlite:///"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-    database = open_database(configuration.database)
-    stack.callback(database.close)
-    database.run_sync(lambda c: store.prepare(c, configuration.federation, own.id))
     openings = configuration.openings
     return Surroundings(
-        database=database,
-        custody=open_kek(configuration.protection),
+        books=books,
+        custody=custody,
         states=RegisteredStates(connection),
         anchors=lambda: identities.current().anchors,
         revocations=revocations,
-        trust_domain=own.trust_domain,
-        clock=system_clock,
+        trust_domain=identities.current().spiffe_id.trust_domain,
         rules=Rules(
             federation=configuration.federation,
             minimum_round_cohort=openings.minimum_round_cohort,
@@ -135,17 +156,23 @@ def _surroundings(
 
 
 async def _report_readiness(server: RpcServer, around: Surroundings) -> None:
-    """Say NOT_SERVING without a revocation list, or while the shares cannot be unwrapped."""
+    """Say NOT_SERVING while nothing can be decided.
+
+    That is without a revocation list, while the shares cannot be unwrapped, or while the log or
+    its second copy cannot be written.
+    """
+    auditor = around.books.auditor
     while True:
         await asyncio.sleep(_READINESS_S)
         try:
             around.revocations.current()
             await asyncio.to_thread(around.custody.check)
+            await around.books.transact(auditor.log.touch)
         except FinSecureError as error:
             _log.warning("not ready", error=str(error))
             await server.set_serving(False)
         else:
-            await server.set_serving(True)
+            await server.set_serving(auditor.healthy())
 
 
 def _require_trustee_of(federation: str, identity: Identity) -> None:

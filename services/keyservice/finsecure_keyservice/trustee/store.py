@@ -8,11 +8,11 @@ from finsecure_crypto.homomorphic.key_record import Generation, KeyDescription
 from finsecure_crypto.homomorphic.mode import Mode
 from sqlalchemy import Connection, func, insert, select
 
-from finsecure_keyservice.trustee.records import Decision, HeldKey, Opening
+from finsecure_keyservice.trustee.records import HeldKey, Opening
 from finsecure_keyservice.trustee.schema import (
     CONTRIBUTIONS,
-    DECISIONS,
     KEYS,
+    LOG_SECRETS,
     METADATA,
     OPENINGS,
     SEALING_KEYS,
@@ -23,8 +23,14 @@ from finsecure_keyservice.trustee.schema import (
 _MOST_PARAMETERS = 500
 
 
-def prepare(connection: Connection, federation: str, trustee: str) -> None:
+_LOG_SECRET = 1
+
+
+def prepare(connection: Connection, federation: str, trustee: str) -> bool:
     """Make the tables, or make sure that they are this trustee's.
+
+    Returns:
+        Whether they were made.
 
     Raises:
         ConfigurationError: DATABASE_LAYOUT or DATABASE_FOREIGN.
@@ -35,7 +41,7 @@ def prepare(connection: Connection, federation: str, trustee: str) -> None:
     if not found:
         rows = [{"name": name, "value": value} for name, value in expected.items()]
         connection.execute(insert(SETTINGS), rows)
-        return
+        return True
     if found.get("layout") != VERSION:
         raise ConfigurationError(
             "DATABASE_LAYOUT",
@@ -48,6 +54,18 @@ def prepare(connection: Connection, federation: str, trustee: str) -> None:
             f"the database belongs to the trustee {found.get('trustee')} of "
             f"{found.get('federation')}; correct `database` in the configuration",
         )
+    return False
+
+
+def log_secret(connection: Connection) -> bytes:
+    """The wrapped secret of the log."""
+    wrapped: bytes = connection.execute(select(LOG_SECRETS.c.wrapped_secret)).scalar_one()
+    return wrapped
+
+
+def add_log_secret(connection: Connection, wrapped: bytes) -> None:
+    """Keep the secret of the log."""
+    connection.execute(insert(LOG_SECRETS).values(id=_LOG_SECRET, wrapped_secret=wrapped))
 
 
 def sealing_key(connection: Connection) -> tuple[bytes, bytes] | None:
@@ -160,37 +178,3 @@ def add_opening(
             for client, sha256 in contributions
         ],
     )
-
-
-def add_decision(connection: Connection, decision: Decision) -> None:
-    """Add an entry to the audit trail."""
-    connection.execute(
-        insert(DECISIONS).values(
-            time=decision.time,
-            caller=decision.caller,
-            subject=decision.subject,
-            key_name=decision.key_name,
-            request_digest=decision.request_digest,
-            verdict=decision.verdict,
-            culprit=decision.culprit,
-            unrecorded=decision.unrecorded,
-        )
-    )
-
-
-def decisions(connection: Connection, subject: str) -> list[Decision]:
-    """All decisions on a subject, the oldest first."""
-    found = select(DECISIONS).where(DECISIONS.c.subject == subject).order_by(DECISIONS.c.sequence)
-    return [
-        Decision(
-            row.time,
-            row.caller,
-            row.subject,
-            row.key_name,
-            row.request_digest,
-            row.verdict,
-            row.culprit,
-            row.unrecorded,
-        )
-        for row in connection.execute(found)
-    ]

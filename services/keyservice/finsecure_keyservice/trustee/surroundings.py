@@ -8,10 +8,10 @@ from finsecure_crypto import transcript
 from finsecure_crypto.certificates import RevocationList, TrustAnchors
 from finsecure_crypto.errors import AuthenticationError, UnavailableError
 from finsecure_crypto.homomorphic.key_record import KeyState
-from finsecure_rpc.database import Database
 
 from finsecure_keyservice.clock import Clock
 from finsecure_keyservice.protection.kek import KeyEncryptionKey
+from finsecure_keyservice.trustee.books import Books
 from finsecure_keyservice.trustee.rules import Rules
 
 
@@ -46,26 +46,29 @@ class Surroundings:
     """What openings and ceremonies work with.
 
     Attributes:
-        database: the trustee's.
+        books: the trustee's database and the log in it.
         custody: wraps what is secret for the database.
         states: where keys stand.
         anchors: the authorities that are believed now.
         revocations: the newest revocation list.
         trust_domain: of the federation.
-        clock: aware UTC time.
         rules: the owner's.
         partial_timeout_s: how long the computation of a partial may take.
     """
 
-    database: Database
+    books: Books
     custody: KeyEncryptionKey
     states: KeyStates
     anchors: Callable[[], TrustAnchors]
     revocations: RevocationSource
     trust_domain: str
-    clock: Clock
     rules: Rules
     partial_timeout_s: float
+
+    @property
+    def clock(self) -> Clock:
+        """Aware UTC time."""
+        return self.books.auditor.clock
 
     def revoked(self) -> RevocationList:
         """The newest revocation list.
