@@ -4,7 +4,6 @@ from dataclasses import dataclass
 
 from finsecure.aggregation.v1 import models_pb2, tasks_pb2
 
-from finsecure_aggregator import convert
 from finsecure_aggregator.clock import Clock
 from finsecure_aggregator.encryption import EncryptionDesk
 from finsecure_aggregator.initial_models import InitialModels
@@ -17,6 +16,8 @@ from finsecure_aggregator.scheduler import Scheduler
 from finsecure_aggregator.store import Store
 from finsecure_aggregator.sums.desk import AuditedSums
 from finsecure_aggregator.watchers import Changes, Presence
+from finsecure_aggregator.wire.models import model_to_wire
+from finsecure_aggregator.wire.tasks import task_to_wire
 
 
 @dataclass(frozen=True)
@@ -53,11 +54,11 @@ class Desk:
 
     def model(self, record: ModelRecord) -> models_pb2.Model:
         """Make the wire's form of a model version as it stands."""
-        return convert.model(self.models.refreshed(record), self.models.quarantined(record))
+        return model_to_wire(self.models.refreshed(record), self.models.quarantined(record))
 
     def task(self, record: TaskRecord) -> tasks_pb2.Task:
         """Make the wire's form of a task as it stands."""
-        proto = convert.task(record, self.presence.count(record.name))
+        proto = task_to_wire(record, self.presence.count(record.name))
         minimum = proto.spec.cohort.minimum
         if record.state is TaskState.AWAITING_MODEL:
             proto.state_detail = "waits for its initial model; upload it"

@@ -16,9 +16,9 @@ from finsecure_crypto.homomorphic.rounds import (
 from finsecure_aggregator.blobs import Blobs
 from finsecure_aggregator.ciphers import CipherSum, InputShape
 from finsecure_aggregator.clock import Clock
-from finsecure_aggregator.convert import Body, ClientMessage, EncryptedInvitation
 from finsecure_aggregator.encryption import EncryptionDesk, HeldKey, Opening
 from finsecure_aggregator.examination import examine
+from finsecure_aggregator.instructions import Body, ClientMessage, EncryptedInvitation
 from finsecure_aggregator.opening import SumOpener
 from finsecure_aggregator.records import ENCRYPTED_PHASES, RoundState, TrusteeAnswer
 from finsecure_aggregator.round_protocol import Sums

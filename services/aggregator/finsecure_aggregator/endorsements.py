@@ -13,10 +13,11 @@ from finsecure_rpc.connection import Connection
 from finsecure_rpc.logs import get_logger
 from sqlalchemy import update
 
-from finsecure_aggregator import convert, schema
+from finsecure_aggregator import schema
 from finsecure_aggregator.plan import Plan
 from finsecure_aggregator.records import ModelRecord
 from finsecure_aggregator.store import Store
+from finsecure_aggregator.wire.models import sign_request
 
 _log = get_logger(__name__)
 
@@ -80,7 +81,7 @@ def key_service_signs(connection: Connection, key: str) -> SignModel:
     stub = connection.stub(model_signing_pb2_grpc.ModelSigningServiceStub)
 
     async def sign(plan: Plan, record: ModelRecord) -> bytes:
-        answer = await connection.call(stub.SignModel, convert.sign_request(key, plan, record))
+        answer = await connection.call(stub.SignModel, sign_request(key, plan, record))
         envelope: bytes = answer.envelope
         return envelope
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from finsecure_aggregator.accumulator import Accumulator
 from finsecure_aggregator.blobs import Blobs
-from finsecure_aggregator.convert import Body, ClientMessage, Invitation
+from finsecure_aggregator.instructions import Body, ClientMessage, Invitation
 from finsecure_aggregator.records import MASKED_PHASES, RoundState, TrusteeAnswer
 from finsecure_aggregator.round_protocol import Sums
 from finsecure_aggregator.slices import Slices

@@ -11,10 +11,10 @@ from finsecure.aggregation.v1 import models_pb2, models_pb2_grpc
 from finsecure_crypto.errors import InvalidArgumentError
 from finsecure_rpc.paging import decode_token, page_of, page_size
 
-from finsecure_aggregator import convert
 from finsecure_aggregator.blobs import CHUNK_BYTES
 from finsecure_aggregator.desk import Desk
 from finsecure_aggregator.upload_stream import first, heard_out, pieces
+from finsecure_aggregator.wire.tasks import plan_of
 
 Context = Any  # grpc.aio.ServicerContext, whatever its messages
 
@@ -36,7 +36,7 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
             task = self._desk.names.task(upload.task)
             record = await self._desk.store.task(task)
             model = await self._desk.initial_models.receive(
-                convert.plan(task, record.spec),
+                plan_of(task, record.spec),
                 upload.size_bytes,
                 upload.sha256,
                 pieces(request_iterator),

@@ -4,14 +4,14 @@ from collections.abc import AsyncIterator, Iterable
 
 from finsecure_crypto.errors import StateError, UnavailableError
 
-from finsecure_aggregator import convert
 from finsecure_aggregator.attendance import not_invited
-from finsecure_aggregator.convert import Instruction
+from finsecure_aggregator.instructions import Instruction
 from finsecure_aggregator.records import RoundKey, RoundState
 from finsecure_aggregator.scheduler import Scheduler
 from finsecure_aggregator.store import Store
 from finsecure_aggregator.uploads import Piece, Uploads, UploadStatus
 from finsecure_aggregator.watchers import Presence
+from finsecure_aggregator.wire.client_messages import client_message
 
 
 class Participation:
@@ -100,7 +100,7 @@ class Participation:
         said = await self._store.message(key, RoundState.SUBMIT_INPUT, client)
         if said is not None and (
             header is None
-            or convert.client_message(RoundState.SUBMIT_INPUT, header).digest() == said.digest
+            or client_message(RoundState.SUBMIT_INPUT, header).digest() == said.digest
         ):
             return UploadStatus(said.size_bytes, accepted=True)
         raise await self._no_driver(key, client)
@@ -109,7 +109,7 @@ class Participation:
         self, key: RoundKey, phase: RoundState, client: str, payload: bytes
     ) -> bool:
         said = await self._store.message(key, phase, client)
-        message = convert.client_message(phase, payload)
+        message = client_message(phase, payload)
         return said is not None and said.digest == message.digest()
 
     async def _no_driver(self, key: RoundKey, client: str) -> Exception:

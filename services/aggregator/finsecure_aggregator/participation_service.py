@@ -9,10 +9,11 @@ from finsecure_crypto.errors import PermissionDeniedError
 from finsecure_rpc.peer import require_peer
 from google.protobuf.message import Message as Proto
 
-from finsecure_aggregator import convert
 from finsecure_aggregator.desk import Desk
 from finsecure_aggregator.records import RoundState
 from finsecure_aggregator.upload_stream import first, heard_out, pieces
+from finsecure_aggregator.wire.client_messages import serialised
+from finsecure_aggregator.wire.instructions import InstructionWriter
 
 Context = Any  # grpc.aio.ServicerContext, whatever its messages
 
@@ -23,7 +24,7 @@ class ParticipationService(participation_pb2_grpc.ParticipationServiceServicer):
     def __init__(self, desk: Desk) -> None:
         self._desk = desk
         self._participation = desk.participation
-        self._instructions = convert.Instructions()
+        self._instructions = InstructionWriter()
 
     async def Watch(
         self, request: participation_pb2.WatchRequest, context: Context
@@ -63,7 +64,7 @@ class ParticipationService(participation_pb2_grpc.ParticipationServiceServicer):
             header = (await first(request_iterator, "header")).header
             key, client = self._desk.names.round(header.round), require_peer().id
             status = await self._participation.upload(
-                key, client, convert.serialised(header), pieces(request_iterator)
+                key, client, serialised(header), pieces(request_iterator)
             )
         return participation_pb2.SubmitInputResponse(
             committed_bytes=status.committed_bytes, accepted=status.accepted
@@ -103,4 +104,4 @@ class ParticipationService(participation_pb2_grpc.ParticipationServiceServicer):
 
     async def _submit(self, phase: RoundState, name: str, request: Proto) -> None:
         key = self._desk.names.round(name)
-        await self._participation.submit(key, phase, require_peer().id, convert.serialised(request))
+        await self._participation.submit(key, phase, require_peer().id, serialised(request))

@@ -8,8 +8,8 @@ from finsecure_crypto.federation import (
     round_parameters,
 )
 
-from finsecure_aggregator.convert import EncryptedInvitation, Invitation
 from finsecure_aggregator.encrypted_round import EncryptedRound
+from finsecure_aggregator.instructions import EncryptedInvitation, Invitation
 from finsecure_aggregator.masked_round import MaskedRound
 from finsecure_aggregator.plan import Plan
 from finsecure_aggregator.round_protocol import RoundProtocol

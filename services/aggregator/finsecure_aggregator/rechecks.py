@@ -5,11 +5,11 @@ import asyncio
 from finsecure_crypto.errors import IntegrityError, NotFoundError
 from finsecure_rpc.logs import get_logger
 
-from finsecure_aggregator import convert
 from finsecure_aggregator.models import ModelKeeper
 from finsecure_aggregator.quarantine import Quarantine
 from finsecure_aggregator.records import ModelRecord
 from finsecure_aggregator.surroundings import Surroundings
+from finsecure_aggregator.wire.tasks import plan_of
 
 _log = get_logger(__name__)
 _PAGE = 100
@@ -60,7 +60,7 @@ class Rechecks:
                         if self._quarantine.reason(record):
                             continue
                         if await self.check(record):
-                            plan = convert.plan(each.name, each.spec)
+                            plan = plan_of(each.name, each.spec)
                             await self._endorsements.attempt(plan, record)
                         else:
                             found += 1
@@ -76,7 +76,7 @@ class Rechecks:
         if not await self.check(record):
             return record
         task = await self._store.task(record.task)
-        return await self._endorsements.renew(convert.plan(task.name, task.spec), record)
+        return await self._endorsements.renew(plan_of(task.name, task.spec), record)
 
     async def check(self, record: ModelRecord) -> bool:
         """Check one version: into quarantine if it does not fit, out of it if it does."""

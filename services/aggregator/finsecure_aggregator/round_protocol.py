@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from numpy.typing import NDArray
 
-from finsecure_aggregator.convert import Body, ClientMessage
+from finsecure_aggregator.instructions import Body, ClientMessage
 from finsecure_aggregator.records import RoundState, TrusteeAnswer
 
 Sums = Mapping[str, NDArray[Any]]

@@ -6,8 +6,8 @@ from typing import Any
 from finsecure.aggregation.v1 import tasks_pb2, tasks_pb2_grpc
 from finsecure_rpc.paging import decode_token, page_of, page_size
 
-from finsecure_aggregator import convert
 from finsecure_aggregator.desk import Desk
+from finsecure_aggregator.wire.rounds import round_to_wire
 
 Context = Any  # grpc.aio.ServicerContext, whatever its messages
 
@@ -23,7 +23,7 @@ class RoundService(tasks_pb2_grpc.RoundServiceServicer):
     ) -> tasks_pb2.GetRoundResponse:
         """Read a round."""
         record = await self._desk.store.round(self._desk.names.round(request.name))
-        return tasks_pb2.GetRoundResponse(round=convert.round_(record))
+        return tasks_pb2.GetRoundResponse(round=round_to_wire(record))
 
     async def ListRounds(
         self, request: tasks_pb2.ListRoundsRequest, context: Context
@@ -36,5 +36,5 @@ class RoundService(tasks_pb2_grpc.RoundServiceServicer):
         found = await self._desk.store.rounds(task, after=(after[0], after[1]), limit=size + 1)
         page, token = page_of(found, size, scope, lambda r: (r.key.number, r.key.attempt))
         return tasks_pb2.ListRoundsResponse(
-            rounds=[convert.round_(record) for record in page], next_page_token=token
+            rounds=[round_to_wire(record) for record in page], next_page_token=token
         )

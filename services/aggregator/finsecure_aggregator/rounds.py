@@ -12,11 +12,10 @@ from dataclasses import dataclass, replace
 from finsecure_crypto.errors import Fault, FinSecureError, StateError
 from finsecure_rpc.shielded import Shielded
 
-from finsecure_aggregator import convert
 from finsecure_aggregator.attendance import Attendance
 from finsecure_aggregator.batches import Batches
-from finsecure_aggregator.convert import Instruction
 from finsecure_aggregator.input_folding import InputFolding
+from finsecure_aggregator.instructions import Instruction
 from finsecure_aggregator.plan import Plan
 from finsecure_aggregator.records import (
     Decline,
@@ -29,6 +28,7 @@ from finsecure_aggregator.records import (
 )
 from finsecure_aggregator.round_protocol import RoundProtocol, Sums
 from finsecure_aggregator.surroundings import Surroundings
+from finsecure_aggregator.wire.client_messages import client_message
 
 _MOST_TOGETHER = 256  # messages of one commit; a client waits for those before it
 
@@ -104,7 +104,7 @@ class RoundDriver:
             for phase in self.record.phases:
                 for message in messages:
                     if message.phase is phase.phase:
-                        said = convert.client_message(phase.phase, message.payload)
+                        said = client_message(phase.phase, message.payload)
                         self._protocol.accept(message.client, said)
                         self._attendance.record(message.phase, message.client)
                 if phase.close_ns is not None:
@@ -190,7 +190,7 @@ class RoundDriver:
         phase, client = said.phase, said.client
         try:
             self._attendance.require_awaited(self.record, phase, client)
-            message = convert.client_message(phase, said.payload)
+            message = client_message(phase, said.payload)
             if said.size_bytes is None:
                 return None, self._protocol.check(client, message)
             if not self._protocol.accept(client, message):

@@ -2,7 +2,7 @@
 
 import asyncio
 
-from finsecure_aggregator.convert import Instruction, Outcome
+from finsecure_aggregator.instructions import Instruction, Outcome
 from finsecure_aggregator.models import ModelKeeper
 from finsecure_aggregator.records import RoundKey, RoundRecord
 from finsecure_aggregator.rounds import RoundDriver

@@ -14,8 +14,8 @@ from finsecure_crypto.errors import FinSecureError, StateError, UnavailableError
 from finsecure_crypto.federation import RoundKind, statistics_result, training_result
 from finsecure_rpc.logs import get_logger
 
-from finsecure_aggregator import convert, progress
-from finsecure_aggregator.convert import Invitation
+from finsecure_aggregator import progress
+from finsecure_aggregator.instructions import Invitation
 from finsecure_aggregator.models import ModelKeeper
 from finsecure_aggregator.plan import Plan
 from finsecure_aggregator.protocols import open_protocol
@@ -31,6 +31,7 @@ from finsecure_aggregator.records import (
 from finsecure_aggregator.round_protocol import Sums
 from finsecure_aggregator.rounds import RoundDriver
 from finsecure_aggregator.surroundings import Surroundings
+from finsecure_aggregator.wire.tasks import plan_of
 
 _INTERNAL_WAIT_NS = 2 * 10**9
 _INTERNAL_TRIES = 3
@@ -101,7 +102,7 @@ class TaskRunner:
                 task = await self._around.store.task(self._task)
                 if task.current is None and task.state is not TaskState.RUNNING:
                     return
-                plan = convert.plan(task.name, task.spec)
+                plan = plan_of(task.name, task.spec)
                 key = task.current or await self._open(task, plan)
                 if key is not None:
                     await self._round(key, plan)

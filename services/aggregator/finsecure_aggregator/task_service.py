@@ -9,10 +9,12 @@ from finsecure.aggregation.v1 import tasks_pb2, tasks_pb2_grpc
 from finsecure_rpc.paging import decode_token, page_of, page_size
 from sqlalchemy import Connection
 
-from finsecure_aggregator import convert, transactions
+from finsecure_aggregator import transactions
 from finsecure_aggregator.desk import Desk
 from finsecure_aggregator.mutations import once_for_caller
 from finsecure_aggregator.records import TaskRecord, TaskState
+from finsecure_aggregator.wire.rounds import round_to_wire
+from finsecure_aggregator.wire.tasks import plan_of, spec_bytes
 
 _WATCH_PAUSE_S = 0.1  # every message of a round is a change: take several together
 
@@ -29,10 +31,10 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         self, request: tasks_pb2.CreateTaskRequest, context: Context
     ) -> tasks_pb2.CreateTaskResponse:
         """Register a task."""
-        desk, spec = self._desk, convert.spec_bytes(request.task.spec)
+        desk, spec = self._desk, spec_bytes(request.task.spec)
         name = desk.names.task(request.task.name)
         # A sparse graph for very many clients takes seconds to search.
-        plan = convert.plan(name, spec)
+        plan = plan_of(name, spec)
         await asyncio.to_thread(plan.check)
         await desk.encryption.check(plan)
         record = TaskRecord(name, spec, TaskState.AWAITING_MODEL, "", desk.clock.now_ns())
@@ -90,7 +92,7 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
                 record = await desk.store.task(name)
                 last = await desk.store.last_round(name)
                 response = tasks_pb2.WatchTaskResponse(
-                    task=desk.task(record), round=convert.round_(last) if last else None
+                    task=desk.task(record), round=round_to_wire(last) if last else None
                 )
                 if response != sent:
                     yield response

@@ -9,11 +9,11 @@ from typing import TypeVar
 
 from finsecure_crypto.errors import StateError
 
-from finsecure_aggregator import convert
 from finsecure_aggregator.attendance import wrong_phase
 from finsecure_aggregator.blobs import Blobs, PartFile
 from finsecure_aggregator.records import RoundKey, RoundState
 from finsecure_aggregator.rounds import RoundDriver
+from finsecure_aggregator.wire.client_messages import input_header
 
 T = TypeVar("T")
 
@@ -85,7 +85,7 @@ class Uploads:
         """
         if not await driver.check(RoundState.SUBMIT_INPUT, client, header):
             return UploadStatus(driver.input_bytes(), accepted=True)
-        said = convert.input_header(header)
+        said = input_header(header)
         slot = self._slots.setdefault((driver.key, client), _Slot())
         stream = slot.stream = object()
         try:

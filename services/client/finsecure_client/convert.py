@@ -8,13 +8,13 @@ from datetime import UTC, datetime
 
 from finsecure.aggregation.v1 import models_pb2, participation_pb2, tasks_pb2
 from finsecure_crypto.errors import FinSecureError, ProtocolViolationError
-from finsecure_crypto.federation import Encryption, Masking, RoundKind, Tensor, Terms
-from finsecure_crypto.homomorphic.mode import Mode
+from finsecure_crypto.federation import RoundKind
 from finsecure_crypto.homomorphic.rounds import EncryptedInputHeader
 from finsecure_crypto.model_version import ModelVersion
 from finsecure_crypto.secagg import messages
-from finsecure_crypto.secagg.parameters import Profile, SparseGraph
+from finsecure_rpc.key_advertisements import advertisement_of, advertisement_to_wire
 from finsecure_rpc.status import InvalidMessageError
+from finsecure_rpc.task_terms import terms_of
 from finsecure_rpc.validation import check_message
 from google.protobuf.message import Message
 from google.protobuf.timestamp_pb2 import Timestamp
@@ -38,15 +38,6 @@ from finsecure_client.terms import (
 )
 from finsecure_client.trust import SignedModel
 
-_PROFILES = {
-    tasks_pb2.SECURITY_PROFILE_ACTIVE: Profile.ACTIVE,
-    tasks_pb2.SECURITY_PROFILE_SEMI_HONEST: Profile.SEMI_HONEST,
-}
-_MODES = {
-    tasks_pb2.PROTECTION_PAILLIER: Mode.PAILLIER,
-    tasks_pb2.PROTECTION_BGV: Mode.BGV,
-    tasks_pb2.PROTECTION_CKKS: Mode.CKKS,
-}
 _KINDS = {
     tasks_pb2.ROUND_KIND_STATISTICS: RoundKind.STATISTICS,
     tasks_pb2.ROUND_KIND_TRAINING: RoundKind.TRAINING,
@@ -93,21 +84,10 @@ def task(message: tasks_pb2.Task) -> Task:
     check(message)
     spec = message.spec
     schema = _schema(spec.features)
-    tensors = tuple(Tensor(tensor.name, tuple(tensor.shape)) for tensor in spec.model.tensors)
-    if len({tensor.name for tensor in tensors}) != len(tensors):
+    if len({tensor.name for tensor in spec.model.tensors}) != len(spec.model.tensors):
         raise _violation("a model specification that names a tensor twice")
     try:
-        terms = Terms(
-            tensors=tensors,
-            numeric_features=len(schema.numeric_inputs),
-            weight_cap=spec.cohort.weight_cap,
-            value_bits=spec.encoding.value_bits,
-            clip_norm=spec.encoding.clip_norm,
-            clip_value=spec.encoding.clip_value,
-            score_bins=spec.encoding.score_bins,
-            minimum_cohort=spec.cohort.minimum,
-            protection=_protection(spec.security),
-        )
+        terms = terms_of(spec)
     except FinSecureError as error:
         raise _violation(f"impossible terms: {error}") from error
     return Task(
@@ -126,23 +106,6 @@ def task(message: tasks_pb2.Task) -> Task:
         terms=terms,
         rounds=spec.rounds,
         maximum_cohort=spec.cohort.maximum,
-    )
-
-
-def _protection(message: tasks_pb2.SecuritySpec) -> Masking | Encryption:
-    mode = _MODES.get(message.protection)
-    if mode is not None:
-        if message.profile or message.HasField("sparse_graph") or not message.encryption_key:
-            raise _violation("an encrypted task without a key, or with parameters of masks")
-        return Encryption(mode, message.encryption_key)
-    if message.profile not in _PROFILES or message.encryption_key:
-        raise _violation("a task under masks without a profile, or with an encryption key")
-    graph = message.sparse_graph
-    return Masking(
-        _PROFILES[message.profile],
-        SparseGraph(graph.corrupt_fraction, graph.dropout_fraction)
-        if message.HasField("sparse_graph")
-        else None,
     )
 
 
@@ -271,13 +234,7 @@ def _roster(message: participation_pb2.Roster) -> messages.Roster:
         entries=tuple(
             messages.RosterEntry(
                 entry.index,
-                messages.KeyAdvertisement(
-                    client=entry.advertisement.client,
-                    channel_key=entry.advertisement.channel_key,
-                    mask_key=entry.advertisement.mask_key,
-                    signature=entry.advertisement.signature,
-                    certificate=entry.advertisement.certificate,
-                ),
+                advertisement_of(entry.advertisement),
                 tuple(entry.inclusion_proof),
             )
             for entry in message.entries
@@ -291,13 +248,7 @@ def key_advertisement(
     """Make the message of phase 1."""
     return participation_pb2.AdvertiseKeysRequest(
         round=round_name,
-        advertisement=participation_pb2.KeyAdvertisement(
-            client=message.client,
-            channel_key=message.channel_key,
-            mask_key=message.mask_key,
-            signature=message.signature,
-            certificate=message.certificate,
-        ),
+        advertisement=advertisement_to_wire(message),
     )
 
 

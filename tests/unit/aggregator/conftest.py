@@ -4,8 +4,8 @@ import asyncio
 from dataclasses import replace
 
 import pytest
-from finsecure_aggregator import convert
 from finsecure_aggregator.plan import Plan
+from finsecure_aggregator.wire.tasks import plan_of, spec_bytes
 
 from tests.support.federation import task_name, task_spec
 
@@ -48,7 +48,7 @@ def clock() -> FakeClock:
 
 def make_plan(**keywords: object) -> Plan:
     spec = task_spec(**keywords)  # type: ignore[arg-type]
-    return convert.plan(task_name("credit"), convert.spec_bytes(spec))
+    return plan_of(task_name("credit"), spec_bytes(spec))
 
 
 @pytest.fixture

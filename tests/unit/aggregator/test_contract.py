@@ -4,11 +4,14 @@ from pathlib import Path
 
 import pytest
 from finsecure.aggregation.v1 import models_pb2, participation_pb2, sums_pb2, tasks_pb2
-from finsecure_aggregator import convert
 from finsecure_aggregator.config import Arithmetic, Configuration, EncryptionSettings, SumSettings
+from finsecure_aggregator.instructions import Instruction
 from finsecure_aggregator.names import Names
 from finsecure_aggregator.policy import LIMITS, POLICY
 from finsecure_aggregator.records import RoundKey, RoundState, TaskState
+from finsecure_aggregator.wire.client_messages import client_message
+from finsecure_aggregator.wire.instructions import InstructionWriter
+from finsecure_aggregator.wire.rounds import state_to_wire
 from finsecure_crypto.errors import ConfigurationError, InvalidArgumentError, NotFoundError
 from finsecure_crypto.secagg import messages
 from finsecure_rpc.config import load
@@ -53,7 +56,7 @@ def test_an_unknown_key_is_named(tmp_path):
 
 def test_states_have_names_on_the_wire():
     for state in RoundState:
-        assert convert.round_state(state)
+        assert state_to_wire(state)
     for task_state in TaskState:
         assert tasks_pb2.TaskState.Value(f"TASK_STATE_{task_state.name}")
 
@@ -117,13 +120,13 @@ def test_packed_messages_are_read_as_they_are():
     shares = participation_pb2.ShareKeysRequest(
         ciphertexts=b"c" * 216, self_mask_commitment=b"m" * 32, signature=b"s" * 64
     )
-    assert convert.client_message(
-        RoundState.SHARE_KEYS, shares.SerializeToString()
-    ) == messages.KeyShares(b"c" * 216, b"m" * 32, b"s" * 64)
+    assert client_message(RoundState.SHARE_KEYS, shares.SerializeToString()) == messages.KeyShares(
+        b"c" * 216, b"m" * 32, b"s" * 64
+    )
     revealed = participation_pb2.RevealSharesRequest(
         self_mask_shares=b"b" * 72, mask_key_shares=b"k" * 36, unreadable=b"\x01"
     )
-    assert convert.client_message(
+    assert client_message(
         RoundState.REVEAL_SHARES, revealed.SerializeToString()
     ) == messages.RevealedShares(b"b" * 72, b"k" * 36, b"\x01")
 
@@ -160,10 +163,10 @@ def roster_for(index, size=4):
 
 
 def test_each_client_is_shown_its_own_part_of_a_roster():
-    key, writer = RoundKey(TASK, 1, 1), convert.Instructions()
+    key, writer = RoundKey(TASK, 1, 1), InstructionWriter()
     for index in (0, 2, 3, 0):
         roster = roster_for(index)
-        item = convert.Instruction(key, RoundState.SHARE_KEYS, 10**9, roster)
+        item = Instruction(key, RoundState.SHARE_KEYS, 10**9, roster)
         shown = writer.write(item).share_keys
         assert (shown.size, shown.root, shown.index) == (4, b"r" * 32, index)
         assert [entry.index for entry in shown.entries] == [e.index for e in roster.entries]
@@ -174,17 +177,17 @@ def test_each_client_is_shown_its_own_part_of_a_roster():
 
 
 def test_rosters_of_two_rounds_are_not_mixed_up():
-    writer = convert.Instructions()
+    writer = InstructionWriter()
     rosters = {RoundKey(TASK, 1, attempt): roster_for(attempt) for attempt in (1, 2)}
     one, other = (
-        writer.write(convert.Instruction(key, RoundState.SHARE_KEYS, 0, roster)).share_keys
+        writer.write(Instruction(key, RoundState.SHARE_KEYS, 0, roster)).share_keys
         for key, roster in rosters.items()
     )
     assert [entry.index for entry in one.entries] == [0, 1, 2]
     assert [entry.index for entry in other.entries] == [1, 2, 3]
     key = RoundKey(TASK, 1, 1)
-    writer.write(convert.Instruction(key, RoundState.CONFIRM_SURVIVORS, 0, b"\x01"))
+    writer.write(Instruction(key, RoundState.CONFIRM_SURVIVORS, 0, b"\x01"))
     changed = messages.KeyAdvertisement("bank-9", b"c" * 32, b"m" * 32, b"s", b"x")
     roster = messages.Roster(4, b"r" * 32, 0, (messages.RosterEntry(0, changed),))
-    again = writer.write(convert.Instruction(key, RoundState.SHARE_KEYS, 0, roster)).share_keys
+    again = writer.write(Instruction(key, RoundState.SHARE_KEYS, 0, roster)).share_keys
     assert again.entries[0].advertisement.client == "bank-9"

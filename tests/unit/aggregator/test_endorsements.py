@@ -3,8 +3,8 @@
 import asyncio
 
 import pytest
-from finsecure_aggregator import convert
 from finsecure_aggregator.rechecks import Rechecks
+from finsecure_aggregator.wire.models import sign_request
 from finsecure_crypto.errors import UnavailableError
 from finsecure_crypto.model_statement import architecture_digest
 from finsecure_rpc.model_statements import statement_from_wire
@@ -26,7 +26,7 @@ class KeyService:
         self.asked.append(record)
         if self.away:
             raise UnavailableError("SERVICE_UNREACHABLE", "away")
-        request = convert.sign_request(KEY, plan, record)
+        request = sign_request(KEY, plan, record)
         return b"signed %d: " % len(self.asked) + request.statement.sha256
 
 
@@ -45,7 +45,7 @@ async def _model(bench):
 async def test_what_is_asked_to_be_signed_describes_the_version(bench):
     await bench.begin()
     record = await _model(bench)
-    request = convert.sign_request(KEY, bench.plan, record)
+    request = sign_request(KEY, bench.plan, record)
     statement = statement_from_wire(request.statement)
     assert statement.version == record.described
     spec = task_spec()

@@ -6,9 +6,9 @@ from finsecure.aggregation.v1 import sums_pb2, tasks_pb2
 from finsecure_crypto.homomorphic.decryption import Contribution
 from finsecure_crypto.homomorphic.sums import SumTerms
 
-from finsecure_aggregator.convert import nanoseconds, timestamp
 from finsecure_aggregator.sums.plan import SumPlan
 from finsecure_aggregator.sums.records import SumRecord, SumStatus
+from finsecure_aggregator.wire.times import nanoseconds, timestamp
 
 
 def spec_bytes(spec: sums_pb2.SumSpec) -> bytes:
