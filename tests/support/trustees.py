@@ -276,10 +276,10 @@ class Trustee:
     def database(self) -> Database:
         return self.books.database
 
-    def restarted(self) -> "Trustee":
+    def restarted(self, kek: KeyEncryptionKey | None = None) -> "Trustee":
         """The same trustee after a `kill -9`: only what is on disk is left."""
         self.database.close()
-        return make_trustee(self.folder, self.pki, self.holder, identities=self.identities)
+        return make_trustee(self.folder, self.pki, self.holder, self.identities, kek)
 
 
 async def pieces(stream: bytes, size: int = 300) -> AsyncIterator[Piece]:
@@ -288,12 +288,17 @@ async def pieces(stream: bytes, size: int = 300) -> AsyncIterator[Piece]:
 
 
 def make_trustee(
-    folder: Path, pki: TestAuthority, holder: int, identities: IdentityStore | None = None
+    folder: Path,
+    pki: TestAuthority,
+    holder: int,
+    identities: IdentityStore | None = None,
+    kek: KeyEncryptionKey | None = None,
 ) -> Trustee:
     folder.mkdir(parents=True, exist_ok=True)
     trustee = f"trustee-{holder}"
     kek_file = folder / "wrapping.key"
-    kek = FileKek(kek_file) if kek_file.exists() else FileKek.create(kek_file)
+    if kek is None:
+        kek = FileKek(kek_file) if kek_file.exists() else FileKek.create(kek_file)
     own = SpiffeId(f"{FEDERATION}.{pki.domain}", Role.TRUSTEE, trustee)
     books, secrets = opened_books(
         f"sqlite:///{folder}/trustee.db", FEDERATION, own, kek, lambda: datetime.now(UTC)

@@ -97,6 +97,16 @@ def parse(wrapped: bytes) -> Wrapped:
     return Wrapped(int.from_bytes(wrapped[1:_HEAD_BYTES], "big"), wrapped[_HEAD_BYTES:])
 
 
+def rewrapped(kek: KeyEncryptionKey, wrapped: bytes, context: bytes) -> bytes:
+    """The same secret under the newest version of the key.
+
+    Raises:
+        IntegrityError: WRAPPED_KEY_REJECTED.
+        UnavailableError, ConfigurationError: the token cannot be used; see `Token`.
+    """
+    return kek.wrap(kek.unwrap(wrapped, context), context)
+
+
 def rejected() -> IntegrityError:
     """The one error for whatever does not unwrap."""
     return IntegrityError(

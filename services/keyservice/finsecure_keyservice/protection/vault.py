@@ -11,7 +11,7 @@ from finsecure_crypto.errors import IntegrityError
 from finsecure_crypto.secret import SecretBytes
 from finsecure_crypto.signatures import SignatureAlgorithm, Signer, SoftwareSigner
 
-from finsecure_keyservice.protection.kek import KeyEncryptionKey, rejected
+from finsecure_keyservice.protection.kek import KeyEncryptionKey, rejected, rewrapped
 
 _WRAPPED = b"W"
 _IN_TOKEN = b"T"
@@ -107,7 +107,7 @@ class Vault:
         """The handle under the newest version of the key-encryption key; a token's stays."""
         if not handle.startswith(_WRAPPED):
             return handle
-        return _WRAPPED + self.kek.wrap(self.kek.unwrap(handle[1:], context), context)
+        return _WRAPPED + rewrapped(self.kek, handle[1:], context)
 
     def destroy(self, handle: bytes) -> None:
         """Destroy what lies in the token; the handle itself is the store's to forget."""

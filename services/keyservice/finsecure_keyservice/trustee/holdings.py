@@ -18,7 +18,7 @@ from sqlalchemy import Connection
 from finsecure_keyservice.audit.trail import Caller
 from finsecure_keyservice.trustee import store
 from finsecure_keyservice.trustee.records import HeldKey
-from finsecure_keyservice.trustee.surroundings import Surroundings, share_context
+from finsecure_keyservice.trustee.surroundings import Surroundings, share_context, trustee_name
 
 _log = get_logger(__name__)
 
@@ -109,7 +109,7 @@ class Holdings:
             trustee = self._identities.current().spiffe_id.id
             self._around.books.trail(connection, caller).record(
                 "sealing-key.make",
-                f"federations/{self._around.rules.federation}/trustees/{trustee}",
+                trustee_name(self._around.rules.federation, trustee),
                 published=public,
             )
             return seed

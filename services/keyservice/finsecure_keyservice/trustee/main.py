@@ -15,6 +15,7 @@ from finsecure_keyservice.protection.opening import create_kek, open_kek
 from finsecure_keyservice.trustee.books import opened_books
 from finsecure_keyservice.trustee.config import Configuration
 from finsecure_keyservice.trustee.health import check
+from finsecure_keyservice.trustee.rewrapping import rotate_key_encryption_key
 from finsecure_keyservice.trustee.serving import serve
 
 app = typer.Typer(
@@ -73,6 +74,13 @@ def run(config: Config) -> None:
 def health(config: Config) -> None:
     """Ask the running trustee whether it serves; exit code 0 means yes."""
     asyncio.run(check(load(config, Configuration)))
+
+
+@app.command(epilog="Example: finsecure-trustee rotate-kek --config trustee.toml")
+def rotate_kek(config: Config) -> None:
+    """Make a new wrapping key and wrap all secrets anew; the trustee may be running."""
+    version, count = rotate_key_encryption_key(load(config, Configuration), system_clock())
+    typer.echo(f"version {version} wraps from now on; {count} secrets were wrapped anew")
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from datetime import datetime
 from finsecure_crypto.errors import ConfigurationError
 from finsecure_crypto.homomorphic.key_record import Generation, KeyDescription
 from finsecure_crypto.homomorphic.mode import Mode
-from sqlalchemy import Connection, func, insert, select
+from sqlalchemy import Connection, func, insert, select, update
 
 from finsecure_keyservice.trustee.records import HeldKey, Opening
 from finsecure_keyservice.trustee.schema import (
@@ -68,6 +68,11 @@ def add_log_secret(connection: Connection, wrapped: bytes) -> None:
     connection.execute(insert(LOG_SECRETS).values(id=_LOG_SECRET, wrapped_secret=wrapped))
 
 
+def set_log_secret(connection: Connection, wrapped: bytes) -> None:
+    """Keep the secret of the log, wrapped anew."""
+    connection.execute(update(LOG_SECRETS).values(wrapped_secret=wrapped))
+
+
 def sealing_key(connection: Connection) -> tuple[bytes, bytes] | None:
     """Public key and wrapped seed of the key that ceremonies seal to."""
     row = connection.execute(select(SEALING_KEYS)).one_or_none()
@@ -77,6 +82,22 @@ def sealing_key(connection: Connection) -> tuple[bytes, bytes] | None:
 def add_sealing_key(connection: Connection, public: bytes, wrapped_seed: bytes) -> None:
     """Keep the key that ceremonies seal to."""
     connection.execute(insert(SEALING_KEYS).values(public=public, wrapped_seed=wrapped_seed))
+
+
+def set_sealing_seed(connection: Connection, wrapped_seed: bytes) -> None:
+    """Keep the seed of the sealing key, wrapped anew."""
+    connection.execute(update(SEALING_KEYS).values(wrapped_seed=wrapped_seed))
+
+
+def wrapped_shares(connection: Connection) -> dict[str, bytes]:
+    """All shares, wrapped, by the resource names of their keys."""
+    rows = connection.execute(select(KEYS.c.name, KEYS.c.wrapped_share).order_by(KEYS.c.name))
+    return {row.name: row.wrapped_share for row in rows}
+
+
+def set_share(connection: Connection, name: str, wrapped_share: bytes) -> None:
+    """Keep a share, wrapped anew."""
+    connection.execute(update(KEYS).where(KEYS.c.name == name).values(wrapped_share=wrapped_share))
 
 
 def key(connection: Connection, name: str) -> HeldKey | None:

@@ -20,6 +20,11 @@ def share_context(key_name: str) -> bytes:
     return transcript.encode("trustee-share", key_name)
 
 
+def trustee_name(federation: str, trustee: str) -> str:
+    """Resource name of a trustee, from the ids of its federation and its own."""
+    return f"federations/{federation}/trustees/{trustee}"
+
+
 class RevocationSource(Protocol):
     """Gives the newest verified revocation list."""
 
