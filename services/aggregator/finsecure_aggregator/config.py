@@ -1,23 +1,17 @@
 """Configuration of the aggregator; `config.example.toml` explains every key."""
 
-import re
-from typing import Annotated, Literal, Self
+from typing import Literal, Self
 
-from finsecure_rpc.config import MANAGED_KEY, RelativePath, Settings
-from pydantic import AfterValidator, Field, ValidationInfo, model_validator
-
-_ID = r"^[a-z][a-z0-9-]{0,38}[a-z0-9]$"
-_ADDRESS = r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$"
-
-Address = Annotated[str, Field(pattern=_ADDRESS, max_length=255)]
-
-
-def _database_url(value: str, info: ValidationInfo) -> str:
-    """A plain path means an SQLite file, counted from the folder of the configuration."""
-    if re.match(r"[a-z0-9+]+://", value):
-        return value
-    folder = (info.context or {}).get("folder", ".")
-    return f"sqlite:///{folder}/{value}" if not value.startswith("/") else f"sqlite:///{value}"
+from finsecure_rpc.config import (
+    Address,
+    DatabaseUrl,
+    Id,
+    LogLevel,
+    ManagedKey,
+    RelativePath,
+    Settings,
+)
+from pydantic import Field, model_validator
 
 
 class Arithmetic(Settings):
@@ -38,7 +32,7 @@ class Arithmetic(Settings):
 class TrusteeSettings(Settings):
     """A trustee of the federation."""
 
-    id: str = Field(pattern=_ID)
+    id: Id
     address: Address
 
 
@@ -60,24 +54,24 @@ class SumSettings(Settings):
 class Configuration(Settings):
     """Everything that the owner of an aggregator decides."""
 
-    federation: str = Field(pattern=_ID)
+    federation: Id
     identity_dir: RelativePath
     root: RelativePath
     keyservice: Address
     keyservice_enrol: Address
     listen: Address
-    database: Annotated[str, Field(min_length=1), AfterValidator(_database_url)]
+    database: DatabaseUrl
     blob_dir: RelativePath
 
     settle_s: float = Field(default=1, ge=0, le=3600)
     reconnect_grace_s: float = Field(default=10, ge=0, le=86400)
     arithmetic: Arithmetic = Arithmetic()
-    model_key: str | None = Field(default=None, pattern=MANAGED_KEY)
+    model_key: ManagedKey | None = None
     recheck_interval_h: float = Field(default=1, gt=0, le=168, allow_inf_nan=False)
     encryption: EncryptionSettings = EncryptionSettings()
     trustees: tuple[TrusteeSettings, ...] = ()
     sums: SumSettings = SumSettings()
 
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: LogLevel = "INFO"
     reflection: bool = False
     shutdown_grace_s: float = Field(default=5, ge=0, le=300)

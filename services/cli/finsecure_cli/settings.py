@@ -1,16 +1,11 @@
 """The operator's configuration file, `operator.toml`."""
 
 from pathlib import Path
-from typing import Annotated
 
 from finsecure_crypto.errors import ConfigurationError
-from finsecure_rpc.config import MANAGED_KEY, RelativePath, Settings, load
-from pydantic import Field
-
-from finsecure_cli.task_file import Identifier
+from finsecure_rpc.config import Address, Id, ManagedKey, RelativePath, Settings, load
 
 DEFAULT_FILE = Path("operator.toml")
-Address = Annotated[str, Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9.-]+):[0-9]{1,5}$")]
 
 
 class TrusteeAddress(Settings):
@@ -21,7 +16,7 @@ class TrusteeAddress(Settings):
         address: where it listens.
     """
 
-    id: Identifier
+    id: Id
     address: Address
 
 
@@ -39,14 +34,14 @@ class OperatorSettings(Settings):
         model_key: managed key that has to have signed every model, if there is one.
     """
 
-    federation: Identifier
+    federation: Id
     identity_dir: RelativePath
     root: RelativePath
     keyservice: Address
     keyservice_enrol: Address
     aggregator: Address
     trustees: tuple[TrusteeAddress, ...] = ()
-    model_key: Annotated[str, Field(pattern=MANAGED_KEY)] | None = None
+    model_key: ManagedKey | None = None
 
     def trustee_address(self, trustee: str) -> str:
         """Where a trustee listens.

@@ -4,14 +4,11 @@ The file mirrors `TaskSpec` of the wire contract, with units in the names. Types
 are checked here; bounds stand in the contract and are checked with it (`convert.task_spec`).
 """
 
-import re
 from typing import Annotated, Literal, Self
 
-from finsecure_rpc.config import Settings
+from finsecure_rpc.config import Id, Settings
 from pydantic import Field, model_validator
 
-IDENTIFIER = re.compile(r"[a-z][a-z0-9-]{0,38}[a-z0-9]", re.ASCII)
-Identifier = Annotated[str, Field(pattern=f"^{IDENTIFIER.pattern}$")]
 Seconds = Annotated[float, Field(gt=0, le=10_000_000)]
 Number = Annotated[float, Field(allow_inf_nan=False)]
 Count = Annotated[int, Field(ge=0, le=2**32 - 1)]
@@ -90,7 +87,7 @@ class SecuritySection(Settings):
     protection: Literal["masks", "paillier", "bgv", "ckks"] = "masks"
     profile: Literal["active", "semi_honest"] = "active"
     sparse_graph: SparseGraphSection | None = None
-    encryption_key: Identifier | None = None
+    encryption_key: Id | None = None
 
     @property
     def masked(self) -> bool:
@@ -148,7 +145,7 @@ class DeadlinesSection(Settings):
 class TaskFile(Settings):
     """A whole task file."""
 
-    name: Identifier
+    name: Id
     rounds: Count
     interval_s: Seconds | None = None
     model: ModelSection

@@ -5,17 +5,23 @@ from typing import Annotated, Literal
 
 from finsecure_crypto.errors import ConfigurationError
 from finsecure_crypto.secagg.parameters import ClientPolicy, Profile
-from finsecure_rpc.config import MANAGED_KEY, RelativePath, Settings, load
+from finsecure_rpc.config import (
+    Address,
+    Id,
+    IdPattern,
+    LogLevel,
+    ManagedKey,
+    RelativePath,
+    Settings,
+    load,
+)
 from pydantic import Field
 
 from finsecure_client.policy import Policy
 from finsecure_client.sums.policy import SumPolicy
 from finsecure_client.trainer import Trainer
 
-Id = Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]{0,38}[a-z0-9]$")]
-Address = Annotated[str, Field(pattern=r"^\S+:\d{1,5}$")]
 Factory = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$")]
-Pattern = Annotated[str, Field(pattern=r"^[a-z0-9*?\[\]!-]{1,40}$")]
 
 
 class ClientSettings(Settings):
@@ -29,7 +35,7 @@ class ClientSettings(Settings):
     aggregator: Address
     state_dir: RelativePath
     poll_interval_s: Annotated[float, Field(gt=0, le=3600)] = 10.0
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: LogLevel = "INFO"
 
 
 class DataSettings(Settings):
@@ -55,16 +61,16 @@ class TrainerSettings(Settings):
 class PolicySettings(Settings):
     """What the party takes part in at all."""
 
-    model_key: Annotated[str, Field(pattern=MANAGED_KEY)] | None = None
+    model_key: ManagedKey | None = None
 
-    tasks: Annotated[tuple[Pattern, ...], Field(min_length=1)]
+    tasks: Annotated[tuple[IdPattern, ...], Field(min_length=1)]
     minimum_cohort: Annotated[int, Field(ge=2)] = 3
     minimum_threshold: Annotated[int, Field(ge=2)] = 3
     minimum_profile: Profile = Profile.ACTIVE
     protections: Annotated[
         tuple[Literal["masks", "paillier", "bgv", "ckks"], ...], Field(min_length=1)
     ] = ("masks",)
-    encryption_keys: tuple[Pattern, ...] = ("*",)
+    encryption_keys: tuple[IdPattern, ...] = ("*",)
     trustees: tuple[Id, ...] = ()
     dealt_keys: bool = False
     maximum_rounds: Annotated[int, Field(ge=1)] = 1000
@@ -77,10 +83,10 @@ class PolicySettings(Settings):
 class SumSettings(Settings):
     """What audited sums the party contributes to."""
 
-    sums: tuple[Pattern, ...] = ()
+    sums: tuple[IdPattern, ...] = ()
     minimum_contributors: Annotated[int, Field(ge=2)] = 50
     maximum_value: Annotated[int, Field(ge=1, lt=2**64)] = 10**12
-    encryption_keys: tuple[Pattern, ...] = ("*",)
+    encryption_keys: tuple[IdPattern, ...] = ("*",)
 
 
 class EgressSettings(Settings):

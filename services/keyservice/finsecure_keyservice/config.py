@@ -1,12 +1,11 @@
 """Configuration of the key service; `config.example.toml` explains every key."""
 
-import re
 from datetime import timedelta
-from typing import Annotated, Literal
+from typing import Annotated
 
-from finsecure_rpc.config import RelativePath, Settings
+from finsecure_rpc.config import Address, DatabaseUrl, LogLevel, RelativePath, Settings
 from finsecure_rpc.oidc_settings import OidcSettings
-from pydantic import AfterValidator, Field, ValidationInfo
+from pydantic import Field
 
 from finsecure_keyservice.protection.settings import (
     FileProtection,
@@ -15,18 +14,8 @@ from finsecure_keyservice.protection.settings import (
 )
 
 _DOMAIN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?)*$"
-_ADDRESS = r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$"
 
-Address = Annotated[str, Field(pattern=_ADDRESS, max_length=255)]
 Hours = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-
-
-def database_url(value: str, info: ValidationInfo) -> str:
-    """A plain path means an SQLite file, counted from the folder of the configuration."""
-    if re.match(r"[a-z0-9+]+://", value):
-        return value
-    folder = (info.context or {}).get("folder", ".")
-    return f"sqlite:///{folder}/{value}" if not value.startswith("/") else f"sqlite:///{value}"
 
 
 class Limits(Settings):
@@ -45,7 +34,7 @@ class Configuration(Settings):
     enrol_listen: Address
     state_dir: RelativePath
     audit_file: RelativePath | None = None
-    database: Annotated[str, Field(min_length=1), AfterValidator(database_url)]
+    database: DatabaseUrl
 
     # Half of the time must be well above the ten minutes by which certificates are backdated.
     certificate_lifetime_h: Hours = Field(default=24, ge=0.5, le=8760)
@@ -55,7 +44,7 @@ class Configuration(Settings):
     root_lifetime_d: int = Field(default=3650, ge=1, le=7300)
     intermediate_lifetime_d: int = Field(default=1825, ge=1, le=3650)
 
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: LogLevel = "INFO"
     reflection: bool = False
     shutdown_grace_s: float = Field(default=2, ge=0, le=300)
     limits: Limits = Limits()

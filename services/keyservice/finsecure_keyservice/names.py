@@ -5,14 +5,16 @@ from dataclasses import dataclass
 from typing import Self
 
 from finsecure_crypto.certificates import Role, SpiffeId
-from finsecure_crypto.errors import InvalidArgumentError
+from finsecure_rpc.resource_names import ID, matched
 
-_ID = r"[a-z][a-z0-9-]{0,38}[a-z0-9]"
-_ID_RULE = "an id is 2 to 40 lower-case letters, digits and hyphens, a letter first, no hyphen last"
-_FEDERATION = re.compile(rf"federations/({_ID})", re.ASCII)
+_FEDERATION = re.compile(rf"federations/({ID})", re.ASCII)
 _MEMBER = re.compile(
-    rf"(?:(viewers|operators|officers)|federations/({_ID})/(clients|aggregators|trustees))/({_ID})",
+    rf"(?:(viewers|operators|officers)|federations/({ID})/(clients|aggregators|trustees))/({ID})",
     re.ASCII,
+)
+_MEMBER_FORM = (
+    "viewers/{id}, operators/{id}, officers/{id} or federations/{federation}/{role}/{id}, where "
+    "the role is clients, aggregators or trustees"
 )
 _COLLECTIONS = {
     "viewers": Role.VIEWER,
@@ -31,12 +33,7 @@ def federation_id(name: str) -> str:
     Raises:
         InvalidArgumentError: NAME_MALFORMED; the caller's mistake.
     """
-    match = _FEDERATION.fullmatch(name)
-    if match is None:
-        raise InvalidArgumentError(
-            "NAME_MALFORMED", f"a federation is named `federations/{{id}}`; {_ID_RULE}"
-        )
-    return match[1]
+    return matched(_FEDERATION, name, "federations/{federation}")[1]
 
 
 def trust_domain(federation: str | None, domain: str) -> str:
@@ -59,14 +56,7 @@ class MemberName:
         Raises:
             InvalidArgumentError: NAME_MALFORMED; the caller's mistake.
         """
-        match = _MEMBER.fullmatch(name)
-        if match is None:
-            raise InvalidArgumentError(
-                "NAME_MALFORMED",
-                "a member is named `viewers/{id}`, `operators/{id}`, `officers/{id}` or "
-                "`federations/{federation}/{role}/{id}`, where the role is clients, aggregators or "
-                f"trustees; {_ID_RULE}",
-            )
+        match = matched(_MEMBER, name, _MEMBER_FORM)
         return cls(match[2], _COLLECTIONS[match[1] or match[3]], match[4])
 
     @property

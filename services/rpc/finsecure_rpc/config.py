@@ -1,11 +1,14 @@
 """Configuration files: strict TOML, checked against a model; unknown keys are errors."""
 
+import re
 import tomllib
 from pathlib import Path
-from typing import Annotated, TypeVar
+from typing import Annotated, Literal, TypeVar
 
 from finsecure_crypto.errors import ConfigurationError
-from pydantic import AfterValidator, BaseModel, ConfigDict, ValidationError, ValidationInfo
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
+
+from finsecure_rpc.resource_names import ID
 
 _MOST_BYTES = 1 << 20
 _MOST_PROBLEMS = 8
@@ -25,11 +28,31 @@ def _beside_config(path: Path, info: ValidationInfo) -> Path:
 RelativePath = Annotated[Path, AfterValidator(_beside_config)]
 """A path; a relative one counts from the folder of the configuration file."""
 
-MANAGED_KEY = (
-    r"^federations/[a-z][a-z0-9-]{0,38}[a-z0-9]/keyRings/[a-z][a-z0-9-]{0,38}[a-z0-9]"
-    r"/cryptoKeys/[a-z][a-z0-9-]{0,38}[a-z0-9]$"
-)
-"""Pattern of the resource name of a key that the key service manages."""
+
+def _database_url(value: str, info: ValidationInfo) -> str:
+    if re.match(r"[a-z0-9+]+://", value):
+        return value
+    folder = (info.context or {}).get("folder", ".")
+    return f"sqlite:///{folder}/{value}" if not value.startswith("/") else f"sqlite:///{value}"
+
+
+DatabaseUrl = Annotated[str, Field(min_length=1), AfterValidator(_database_url)]
+"""URL of a database; a plain path means an SQLite file, and counts as `RelativePath` does."""
+
+Id = Annotated[str, Field(pattern=f"^{ID}$")]
+IdPattern = Annotated[str, Field(pattern=r"^[a-z0-9*?\[\]!-]{1,40}$")]
+"""Ids with the wildcards of a shell."""
+
+Address = Annotated[
+    str,
+    Field(pattern=r"^(\[[0-9a-fA-F:]+\]|[A-Za-z0-9._-]+):[0-9]{1,5}$", max_length=255),
+]
+"""`host:port`."""
+
+ManagedKey = Annotated[str, Field(pattern=f"^federations/{ID}/keyRings/{ID}/cryptoKeys/{ID}$")]
+"""Resource name of a key that the key service manages."""
+
+LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
 Model = TypeVar("Model", bound=BaseModel)
 

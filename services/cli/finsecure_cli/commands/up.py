@@ -1,17 +1,18 @@
 """`finsecure init` and `finsecure up`: a federation's configuration, and all of it running."""
 
 import asyncio
+import re
 import signal
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from finsecure_crypto.errors import InvalidArgumentError
+from finsecure_rpc.resource_names import ID
 
 from finsecure_cli.deployment import Deployment, bring_up, initialise
 from finsecure_cli.output import JsonOption, print_json
 from finsecure_cli.supervisor import Supervisor
-from finsecure_cli.task_file import IDENTIFIER
 from finsecure_cli.templates import Plan
 
 FolderArgument = Annotated[Path, typer.Argument(metavar="DIR", help="Folder of the federation.")]
@@ -49,7 +50,7 @@ def init(
     """
     chosen = tuple(part.strip() for part in clients.split(","))
     for identifier in (federation, *chosen):
-        if not IDENTIFIER.fullmatch(identifier):
+        if not re.fullmatch(ID, identifier):
             raise InvalidArgumentError(
                 "ID_MALFORMED",
                 f"{identifier!r} is no id: use 2 to 40 lower-case letters, digits and hyphens, "

@@ -4,14 +4,13 @@ import re
 from dataclasses import dataclass
 from typing import Self
 
-from finsecure_crypto.errors import InvalidArgumentError
+from finsecure_rpc.resource_names import ID, matched
 
-_ID = r"[a-z][a-z0-9-]{0,38}[a-z0-9]"
-_RING = rf"(federations/{_ID})/keyRings/{_ID}"
+_RING = rf"(federations/{ID})/keyRings/{ID}"
 _RING_NAME = re.compile(_RING, re.ASCII)
-_KEY_NAME = re.compile(rf"({_RING})/cryptoKeys/{_ID}", re.ASCII)
-_VERSION_NAME = re.compile(rf"({_RING}/cryptoKeys/{_ID})/cryptoKeyVersions/([1-9][0-9]{{0,8}})")
-_JOB_NAME = re.compile(rf"({_RING})/importJobs/{_ID}", re.ASCII)
+_KEY_NAME = re.compile(rf"({_RING})/cryptoKeys/{ID}", re.ASCII)
+_VERSION_NAME = re.compile(rf"({_RING}/cryptoKeys/{ID})/cryptoKeyVersions/([1-9][0-9]{{0,8}})")
+_JOB_NAME = re.compile(rf"({_RING})/importJobs/{ID}", re.ASCII)
 
 
 def federation_of(name: str) -> str:
@@ -25,7 +24,7 @@ def ring_parent(name: str) -> str:
     Raises:
         InvalidArgumentError: NAME_MALFORMED.
     """
-    return _matched(_RING_NAME, name, "federations/{id}/keyRings/{id}")[1]
+    return matched(_RING_NAME, name, "federations/{id}/keyRings/{id}")[1]
 
 
 def key_parent(name: str) -> str:
@@ -34,7 +33,7 @@ def key_parent(name: str) -> str:
     Raises:
         InvalidArgumentError: NAME_MALFORMED.
     """
-    return _matched(_KEY_NAME, name, "federations/{id}/keyRings/{id}/cryptoKeys/{id}")[1]
+    return matched(_KEY_NAME, name, "federations/{id}/keyRings/{id}/cryptoKeys/{id}")[1]
 
 
 def job_parent(name: str) -> str:
@@ -43,7 +42,7 @@ def job_parent(name: str) -> str:
     Raises:
         InvalidArgumentError: NAME_MALFORMED.
     """
-    return _matched(_JOB_NAME, name, "federations/{id}/keyRings/{id}/importJobs/{id}")[1]
+    return matched(_JOB_NAME, name, "federations/{id}/keyRings/{id}/importJobs/{id}")[1]
 
 
 @dataclass(frozen=True)
@@ -60,19 +59,8 @@ class VersionName:
         Raises:
             InvalidArgumentError: NAME_MALFORMED.
         """
-        match = _matched(_VERSION_NAME, name, "{crypto key}/cryptoKeyVersions/{number}")
+        match = matched(_VERSION_NAME, name, "{crypto key}/cryptoKeyVersions/{number}")
         return cls(match[1], int(match[3]))
 
     def __str__(self) -> str:
         return f"{self.key}/cryptoKeyVersions/{self.number}"
-
-
-def _matched(pattern: re.Pattern[str], name: str, form: str) -> re.Match[str]:
-    match = pattern.fullmatch(name)
-    if match is None:
-        raise InvalidArgumentError(
-            "NAME_MALFORMED",
-            f"the name has to read `{form}`; an id is 2 to 40 lower-case letters, digits and "
-            "hyphens, a letter first, no hyphen last",
-        )
-    return match

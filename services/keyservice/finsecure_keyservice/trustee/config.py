@@ -1,15 +1,17 @@
 """Configuration of a trustee; `config.example.toml` explains every key."""
 
-from typing import Annotated, Literal
+from finsecure_rpc.config import (
+    Address,
+    DatabaseUrl,
+    Id,
+    IdPattern,
+    LogLevel,
+    RelativePath,
+    Settings,
+)
+from pydantic import Field
 
-from finsecure_rpc.config import RelativePath, Settings
-from pydantic import AfterValidator, Field
-
-from finsecure_keyservice.config import Address, database_url
 from finsecure_keyservice.protection.settings import ProtectionSettings
-
-_ID = r"^[a-z][a-z0-9-]{0,38}[a-z0-9]$"
-_Pattern = Annotated[str, Field(pattern=r"^[a-z0-9*?\[\]!-]{1,40}$")]
 
 
 class Openings(Settings):
@@ -19,7 +21,7 @@ class Openings(Settings):
     minimum_sum_cohort: int = Field(default=50, ge=2, le=100_000)
     decryptions_per_key: int = Field(default=1000, ge=1, le=1_000_000)
     maximum_input_mib: int = Field(default=256, ge=1, le=1024)
-    contributors: tuple[_Pattern, ...] = Field(default=("*",), min_length=1)
+    contributors: tuple[IdPattern, ...] = Field(default=("*",), min_length=1)
     at_once: int = Field(default=2, ge=1, le=64)
     partial_timeout_s: float = Field(default=1800, ge=1, le=3600)
 
@@ -27,19 +29,19 @@ class Openings(Settings):
 class Configuration(Settings):
     """Everything that the owner of a trustee decides."""
 
-    federation: str = Field(pattern=_ID)
+    federation: Id
     identity_dir: RelativePath
     root: RelativePath
     keyservice: Address
     keyservice_enrol: Address
     listen: Address
     audit_file: RelativePath | None = None
-    database: Annotated[str, Field(min_length=1), AfterValidator(database_url)]
+    database: DatabaseUrl
     protection: ProtectionSettings
 
     dealt_keys: bool = False
     openings: Openings = Openings()
 
-    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = "INFO"
+    log_level: LogLevel = "INFO"
     reflection: bool = False
     shutdown_grace_s: float = Field(default=5, ge=0, le=300)
