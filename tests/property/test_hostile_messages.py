@@ -16,7 +16,7 @@ from uuid import uuid4
 
 import pytest
 from finsecure.aggregation.v1 import models_pb2, participation_pb2, tasks_pb2
-from finsecure.keyservice.v1 import certificates_pb2, members_pb2
+from finsecure.keyservice.v1 import certificates_pb2, join_tokens_pb2, members_pb2
 from finsecure_aggregator.policy import POLICY as AGGREGATOR_POLICY
 from finsecure_crypto.certificates import Role
 from finsecure_crypto.errors import FinSecureError, InternalError, UnavailableError
@@ -25,6 +25,7 @@ from finsecure_rpc.connection import Connection
 from finsecure_rpc.policy import ANYONE, Policy
 from finsecure_rpc.requests import new_keys
 from google.protobuf.descriptor import MethodDescriptor
+from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 from google.protobuf.message_factory import GetMessageClass
 from hypothesis import HealthCheck, given, settings
@@ -38,7 +39,7 @@ T = TypeVar("T")
 CALLER = "bank-0"
 HELD = {phase: f"held-{phase.replace('_', '-')}" for phase in PHASES}
 AGGREGATION = (tasks_pb2, models_pb2, participation_pb2)
-KEYSERVICE = (members_pb2, certificates_pb2)
+KEYSERVICE = (members_pb2, join_tokens_pb2, certificates_pb2)
 POLICIES: dict[str, Policy] = {"aggregation": AGGREGATOR_POLICY, "keyservice": KEYSERVICE_POLICY}
 CALL_S = 10.0
 LISTEN_S = 0.2
@@ -234,10 +235,27 @@ def _good() -> dict[str, list[Message]]:
             tls_csr=keys.tls_csr,
             signing_csr=keys.signing_csr,
         ),
+        certificates_pb2.JoinRequest(
+            join_token=f"fsj_{'0' * 16}_{'A' * 43}_00000000",
+            member_id="branch-1",
+            tls_csr=keys.tls_csr,
+            signing_csr=keys.signing_csr,
+        ),
         certificates_pb2.RenewCertificatesRequest(
             tls_csr=keys.tls_csr, signing_csr=keys.signing_csr
         ),
         members_pb2.CreateMemberRequest(member=member, request_id=request_id),
+        join_tokens_pb2.CreateJoinTokenRequest(
+            parent=LENDING,
+            role=members_pb2.MEMBER_ROLE_CLIENT,
+            id_prefix="branch-",
+            maximum_uses=3,
+            lifetime=Duration(seconds=3600),
+            request_id=request_id,
+        ),
+        join_tokens_pb2.RevokeJoinTokenRequest(
+            name=f"{LENDING}/joinTokens/{'0' * 16}", reason="leak", request_id=request_id
+        ),
         members_pb2.CreateFederationRequest(
             federation=members_pb2.Federation(name="federations/cards"), request_id=request_id
         ),

@@ -9,7 +9,7 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
 SECRET_FILES = (".key", ".secret", ".pepper", ".api-key")
-API_KEY = re.compile(rb"fs_[0-9a-f]{16}_([A-Za-z0-9_-]{43})_[0-9a-f]{8}")
+API_KEY = re.compile(rb"fsj?_[0-9a-f]{16}_([A-Za-z0-9_-]{43})_[0-9a-f]{8}")
 PRIVATE_PEM = re.compile(rb"-----BEGIN [A-Z ]*PRIVATE KEY-----")
 _TOO_SHORT = 16
 

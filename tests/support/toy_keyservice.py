@@ -22,6 +22,7 @@ ENROLMENT = "/finsecure.keyservice.v1.EnrolmentService/"
 POLICY: Policy = {
     ENROLMENT + "GetTrustBundle": ANYONE,
     ENROLMENT + "Enrol": ANYONE,
+    ENROLMENT + "Join": ANYONE,
     ENROLMENT + "RenewCertificates": EVERY_ROLE,
     CERTIFICATES + "GetRevocationList": EVERY_ROLE,
     CERTIFICATES + "WatchRevocationList": EVERY_ROLE,
@@ -39,6 +40,7 @@ class ToyKeyService(
         self.lose_replies = 0
         self.lifetime = timedelta(hours=24)
         self.impostor: SpiffeId | None = None
+        self.joins_as = ""
         self._published = asyncio.Condition()
         self._crl = pki.crl()
 
@@ -84,6 +86,13 @@ class ToyKeyService(
             self.lose_replies -= 1
             raise UnavailableError("LOST", "The reply was lost.")
         return self.answers[identity]
+
+    async def Join(self, request, context):  # noqa: N802
+        spiffe_id = self.pki.spiffe_id("client", self.joins_as or request.member_id)
+        return certificates_pb2.JoinResponse(
+            member=members_pb2.Member(name=f"members/{spiffe_id.id}", spiffe_id=str(spiffe_id)),
+            certificates=self._issue(spiffe_id, request),
+        )
 
     async def RenewCertificates(self, request, context):  # noqa: N802
         return certificates_pb2.RenewCertificatesResponse(

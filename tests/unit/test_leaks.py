@@ -4,7 +4,7 @@ import base64
 from pathlib import Path
 
 import pytest
-from finsecure_keyservice.api_keys import ApiKey
+from finsecure_keyservice.admission_keys import ApiKey
 from finsecure_rpc.requests import new_keys
 
 from tests.support.leaks import leaks, secrets_of

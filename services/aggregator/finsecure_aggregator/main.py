@@ -6,8 +6,9 @@ from typing import Annotated
 
 import typer
 from finsecure_rpc import console, logs
+from finsecure_rpc.admission import API_KEY_HELP, ID_HELP, JOIN_HELP, read_admission
 from finsecure_rpc.config import load
-from finsecure_rpc.enrolment import enrol as spend_api_key
+from finsecure_rpc.enrolment import enrol as come_in
 
 from finsecure_aggregator.config import Configuration
 from finsecure_aggregator.health import check
@@ -23,18 +24,20 @@ app = typer.Typer(
 Config = Annotated[Path, typer.Option(help="Configuration file (TOML).")]
 
 
-@app.command()
+@app.command(epilog="Example: finsecure-aggregator enrol --config a.toml --api-key-file key")
 def enrol(
     config: Config,
-    api_key_file: Annotated[Path, typer.Option(help="File with the API key; - reads stdin.")],
+    api_key_file: Annotated[Path | None, typer.Option(help=API_KEY_HELP)] = None,
+    join_token_file: Annotated[Path | None, typer.Option(help=JOIN_HELP)] = None,
+    member_id: Annotated[str | None, typer.Option("--id", help=ID_HELP)] = None,
 ) -> None:
-    """Turn an API key into this aggregator's identity."""
+    """Turn an API key, or a join token and an id, into this aggregator's identity."""
     configuration = load(config, Configuration)
     identity = asyncio.run(
-        spend_api_key(
+        come_in(
             configuration.keyservice_enrol,
             configuration.root.read_bytes(),
-            console.read_api_key(api_key_file),
+            read_admission(api_key_file, join_token_file, member_id),
             configuration.identity_dir,
         )
     )

@@ -4,6 +4,8 @@
 ...     await client.join("credit-default", MyTrainer())
 """
 
+from finsecure_rpc.admission import JoinAs
+
 from finsecure_client.sdk import Client, connect, enrol
 from finsecure_client.trainer import (
     Assignment,
@@ -19,6 +21,7 @@ __all__ = [
     "Client",
     "Evaluation",
     "GlobalModel",
+    "JoinAs",
     "Standardisation",
     "TrainedModel",
     "Trainer",

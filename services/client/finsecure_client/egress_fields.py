@@ -106,6 +106,12 @@ KINDS: dict[str, dict[str, str]] = {
         "tls_csr": "certificate request",
         "signing_csr": "certificate request",
     },
+    "finsecure.keyservice.v1.JoinRequest": {
+        "join_token": "join token",
+        "member_id": "own id",
+        "tls_csr": "certificate request",
+        "signing_csr": "certificate request",
+    },
     "finsecure.keyservice.v1.RenewCertificatesRequest": {
         "tls_csr": "certificate request",
         "signing_csr": "certificate request",

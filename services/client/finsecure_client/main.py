@@ -8,6 +8,7 @@ from typing import Annotated
 
 import typer
 from finsecure_rpc import console, logs
+from finsecure_rpc.admission import API_KEY_HELP, ID_HELP, JOIN_HELP, read_admission
 from rich.console import Console
 
 from finsecure_client import config as configuration
@@ -23,7 +24,9 @@ app = typer.Typer(
     add_completion=False,
 )
 Config = Annotated[Path, typer.Option(help="Configuration file.", show_default=False)]
-KeyFile = Annotated[Path, typer.Option("--api-key-file", help="API key's file; - reads stdin.")]
+KeyFile = Annotated[Path | None, typer.Option("--api-key-file", help=API_KEY_HELP)]
+TokenFile = Annotated[Path | None, typer.Option("--join-token-file", help=JOIN_HELP)]
+MemberId = Annotated[str | None, typer.Option("--id", help=ID_HELP)]
 Round = Annotated[str, typer.Option("--round", help="Only what left in this round.")]
 Task = Annotated[str, typer.Option(help="Task id.")]
 Version = Annotated[int | None, typer.Option(help="Model version; the newest by default.")]
@@ -35,12 +38,20 @@ Values = Annotated[
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
-@app.command()
-def enrol(config: Config, api_key_file: KeyFile) -> None:
-    """Turn an API key into this client's certificates."""
+@app.command(
+    epilog="Example: finsecure-client enrol --config client.toml --join-token-file t --id branch-7"
+)
+def enrol(
+    config: Config,
+    api_key_file: KeyFile = None,
+    join_token_file: TokenFile = None,
+    member_id: MemberId = None,
+) -> None:
+    """Turn an API key, or a join token and an id, into this client's certificates."""
     settings = configuration.read(config)
     logs.configure("client", settings.client.log_level)
-    identity = asyncio.run(sdk.enrol(settings, console.read_api_key(api_key_file)))
+    admission = read_admission(api_key_file, join_token_file, member_id)
+    identity = asyncio.run(sdk.enrol(settings, admission))
     print(f"enrolled as {identity}")
 
 

@@ -12,8 +12,8 @@ from pathlib import Path
 from finsecure_crypto.certificates import Role, SpiffeId
 from finsecure_crypto.errors import ConfigurationError, StateError, UnavailableError
 from finsecure_crypto.secagg.membership import Identity
-from finsecure_crypto.secret import SecretBytes
 from finsecure_rpc import enrolment
+from finsecure_rpc.admission import Admission
 from finsecure_rpc.audit import LogFollower, LogMemory
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.encryption_keys import download_published
@@ -45,8 +45,10 @@ from finsecure_client.trust import Trust
 log = get_logger(__name__)
 
 
-async def enrol(config: ClientConfig | Path, api_key: SecretBytes) -> SpiffeId:
-    """Spend an API key: make keys here, get certificates for them, write the identity folder.
+async def enrol(config: ClientConfig | Path, admission: Admission) -> SpiffeId:
+    """Spend an API key or a use of a join token: make keys here, get certificates for them.
+
+    The identity folder is written with both.
 
     Raises:
         ConflictError: IDENTITY_EXISTS.
@@ -68,7 +70,7 @@ async def enrol(config: ClientConfig | Path, api_key: SecretBytes) -> SpiffeId:
         identity = await enrolment.enrol(
             config.client.keyservice_enrol,
             root_pem,
-            api_key,
+            admission,
             config.client.identity_dir,
             on_send=manifest.recorder("keyservice"),
         )

@@ -14,6 +14,7 @@ from finsecure_keyservice.clock import Clock
 from finsecure_keyservice.decisions import Auditor, Decisions
 from finsecure_keyservice.enrolment import Enrolment
 from finsecure_keyservice.feed import RevocationFeed
+from finsecure_keyservice.join_tokens import JoinTokenIssuer
 from finsecure_keyservice.members import ApiKeyIssuer
 from finsecure_keyservice.revocation import rebuild_list
 from finsecure_keyservice.rotation import Rotation
@@ -33,6 +34,7 @@ class Backend:
     feed: RevocationFeed
     enrolment: Enrolment
     api_keys: ApiKeyIssuer
+    join_tokens: JoinTokenIssuer
     revocation_list_lifetime: timedelta
     gate: ApprovalGate
     rotation: Rotation

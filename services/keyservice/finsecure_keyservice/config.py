@@ -40,6 +40,7 @@ class Configuration(Settings):
     certificate_lifetime_h: Hours = Field(default=24, ge=0.5, le=8760)
     revocation_list_lifetime_h: Hours = Field(default=6, le=168)
     api_key_lifetime_h: Hours = Field(default=168, le=8760)
+    join_token_lifetime_h: Hours = Field(default=168, le=8760)
     approval_lifetime_h: Hours = Field(default=24, le=720)
     root_lifetime_d: int = Field(default=3650, ge=1, le=7300)
     intermediate_lifetime_d: int = Field(default=1825, ge=1, le=3650)
@@ -72,6 +73,11 @@ class Configuration(Settings):
     def approval_lifetime(self) -> timedelta:
         """How long an act that needs two persons waits for the second."""
         return timedelta(hours=self.approval_lifetime_h)
+
+    @property
+    def join_token_lifetime(self) -> timedelta:
+        """How long a join token may live at most."""
+        return timedelta(hours=self.join_token_lifetime_h)
 
     @property
     def api_key_lifetime(self) -> timedelta:

@@ -10,6 +10,7 @@ from finsecure.keyservice.v1 import (
     members_pb2,
 )
 from finsecure_crypto.certificates import Purpose, Role
+from finsecure_crypto.errors import InvalidArgumentError
 from finsecure_crypto.homomorphic.key_record import (
     Endorsement,
     Generation,
@@ -42,6 +43,7 @@ _ROLES = {
     Role.OFFICER: members_pb2.MEMBER_ROLE_SECURITY_OFFICER,
     Role.KEYSERVICE: members_pb2.MEMBER_ROLE_KEYSERVICE,
 }
+_ROLE_OF = {value: role for role, value in _ROLES.items()}
 _STATES = {
     MemberState.INVITED: members_pb2.MEMBER_STATE_INVITED,
     MemberState.ACTIVE: members_pb2.MEMBER_STATE_ACTIVE,
@@ -111,11 +113,27 @@ def member(record: MemberRecord, domain: str) -> members_pb2.Member:
     return members_pb2.Member(
         name=record.name,
         display_name=record.display_name,
-        role=_ROLES[record.role],
+        role=role_value(record.role),
         state=_STATES[record.state],
         spiffe_id=str(MemberName.parse(record.name).spiffe_id(domain)),
         create_time=timestamp(record.create_time),
     )
+
+
+def role_value(role: Role) -> members_pb2.MemberRole.ValueType:
+    """A role, as the contract numbers it."""
+    return _ROLES[role]
+
+
+def role(value: members_pb2.MemberRole.ValueType) -> Role:
+    """A role.
+
+    Raises:
+        InvalidArgumentError: ROLE_MISSING; the caller's.
+    """
+    if value not in _ROLE_OF:
+        raise InvalidArgumentError("ROLE_MISSING", "say which role; see the contract's MemberRole")
+    return _ROLE_OF[value]
 
 
 def certificate(record: CertificateRecord) -> certificates_pb2.Certificate:

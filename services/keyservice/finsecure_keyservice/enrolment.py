@@ -14,7 +14,7 @@ from finsecure_crypto.certificates import Purpose, SpiffeId, check_request
 from finsecure_crypto.errors import AuthenticationError, InvalidArgumentError, PermissionDeniedError
 from finsecure_crypto.transcript import digest
 
-from finsecure_keyservice.api_keys import ApiKey, Pepper
+from finsecure_keyservice.admission_keys import ApiKey, Pepper
 from finsecure_keyservice.authority import Authority, PublicKey
 from finsecure_keyservice.authority_store import AuthorityStore
 from finsecure_keyservice.members import get_member, require_member_in_good_standing
@@ -212,11 +212,19 @@ def _repeat(
             "this API key was used already; if it was not by you, tell your operator at once, "
             "and ask for a new one",
         )
+    tls, signing = certificates_of(store, spending)
+    store.trail.record("member.enrol-again", member.name, key=key.id)
+    return Issued(member, tls, signing)
+
+
+def certificates_of(
+    store: Store, spending: Spending
+) -> tuple[CertificateRecord, CertificateRecord]:
+    """Read the certificates that something was spent on, for TLS and for signing."""
     tls, signing = (
         store.certificate(spending.tls_serial),
         store.certificate(spending.signing_serial),
     )
     if tls is None or signing is None:
-        raise AssertionError(f"the certificates of API key {key.id} are missing")
-    store.trail.record("member.enrol-again", member.name, key=key.id)
-    return Issued(member, tls, signing)
+        raise AssertionError(f"the certificates {spending.tls_serial} and its pair are missing")
+    return tls, signing

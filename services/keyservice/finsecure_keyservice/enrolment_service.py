@@ -1,7 +1,8 @@
-"""The gRPC service that turns an API key into certificates, and certificates into fresh ones."""
+"""The gRPC service that turns an API key or a join token into certificates, and renews them."""
 
 # ruff: noqa: N802  (method names are those of the protos)
 
+from collections.abc import Callable
 from typing import Any, TypeAlias
 
 import grpc
@@ -13,6 +14,8 @@ from finsecure_rpc.peer import require_peer
 from finsecure_keyservice import convert
 from finsecure_keyservice.backend import Backend
 from finsecure_keyservice.enrolment import Issued, Requests
+from finsecure_keyservice.joining import join
+from finsecure_keyservice.store import Store
 
 _log = get_logger(__name__)
 
@@ -20,7 +23,7 @@ Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class EnrolmentService(certificates_pb2_grpc.EnrolmentServiceServicer):
-    """From an API key to certificates, and to fresh ones."""
+    """From an API key or a join token to certificates, and to fresh ones."""
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
@@ -40,20 +43,43 @@ class EnrolmentService(certificates_pb2_grpc.EnrolmentServiceServicer):
         """See the proto."""
         requests = Requests(request.tls_csr, request.signing_csr)
         now = self._backend.clock()
-        try:
-            issued = await self._backend.decide(
-                "Enrol",
-                "",
-                lambda store: self._enrolment.enrol(store, request.api_key, requests, now),
-            )
-        except AuthenticationError as error:
-            _log.warning("enrolment refused", reason=error.code, address=context.peer())
-            raise
-        _note("enrolled", issued)
+        issued = await self._admit(
+            "Enrol",
+            lambda store: self._enrolment.enrol(store, request.api_key, requests, now),
+            context,
+        )
         return certificates_pb2.EnrolResponse(
             member=convert.member(issued.member, self._enrolment.domain),
             certificates=convert.issued(issued, self._backend.feed.believed()),
         )
+
+    async def Join(
+        self, request: certificates_pb2.JoinRequest, context: Context
+    ) -> certificates_pb2.JoinResponse:
+        """See the proto."""
+        requests = Requests(request.tls_csr, request.signing_csr)
+        now = self._backend.clock()
+        issued = await self._admit(
+            "Join",
+            lambda store: join(
+                self._enrolment, store, request.join_token, request.member_id, requests, now
+            ),
+            context,
+        )
+        return certificates_pb2.JoinResponse(
+            member=convert.member(issued.member, self._enrolment.domain),
+            certificates=convert.issued(issued, self._backend.feed.believed()),
+        )
+
+    async def _admit(self, method: str, act: Callable[[Store], Issued], context: Context) -> Issued:
+        """Let somebody in who has no certificate yet."""
+        try:
+            issued = await self._backend.decide(method, "", act)
+        except AuthenticationError as error:
+            _log.warning("enrolment refused", reason=error.code, address=context.peer())
+            raise
+        _note("enrolled", issued)
+        return issued
 
     async def RenewCertificates(
         self, request: certificates_pb2.RenewCertificatesRequest, context: Context

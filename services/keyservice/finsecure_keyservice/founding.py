@@ -13,7 +13,7 @@ from finsecure_rpc.durable import write_file
 from finsecure_rpc.identity_store import IdentityStore
 from sqlalchemy import Connection
 
-from finsecure_keyservice.api_keys import Pepper
+from finsecure_keyservice.admission_keys import Pepper
 from finsecure_keyservice.audit.log import AuditLog
 from finsecure_keyservice.audit.mirror import AuditMirror
 from finsecure_keyservice.audit.secrets import AuditSecrets, log_origin
@@ -25,6 +25,7 @@ from finsecure_keyservice.clock import Clock
 from finsecure_keyservice.config import Configuration
 from finsecure_keyservice.decisions import Auditor
 from finsecure_keyservice.enrolment import Enrolment
+from finsecure_keyservice.join_tokens import JoinTokenIssuer
 from finsecure_keyservice.members import (
     ApiKeyIssuer,
     create_federation,
@@ -173,6 +174,11 @@ def renew_operator_key(
 def issuer_of(configuration: Configuration, pepper: Pepper) -> ApiKeyIssuer:
     """The maker of API keys that a configuration describes."""
     return ApiKeyIssuer(pepper, configuration.api_key_lifetime, os.urandom)
+
+
+def join_tokens_of(configuration: Configuration, pepper: Pepper) -> JoinTokenIssuer:
+    """The maker of join tokens that a configuration describes."""
+    return JoinTokenIssuer(pepper, configuration.join_token_lifetime, os.urandom)
 
 
 def enrolment_of(

@@ -109,9 +109,9 @@ def rotate_kek(config: Config) -> None:
 
 @app.command(epilog="Example: finsecure-keyservice rotate-pepper --config keyservice.toml")
 def rotate_pepper(config: Config) -> None:
-    """Make a new pepper for API keys; unused ones become void. The service may be running."""
-    count = pepper_rotation.rotate_pepper(load(config, Configuration), system_clock())
-    typer.echo(f"API keys are hashed under a new pepper; {count} unused ones are void")
+    """Make a new pepper; unused API keys and join tokens become void, while the service runs."""
+    keys, tokens = pepper_rotation.rotate_pepper(load(config, Configuration), system_clock())
+    typer.echo(f"there is a new pepper; {keys} unused API keys and {tokens} join tokens are void")
 
 
 @app.command(epilog="Example: finsecure-keyservice renumber-list --config keyservice.toml")

@@ -18,7 +18,7 @@ from finsecure_crypto.errors import (
 from finsecure_crypto.randomness import Randomness
 from finsecure_rpc.bearer import BEARER_PREFIX
 
-from finsecure_keyservice.api_keys import ApiKey, Pepper
+from finsecure_keyservice.admission_keys import ApiKey, Pepper
 from finsecure_keyservice.names import MemberName, federation_id
 from finsecure_keyservice.records import ApiKeyRecord, FederationRecord, MemberRecord, MemberState
 from finsecure_keyservice.store import Store
@@ -87,7 +87,18 @@ def create_member(
         NotFoundError: FEDERATION_NOT_FOUND.
         ConflictError: MEMBER_EXISTS; also for revoked members, whose names are never given again.
     """
-    place = MemberName.parse(name)
+    member = register(store, MemberName.parse(name), display_name, now)
+    return member, issuer.issue(store, name, now)
+
+
+def register(store: Store, place: MemberName, display_name: str, now: datetime) -> MemberRecord:
+    """Add a member that has not enrolled yet.
+
+    Raises:
+        InvalidArgumentError: NAME_RESERVED.
+        NotFoundError: FEDERATION_NOT_FOUND.
+        ConflictError: MEMBER_EXISTS; also for revoked members, whose names are never given again.
+    """
     if place.id.startswith(BEARER_PREFIX):
         raise InvalidArgumentError(
             "NAME_RESERVED",
@@ -95,6 +106,7 @@ def create_member(
         )
     if place.federation is not None:
         get_federation(store, place.parent)
+    name = str(place)
     if store.member(name) is not None:
         raise ConflictError(
             "MEMBER_EXISTS",
@@ -103,7 +115,7 @@ def create_member(
     member = MemberRecord(name, place.parent, place.role, display_name, MemberState.INVITED, now)
     store.add_member(member)
     store.trail.record("member.create", name, role=member.role.value)
-    return member, issuer.issue(store, name, now)
+    return member
 
 
 def get_member(store: Store, name: str) -> MemberRecord:

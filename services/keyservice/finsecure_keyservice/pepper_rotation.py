@@ -1,4 +1,4 @@
-"""Rotating the pepper under which API keys are hashed: unused ones become void."""
+"""Rotating the pepper under which API keys and join tokens are hashed: both become void."""
 
 import os
 from datetime import datetime
@@ -15,8 +15,11 @@ from finsecure_keyservice.sql_store import SqlStore
 from finsecure_keyservice.state import SECRET_BYTES, StateFolder
 
 
-def rotate_pepper(configuration: Configuration, now: datetime) -> int:
-    """Put another pepper in the place of the present one; returns how many API keys became void.
+def rotate_pepper(configuration: Configuration, now: datetime) -> tuple[int, int]:
+    """Put another pepper in the place of the present one.
+
+    Returns:
+        How many API keys that nobody has used became void, and how many join tokens.
 
     It works on the database itself, next to a running service, which goes on with the new one.
 
@@ -29,14 +32,15 @@ def rotate_pepper(configuration: Configuration, now: datetime) -> int:
     auditor = auditor_of(configuration, secrets, lambda: now)
     database = open_database(configuration.database)
 
-    def work(connection: Connection) -> int:
+    def work(connection: Connection) -> tuple[int, int]:
         check_books(connection, configuration.domain)
         trail = auditor.trail(connection, Caller("local:rotate-pepper"))
-        count = SqlStore(connection, trail).void_all_api_keys()
-        trail.record("api-key-pepper.rotate", configuration.domain, voided=count)
-        # Before the commit: without it these keys are void, and nothing is lost by a repetition.
+        store = SqlStore(connection, trail)
+        keys, tokens = store.void_all_api_keys(), store.join_tokens.revoke_all(now)
+        trail.record("api-key-pepper.rotate", configuration.domain, voided=keys, join_tokens=tokens)
+        # Before the commit: without it these are void, and nothing is lost by a repetition.
         folder.write_pepper(vault, draw_secret(os.urandom, SECRET_BYTES))
-        return count
+        return keys, tokens
 
     try:
         return database.run_sync(work)

@@ -14,6 +14,7 @@ _ACCESS: dict[str, dict[str, Access]] = {
     "EnrolmentService": {
         "GetTrustBundle": ANYONE,
         "Enrol": ANYONE,  # its API key authenticates
+        "Join": ANYONE,  # its join token authenticates
         "RenewCertificates": MEMBERS,
     },
     "CertificateService": {
@@ -72,6 +73,12 @@ _ACCESS: dict[str, dict[str, Access]] = {
     "EnvelopeService": {
         "WrapDataKey": _AGGREGATORS,
         "UnwrapDataKey": _AGGREGATORS,
+    },
+    "JoinTokenService": {
+        "CreateJoinToken": ADMINISTRATORS,
+        "ListJoinTokens": READERS,
+        "ListJoinTokenUses": READERS,
+        "RevokeJoinToken": ADMINISTRATORS,
     },
     "MemberService": {
         "CreateMember": ADMINISTRATORS,

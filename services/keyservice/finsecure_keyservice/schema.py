@@ -87,6 +87,38 @@ API_KEYS = Table(
     Column("signing_serial", String(40), ForeignKey("certificates.serial")),
 )
 
+JOIN_TOKENS = Table(
+    "join_tokens",
+    METADATA,
+    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("id", String(16), nullable=False, unique=True),
+    Column("parent", String(128), ForeignKey("federations.name"), nullable=False),
+    Column("role", String(16), nullable=False),
+    Column("id_prefix", String(32), nullable=False),
+    Column("digest", LargeBinary(32), nullable=False),
+    Column("maximum_uses", Integer, nullable=False),
+    Column("create_time", Instant, nullable=False),
+    Column("expire_time", Instant, nullable=False),
+    Column("revoke_time", Instant),
+    Index("join_tokens_by_parent", "parent", "sequence"),
+    sqlite_autoincrement=True,
+)
+
+# One row for each use: what is counted cannot differ from who came.
+JOINS = Table(
+    "joins",
+    METADATA,
+    Column("sequence", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("member", String(160), ForeignKey("members.name"), nullable=False, unique=True),
+    Column("token", String(16), ForeignKey("join_tokens.id"), nullable=False),
+    Column("join_time", Instant, nullable=False),
+    Column("requests_digest", LargeBinary(32), nullable=False),
+    Column("tls_serial", String(40), ForeignKey("certificates.serial"), nullable=False),
+    Column("signing_serial", String(40), ForeignKey("certificates.serial"), nullable=False),
+    Index("joins_by_token", "token", "sequence"),
+    sqlite_autoincrement=True,
+)
+
 # `member` is no foreign key: the key service's own certificates are here too.
 CERTIFICATES = Table(
     "certificates",

@@ -12,6 +12,7 @@ from finsecure.keyservice.v1 import (
     authorities_pb2_grpc,
     certificates_pb2_grpc,
     encryption_keys_pb2_grpc,
+    join_tokens_pb2_grpc,
     members_pb2_grpc,
 )
 
@@ -22,6 +23,7 @@ from finsecure_keyservice.certificate_service import CertificateService
 from finsecure_keyservice.encryption_key_service import EncryptionKeyService
 from finsecure_keyservice.enrolment_service import EnrolmentService
 from finsecure_keyservice.federation_service import FederationService
+from finsecure_keyservice.join_token_service import JoinTokenService
 from finsecure_keyservice.member_service import MemberService
 
 
@@ -30,6 +32,7 @@ def services(backend: Backend) -> list[tuple[Callable[[Any, Any], None], object]
     return [
         (members_pb2_grpc.add_FederationServiceServicer_to_server, FederationService(backend)),
         (members_pb2_grpc.add_MemberServiceServicer_to_server, MemberService(backend)),
+        (join_tokens_pb2_grpc.add_JoinTokenServiceServicer_to_server, JoinTokenService(backend)),
         (certificates_pb2_grpc.add_EnrolmentServiceServicer_to_server, EnrolmentService(backend)),
         (
             certificates_pb2_grpc.add_CertificateServiceServicer_to_server,

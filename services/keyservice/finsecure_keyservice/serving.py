@@ -30,7 +30,13 @@ from finsecure_keyservice.clock import Clock, system_clock
 from finsecure_keyservice.config import Configuration
 from finsecure_keyservice.decisions import Decisions
 from finsecure_keyservice.feed import RevocationFeed
-from finsecure_keyservice.founding import auditor_of, enrolment_of, issuer_of, secrets_of
+from finsecure_keyservice.founding import (
+    auditor_of,
+    enrolment_of,
+    issuer_of,
+    join_tokens_of,
+    secrets_of,
+)
 from finsecure_keyservice.keys.desk import KeyDesk
 from finsecure_keyservice.keys.life import KeyLife
 from finsecure_keyservice.keys.material import Material
@@ -103,6 +109,7 @@ async def opened(
             feed,
             enrolment,
             issuer_of(configuration, pepper),
+            join_tokens_of(configuration, pepper),
             lifetime,
             ApprovalGate(configuration.approval_lifetime, clock),
             Rotation(authorities, lifetime),

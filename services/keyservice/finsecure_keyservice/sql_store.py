@@ -11,6 +11,7 @@ from finsecure_keyservice.approval_store import ApprovalStore
 from finsecure_keyservice.audit.trail import Recorder
 from finsecure_keyservice.authority_store import AuthorityStore
 from finsecure_keyservice.encryption_key_store import EncryptionKeyStore
+from finsecure_keyservice.join_token_store import JoinTokenStore
 from finsecure_keyservice.records import (
     ApiKeyRecord,
     CertificateRecord,
@@ -38,6 +39,7 @@ class SqlStore:
         self._approvals = ApprovalStore(connection, trail)
         self._encryption_keys = EncryptionKeyStore(connection, trail)
         self._authorities = AuthorityStore(connection, trail)
+        self._join_tokens = JoinTokenStore(connection, trail)
 
     @property
     def trail(self) -> Recorder:
@@ -58,6 +60,11 @@ class SqlStore:
     def authorities(self) -> AuthorityStore:
         """See `Store`."""
         return self._authorities
+
+    @property
+    def join_tokens(self) -> JoinTokenStore:
+        """See `Store`."""
+        return self._join_tokens
 
     def add_federation(self, federation: FederationRecord) -> None:
         """See `Store`."""

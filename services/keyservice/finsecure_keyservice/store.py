@@ -12,6 +12,7 @@ from finsecure_keyservice.approval_store import ApprovalStore
 from finsecure_keyservice.audit.trail import Recorder
 from finsecure_keyservice.authority_store import AuthorityStore
 from finsecure_keyservice.encryption_key_store import EncryptionKeyStore
+from finsecure_keyservice.join_token_store import JoinTokenStore
 from finsecure_keyservice.records import (
     ApiKeyRecord,
     CertificateRecord,
@@ -37,6 +38,10 @@ class Store(Protocol):
     @property
     def authorities(self) -> AuthorityStore:
         """Intermediate authorities."""
+
+    @property
+    def join_tokens(self) -> JoinTokenStore:
+        """Join tokens, and who came in by them."""
 
     @property
     def trail(self) -> Recorder:

@@ -79,7 +79,7 @@ def _leave(error: FinSecureError) -> None:
 
 
 def read_api_key(path: Path) -> SecretBytes:
-    """Read an API key from a file, or from standard input where the path is `-`.
+    """Read an API key or a join token from a file, or from standard input where the path is `-`.
 
     Raises:
         ConfigurationError: API_KEY_MISSING.
@@ -92,10 +92,11 @@ def read_api_key(path: Path) -> SecretBytes:
                 content = stream.read(_MOST_KEY_BYTES)
     except OSError as error:
         raise ConfigurationError(
-            "API_KEY_MISSING", f"{path} cannot be read ({error.strerror}); give the key's file"
+            "API_KEY_MISSING",
+            f"{path} cannot be read ({error.strerror}); give the file that the operator sent you",
         ) from error
     if not content.strip():
         raise ConfigurationError(
-            "API_KEY_MISSING", "the API key is empty; give the key that the operator sent you"
+            "API_KEY_MISSING", f"{path} is empty; give the file that the operator sent you"
         )
     return SecretBytes(content.strip())

@@ -1,6 +1,6 @@
-"""Enrolment: an API key becomes an identity, whatever happens in between.
+"""Enrolment: an API key or a join token becomes an identity, whatever happens in between.
 
-The keys and requests are on disk before the API key is spent. When the answer is lost, the next
+The keys and requests are on disk before anything is spent. When the answer is lost, the next
 attempt sends the same requests and gets the same certificates.
 """
 
@@ -8,6 +8,7 @@ import json
 import shutil
 from datetime import datetime
 from pathlib import Path
+from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
@@ -21,6 +22,7 @@ from finsecure_crypto.errors import (
 from finsecure_crypto.secret import SecretBytes
 from finsecure_crypto.signing import SigningKey
 
+from finsecure_rpc.admission import Admission, JoinAs
 from finsecure_rpc.authenticator import utc_now
 from finsecure_rpc.call import call
 from finsecure_rpc.channel import OnSend, open_anonymous_channel
@@ -28,26 +30,27 @@ from finsecure_rpc.durable import sync_folder, write_file
 from finsecure_rpc.identity_store import Credentials, Identity, IdentityStore
 from finsecure_rpc.requests import NewKeys, new_keys
 
+_Answer = certificates_pb2.EnrolResponse | certificates_pb2.JoinResponse
+
 
 async def enrol(
     address: str,
     root_pem: bytes,
-    api_key: SecretBytes,
+    admission: Admission,
     folder: Path,
     *,
     deadline_s: float = 30.0,
     on_send: OnSend | None = None,
 ) -> Identity:
-    """Spend an API key for the first certificates and write the identity folder.
+    """Spend an API key, or a use of a join token, and write the identity folder.
 
     Args:
         address: the key service's listener for enrolment, `host:port`.
         root_pem: root certificate as given out of band; only it is believed.
-        api_key: `fs_…`, without surrounding white space.
+        admission: what lets in.
         folder: identity folder; must not hold an identity yet.
         deadline_s: for the call.
-        on_send: sees the outgoing message first; the API key is in it.
-        on_send: sees the outgoing message first.
+        on_send: sees the outgoing message first; what lets in is in it.
 
     Raises:
         ConflictError: IDENTITY_EXISTS when the folder holds an identity already.
@@ -64,16 +67,9 @@ async def enrol(
     roots = pinned_roots(root_pem)
     keys = _pending_keys(folder / "pending")
     async with open_anonymous_channel(address, root_pem, on_send=on_send) as channel:
-        response = await call(
-            certificates_pb2_grpc.EnrolmentServiceStub(channel).Enrol,
-            certificates_pb2.EnrolRequest(
-                api_key=api_key.expose().decode("ascii", "replace"),
-                tls_csr=keys.tls_csr,
-                signing_csr=keys.signing_csr,
-            ),
-            deadline_s=deadline_s,
-            address=address,
-        )
+        stub = certificates_pb2_grpc.EnrolmentServiceStub(channel)
+        ask, request = _request(stub, admission, keys)
+        response: _Answer = await call(ask, request, deadline_s=deadline_s, address=address)
     member = {
         "name": response.member.name,
         "display_name": response.member.display_name,
@@ -82,9 +78,35 @@ async def enrol(
     issued = response.certificates
     anchors = TrustAnchors(roots, tuple(issued.trust_bundle.intermediates))
     credentials = accept(keys, issued, anchors, member, utc_now())
+    if isinstance(admission, JoinAs):
+        _require_id(SpiffeId.parse(response.member.spiffe_id), admission.member_id)
     identity = store.save(credentials)
     shutil.rmtree(folder / "pending")
     return identity
+
+
+def _request(
+    stub: Any, admission: Admission, keys: NewKeys
+) -> tuple[Any, certificates_pb2.EnrolRequest | certificates_pb2.JoinRequest]:
+    """The method that an admission needs, and its request."""
+    requests = {"tls_csr": keys.tls_csr, "signing_csr": keys.signing_csr}
+    if isinstance(admission, JoinAs):
+        return stub.Join, certificates_pb2.JoinRequest(
+            join_token=admission.token.expose().decode("ascii", "replace"),
+            member_id=admission.member_id,
+            **requests,
+        )
+    return stub.Enrol, certificates_pb2.EnrolRequest(
+        api_key=admission.expose().decode("ascii", "replace"), **requests
+    )
+
+
+def _require_id(found: SpiffeId, wanted: str) -> None:
+    if found.id != wanted:
+        raise AuthenticationError(
+            "IDENTITY_MISMATCH",
+            f"The key service issued certificates of {found} to who asked to be {wanted}.",
+        )
 
 
 def pinned_roots(root_pem: bytes) -> tuple[bytes, ...]:

@@ -20,7 +20,7 @@ _SECRET_NAME = re.compile(
     r"key_pem|credentials?|authorization|shares?)(?:$|[_.-])",
     re.IGNORECASE,
 )
-_API_KEY = re.compile(r"fs_[A-Za-z0-9][A-Za-z0-9_-]{15,}")
+_API_KEY = re.compile(r"fsj?_[A-Za-z0-9][A-Za-z0-9_-]{15,}")
 _PRIVATE_PEM = re.compile(
     r"-----BEGIN [A-Z ]*PRIVATE KEY-----.*?(?:-----END [A-Z ]*PRIVATE KEY-----|$)", re.DOTALL
 )

@@ -21,7 +21,7 @@ async def test_a_new_pepper_voids_unused_api_keys_and_is_used_at_once(tmp_path: 
     async with deployed(tmp_path) as keyservice:
         unused = await keyservice.create(BANK)
         before = (tmp_path / "state" / "api-key.pepper").read_bytes()
-        assert rotate_pepper(keyservice.configuration, keyservice.clock()) == 1
+        assert rotate_pepper(keyservice.configuration, keyservice.clock()) == (1, 0)
         assert (tmp_path / "state" / "api-key.pepper").read_bytes() != before
         with pytest.raises(AuthenticationError, match="API_KEY_REJECTED"):
             await keyservice.enrol("bank-1", unused)

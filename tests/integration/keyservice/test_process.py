@@ -16,6 +16,8 @@ import pytest
 from cryptography import x509
 from finsecure.keyservice.v1 import certificates_pb2 as certificates
 from finsecure.keyservice.v1 import certificates_pb2_grpc as certificates_grpc
+from finsecure.keyservice.v1 import join_tokens_pb2 as join_tokens
+from finsecure.keyservice.v1 import join_tokens_pb2_grpc as join_tokens_grpc
 from finsecure.keyservice.v1 import members_pb2 as members
 from finsecure.keyservice.v1 import members_pb2_grpc as members_grpc
 from finsecure_crypto.audit_event import Event
@@ -28,15 +30,17 @@ from finsecure_keyservice.authority_store import AuthorityStore
 from finsecure_keyservice.protection.settings import FileProtection
 from finsecure_keyservice.schema import CERTIFICATES
 from finsecure_keyservice.state import StateFolder
+from finsecure_rpc.admission import JoinAs
 from finsecure_rpc.audit import LogFollower, LogMemory
 from finsecure_rpc.call import call
 from finsecure_rpc.channel import open_anonymous_channel
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.database import open_database
 from finsecure_rpc.enrolment import enrol
-from finsecure_rpc.identity_store import IdentityStore
+from finsecure_rpc.identity_store import Identity, IdentityStore
 from finsecure_rpc.renewal import Renewer
 from finsecure_rpc.requests import new_keys
+from google.protobuf.duration_pb2 import Duration
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import select
@@ -213,6 +217,48 @@ async def test_death_between_commit_and_reply_is_harmless(process: Process) -> N
     assert process.stop() == 0
 
 
+async def test_a_join_that_was_not_answered_is_one_use_after_the_restart(
+    process: Process,
+) -> None:
+    async with await _operator(process) as operator:
+        stub = operator.stub(join_tokens_grpc.JoinTokenServiceStub)
+        create = join_tokens.CreateJoinTokenRequest(
+            parent="federations/lending",
+            role=members.MEMBER_ROLE_CLIENT,
+            id_prefix="branch-",
+            maximum_uses=2,
+            lifetime=Duration(seconds=3600),
+            request_id=new_id(),
+        )
+        token = SecretBytes((await operator.call(stub.CreateJoinToken, create)).text.encode())
+
+        async def join(member_id: str) -> Identity:
+            folder = process.folder / member_id
+            return await enrol(
+                process.enrol_address, process.root_pem, JoinAs(token, member_id), folder
+            )
+
+        process.marker.touch()
+        with pytest.raises(UnavailableError):
+            await join("branch-1")
+        process.wait_for_death()
+        issued = _issued(process, "federations/lending/clients/branch-1")
+        assert len(issued) == 2
+        process.start()
+        await process.ready()
+        identity = await join("branch-1")
+        assert identity.signing_certificate in issued
+        await join("branch-2")
+        with pytest.raises(AuthenticationError, match="JOIN_TOKEN_SPENT"):
+            await join("branch-3")
+        listed = await operator.call(
+            stub.ListJoinTokens, join_tokens.ListJoinTokensRequest(parent="federations/lending")
+        )
+        assert [item.uses for item in listed.join_tokens] == [2]
+    assert process.stop() == 0
+    assert token.expose() not in process.log.read_bytes()
+
+
 async def test_nothing_secret_is_written_anywhere_but_where_it_belongs(process: Process) -> None:
     secrets: dict[str, bytes] = {}
     async with await _operator(process) as operator:
@@ -280,7 +326,7 @@ async def test_nothing_secret_is_written_anywhere_but_where_it_belongs(process: 
     assert BANK.encode() in database
     for where, content in written.items():
         assert b"PRIVATE KEY" not in content
-        assert not re.search(rb"fs_[0-9a-f]{16}_[A-Za-z0-9_-]{43}", content)
+        assert not re.search(rb"fsj?_[0-9a-f]{16}_[A-Za-z0-9_-]{43}", content)
         for what, secret in secrets.items():
             assert secret not in content, f"{what} is in the {where}"
 

@@ -12,6 +12,7 @@ from finsecure_crypto.errors import (
     UnavailableError,
 )
 from finsecure_crypto.secret import SecretBytes
+from finsecure_rpc.admission import JoinAs
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.enrolment import enrol
 from finsecure_rpc.identity_store import IdentityStore
@@ -112,6 +113,28 @@ async def test_certificates_for_someone_else_are_refused(tmp_path, pki, keyservi
         await enrol(keyservice.enrol_address, pki.root.pem, KEY, tmp_path / "bank-a")
     assert caught.value.code == "IDENTITY_MISMATCH"
     assert not IdentityStore(tmp_path / "bank-a").exists()
+
+
+async def test_who_joins_gets_the_id_that_it_wanted_or_nothing(tmp_path, pki, keyservice):
+    sent = []
+    wanted = JoinAs(SecretBytes(b"fsj_0123456789abcdef"), "branch-1")
+
+    async def join(folder):
+        return await enrol(
+            keyservice.enrol_address,
+            pki.root.pem,
+            wanted,
+            folder,
+            on_send=lambda method, message: sent.append((method.rpartition("/")[2], message)),
+        )
+
+    identity = await join(tmp_path / "honest")
+    assert identity.spiffe_id == pki.spiffe_id("client", "branch-1")
+    assert [(name, message.member_id) for name, message in sent] == [("Join", "branch-1")]
+    keyservice.joins_as = "branch-2"  # with certificates that are sound for it
+    with pytest.raises(AuthenticationError, match="IDENTITY_MISMATCH"):
+        await join(tmp_path / "lied-to")
+    assert not IdentityStore(tmp_path / "lied-to").exists()
 
 
 async def test_renewal_at_half_life_swaps_everything(keyservice, connection):

@@ -21,7 +21,7 @@ from google.protobuf.descriptor import Descriptor, FieldDescriptor
 CALLED = {
     tasks_pb2: ["GetTask", "ListTasks"],
     models_pb2: ["GetModel", "DownloadModel"],
-    certificates_pb2: ["Enrol", "RenewCertificates", "WatchRevocationList"],
+    certificates_pb2: ["Enrol", "Join", "RenewCertificates", "WatchRevocationList"],
     encryption_keys_pb2: ["DownloadEncryptionKey"],
     audit_pb2: ["GetCheckpoint", "GetConsistencyProof", "ProvePublication"],
     keys_pb2: ["DownloadPublicKey"],

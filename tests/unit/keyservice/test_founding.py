@@ -10,7 +10,7 @@ import pytest
 from finsecure_crypto.certificates import Role
 from finsecure_crypto.errors import ConfigurationError, InvalidArgumentError
 from finsecure_keyservice import main
-from finsecure_keyservice.api_keys import ApiKey
+from finsecure_keyservice.admission_keys import ApiKey
 from finsecure_keyservice.config import Configuration
 from finsecure_keyservice.founding import Founded, found, renew_operator_key
 from finsecure_keyservice.serving import opened

@@ -7,6 +7,7 @@ from finsecure.keyservice.v1 import (
     certificates_pb2,
     encryption_keys_pb2,
     envelope_pb2,
+    join_tokens_pb2,
     keys_pb2,
     members_pb2,
     model_signing_pb2,
@@ -31,12 +32,13 @@ CONTRACT = (
     certificates_pb2,
     encryption_keys_pb2,
     envelope_pb2,
+    join_tokens_pb2,
     keys_pb2,
     members_pb2,
     model_signing_pb2,
 )
 
-OPEN_TO_ALL = {"Enrol", "GetTrustBundle"}
+OPEN_TO_ALL = {"Enrol", "Join", "GetTrustBundle"}
 FOR_OFFICERS = {
     *("ApproveProposal", "RejectProposal", "RevokeAuthority"),
     *("DestroyCryptoKeyVersion", "ImportCryptoKeyVersion"),

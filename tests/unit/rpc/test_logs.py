@@ -9,6 +9,7 @@ import structlog
 from finsecure_crypto.secret import SecretBytes
 from finsecure_rpc.logs import REDACTED, configure, get_logger, redact
 
+JOIN_TOKEN = "fsj_0123456789abcdef_AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA_1a2b3c4d"
 API_KEY = "fs_bank-a_3q2-7wAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA_1a2b3c4d"
 
 
@@ -53,6 +54,7 @@ def test_other_names_are_kept(name):
 
 def test_secrets_are_found_by_their_look():
     assert redact(f"the key {API_KEY} leaked") == f"the key {REDACTED} leaked"
+    assert redact(JOIN_TOKEN) == REDACTED
     assert redact([API_KEY, {"a": (API_KEY,)}]) == [REDACTED, {"a": [REDACTED]}]
     pem = "-----BEGIN PRIVATE KEY-----\nMC4CAQ\n-----END PRIVATE KEY-----\nrest"
     assert redact(pem) == f"{REDACTED}\nrest"

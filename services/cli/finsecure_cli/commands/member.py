@@ -1,14 +1,14 @@
 """`finsecure member`: who may enrol, and who is out."""
 
-import os
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from finsecure_crypto.errors import ConfigurationError, StateError
 
+from finsecure_cli.commands import invitations
 from finsecure_cli.commands.options import ConfigOption, with_services
+from finsecure_cli.handing_out import API_KEY, hand_out, require_new
 from finsecure_cli.output import JsonOption, print_json, print_table, short_name, short_time
 from finsecure_cli.settings import DEFAULT_FILE, load_operator
 
@@ -58,11 +58,11 @@ def add(
     Hand the key and the root certificate to the member on a trusted way; it enrols with them.
     """
     name = member_name(load_operator(config).federation, role, member)
-    _check_new(key_file)
+    require_new(key_file, API_KEY)
     made, api_key = with_services(
         config, lambda services: services.create_member(name, display_name)
     )
-    _hand_out(api_key, key_file, json, made)
+    hand_out(api_key, API_KEY, key_file, made, json=json)
 
 
 @app.command(epilog="Example: finsecure member key bank-a --key-file bank-a.key")
@@ -75,9 +75,9 @@ def key(
 ) -> None:
     """Issue a new API key to a member; its older unused ones become void."""
     name = member_name(load_operator(config).federation, role, member)
-    _check_new(key_file)
+    require_new(key_file, API_KEY)
     api_key = with_services(config, lambda services: services.issue_api_key(name))
-    _hand_out(api_key, key_file, json, {"name": name})
+    hand_out(api_key, API_KEY, key_file, {"name": name}, json=json)
 
 
 @app.command(epilog="Example: finsecure member leaked bank-a --reason 'key in a mail' --key-file k")
@@ -94,13 +94,14 @@ def leaked(
     The membership goes on: the member empties its identity folder and enrols again.
     """
     name = member_name(load_operator(config).federation, role, member)
-    _check_new(key_file)
+    require_new(key_file, API_KEY)
     api_key, ended = with_services(
         config, lambda services: services.reissue_credentials(name, reason)
     )
     if not json:
         typer.echo(f"{name}: {len(ended)} certificates are revoked", err=True)
-    _hand_out(api_key, key_file, json, {"name": name, "revoked_certificates": ended})
+    made = {"name": name, "revoked_certificates": ended}
+    hand_out(api_key, API_KEY, key_file, made, json=json)
 
 
 @app.command("list", epilog="Example: finsecure member list --json | jq -r '.[].name'")
@@ -184,27 +185,4 @@ def revoke(
         typer.echo(f"{name} is revoked")
 
 
-def _check_new(key_file: Path | None) -> None:
-    if key_file is not None and key_file.exists():
-        raise ConfigurationError(
-            "FILE_EXISTS", f"{key_file} exists; name a new file for the API key"
-        )
-
-
-def _hand_out(api_key: str, key_file: Path | None, json: bool, made: dict[str, object]) -> None:
-    if not api_key:
-        raise StateError(
-            "API_KEY_SHOWN_BEFORE",
-            "the API key was shown before; issue a new one with `finsecure member key`",
-        )
-    if key_file is not None:
-        descriptor = os.open(key_file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "w") as stream:
-            stream.write(f"{api_key}\n")
-    if json:
-        shown = {"api_key_file": str(key_file)} if key_file else {"api_key": api_key}
-        print_json({**made, **shown})
-    elif key_file is not None:
-        typer.echo(f"{made['name']}: the API key is in {key_file}")
-    else:
-        typer.echo(api_key)
+invitations.add_to(app)

@@ -27,7 +27,7 @@ from finsecure.keyservice.v1 import members_pb2 as finsecure_dot_keyservice_dot_
 from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*finsecure/keyservice/v1/certificates.proto\x12\x17\x66insecure.keyservice.v1\x1a\x1b\x62uf/validate/validate.proto\x1a%finsecure/keyservice/v1/members.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"~\n\x0bTrustBundle\x12\x1e\n\x05roots\x18\x01 \x03(\x0c\x42\x0f\xbaH\x0c\x92\x01\t\x10\x08\"\x05z\x03\x18\x80@\x12&\n\rintermediates\x18\x02 \x03(\x0c\x42\x0f\xbaH\x0c\x92\x01\t\x10\x10\"\x05z\x03\x18\x80@\x12\'\n\x0ftainted_key_ids\x18\x03 \x03(\x0c\x42\x0e\xbaH\x0b\x92\x01\x08\x10\x10\"\x04z\x02\x18@\"\x9a\x01\n\x12IssuedCertificates\x12!\n\x0ftls_certificate\x18\x01 \x01(\x0c\x42\x08\xbaH\x05z\x03\x18\x80@\x12%\n\x13signing_certificate\x18\x02 \x01(\x0c\x42\x08\xbaH\x05z\x03\x18\x80@\x12:\n\x0ctrust_bundle\x18\x03 \x01(\x0b\x32$.finsecure.keyservice.v1.TrustBundle\"\xce\x02\n\x0b\x43\x65rtificate\x12\x15\n\x04name\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x18\n\x06member\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x01\x12\x46\n\x07purpose\x18\x03 \x01(\x0e\x32+.finsecure.keyservice.v1.CertificatePurposeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x15\n\x03\x64\x65r\x18\x04 \x01(\x0c\x42\x08\xbaH\x05z\x03\x18\x80@\x12.\n\nnot_before\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tnot_after\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\rrevoke_reason\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\"\x17\n\x15GetTrustBundleRequest\"T\n\x16GetTrustBundleResponse\x12:\n\x0ctrust_bundle\x18\x01 \x01(\x0b\x32$.finsecure.keyservice.v1.TrustBundle\"i\n\x0c\x45nrolRequest\x12\x1b\n\x07\x61pi_key\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x1b\n\x07tls_csr\x18\x02 \x01(\x0c\x42\n\xbaH\x07z\x05\x10\x01\x18\x80@\x12\x1f\n\x0bsigning_csr\x18\x03 \x01(\x0c\x42\n\xbaH\x07z\x05\x10\x01\x18\x80@\"\x83\x01\n\rEnrolResponse\x12/\n\x06member\x18\x01 \x01(\x0b\x32\x1f.finsecure.keyservice.v1.Member\x12\x41\n\x0c\x63\x65rtificates\x18\x02 \x01(\x0b\x32+.finsecure.keyservice.v1.IssuedCertificates\"X\n\x18RenewCertificatesRequest\x12\x1b\n\x07tls_csr\x18\x01 \x01(\x0c\x42\n\xbaH\x07z\x05\x10\x01\x18\x80@\x12\x1f\n\x0bsigning_csr\x18\x02 \x01(\x0c\x42\n\xbaH\x07z\x05\x10\x01\x18\x80@\"^\n\x19RenewCertificatesResponse\x12\x41\n\x0c\x63\x65rtificates\x18\x01 \x01(\x0b\x32+.finsecure.keyservice.v1.IssuedCertificates\"n\n\x17ListCertificatesRequest\x12\x18\n\x06member\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x01\x12\x1b\n\tpage_size\x18\x02 \x01(\rB\x08\xbaH\x05*\x03\x18\xe8\x07\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"o\n\x18ListCertificatesResponse\x12:\n\x0c\x63\x65rtificates\x18\x01 \x03(\x0b\x32$.finsecure.keyservice.v1.Certificate\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8a\x01\n\x18RevokeCertificateRequest\x12\x34\n\x04name\x18\x01 \x01(\tB&\xbaH#r!\x18@2\x1d^certificates/[0-9a-f]{1,40}$\x12\x1a\n\x06reason\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"V\n\x19RevokeCertificateResponse\x12\x39\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0b\x32$.finsecure.keyservice.v1.Certificate\"\x1a\n\x18GetRevocationListRequest\"d\n\x19GetRevocationListResponse\x12\x0b\n\x03\x63rl\x18\x01 \x01(\x0c\x12:\n\x0ctrust_bundle\x18\x02 \x01(\x0b\x32$.finsecure.keyservice.v1.TrustBundle\"\x1c\n\x1aWatchRevocationListRequest\"f\n\x1bWatchRevocationListResponse\x12\x0b\n\x03\x63rl\x18\x01 \x01(\x0c\x12:\n\x0ctrust_bundle\x18\x02 \x01(\x0b\x32$.finsecure.keyservice.v1.TrustBundle*w\n\x12\x43\x65rtificatePurpose\x12#\n\x1f\x43\x45RTIFICATE_PURPOSE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43\x45RTIFICATE_PURPOSE_TLS\x10\x01\x12\x1f\n\x1b\x43\x45RTIFICATE_PURPOSE_SIGNING\x10\x02\x32\xd9\x02\n\x10\x45nrolmentService\x12q\n\x0eGetTrustBundle\x12..finsecure.keyservice.v1.GetTrustBundleRequest\x1a/.finsecure.keyservice.v1.GetTrustBundleResponse\x12V\n\x05\x45nrol\x12%.finsecure.keyservice.v1.EnrolRequest\x1a&.finsecure.keyservice.v1.EnrolResponse\x12z\n\x11RenewCertificates\x12\x31.finsecure.keyservice.v1.RenewCertificatesRequest\x1a\x32.finsecure.keyservice.v1.RenewCertificatesResponse2\x8a\x04\n\x12\x43\x65rtificateService\x12w\n\x10ListCertificates\x12\x30.finsecure.keyservice.v1.ListCertificatesRequest\x1a\x31.finsecure.keyservice.v1.ListCertificatesResponse\x12z\n\x11RevokeCertificate\x12\x31.finsecure.keyservice.v1.RevokeCertificateRequest\x1a\x32.finsecure.keyservice.v1.RevokeCertificateResponse\x12z\n\x11GetRevocationList\x12\x31.finsecure.keyservice.v1.GetRevocationListRequest\x1a\x32.finsecure.keyservice.v1.GetRevocationListResponse\x12\x82\x01\n\x13WatchRevocationList\x12\x33.finsecure.keyservice.v1.WatchRevocationListRequest\x1a\x34.finsecure.keyservice.v1.WatchRevocationListResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n*finsecure/keyservice/v1/certificates.proto\x12\x17\x66insecure.keyservice.v1\x1a\x1b\x62uf/validate/validate.proto\x1a%finsecure/keyservice/v1/members.proto\x1a\x1fgoogle/protobuf/timestamp.proto\"~\n\x0bTrustBundle\x12\x1e\n\x05roots\x18\x01 \x03(\x0c\x42\x0f\xbaH\x0c\x92\x01\t\x10\x08\"\x05z\x03\x18\x80@\x12&\n\rintermediates\x18\x02 \x03(\x0c\x42\x0f\xbaH\x0c\x92\x01\t\x10\x10\"\x05z\x03\x18\x80@\x12\'\n\x0ftainted_key_ids\x18\x03 \x03(\x0c\x42\x0e\xbaH\x0b\x92\x01\x08\x10\x10\"\x04z\x02\x18@\"\x9a\x01\n\x12IssuedCertificates\x12!\n\x0ftls_certificate\x18\x01 \x01(\x0c\x42\x08\xbaH\x05z\x03\x18\x80@\x12%\n\x13signing_certificate\x18\x02 \x01(\x0c\x42\x08\xbaH\x05z\x03\x18\x80@\x12:\n\x0ctrust_bundle\x18\x03 \x01(\x0b\x32$.finsecure.keyservice.v1.TrustBundle\"\xce\x02\n\x0b\x43\x65rtificate\x12\x15\n\x04name\x18\x01 \x01(\tB\x07\xbaH\x04r\x02\x18@\x12\x18\n\x06member\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x01\x12\x46\n\x07purpose\x18\x03 \x01(\x0e\x32+.finsecure.keyservice.v1.CertificatePurposeB\x08\xbaH\x05\x82\x01\x02\x10\x01\x12\x15\n\x03\x64\x65r\x18\x04 \x01(\x0c\x42\x08\xbaH\x05z\x03\x18\x80@\x12.\n\nnot_before\x18\x05 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12-\n\tnot_after\x18\x06 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0brevoke_time\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x1f\n\rrevoke_reason\x18\x08 \x01(\tB\x08\xbaH\x05r\x03\x18\xf4\x03\"\x17\n\x15GetTrustBundleRequest\"T\n\x16GetTrustBundleResponse\x12:\n\x0ctrust_bundle\x18\x01 \x01(\x0b\x32$.finsecure.keyservice.v1.TrustBundle\"i\n\x0c\x45nrolRequest\x12\x1b\n\x07\x61pi_key\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12\x1b\n\x07tls_csr\x18\x02 \x01(\x0c\x42\n\xbaH\x07z\x05\x10\x01\x18\x80@\x12\x1f\n\x0bsigning_csr\x18\x03 \x01(\x0c\x42\n\xbaH\x07z\x05\x10\x01\x18\x80@\"\x83\x01\n\rEnrolResponse\x12/\n\x06member\x18\x01 \x01(\x0b\x32\x1f.finsecure.keyservice.v1.Member\x12\x41\n\x0c\x63\x65rtificates\x18\x02 \x01(\x0b\x32+.finsecure.keyservice.v1.IssuedCertificates\"\xa7\x01\n\x0bJoinRequest\x12\x1e\n\njoin_token\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x02\x12:\n\tmember_id\x18\x02 \x01(\tB\'\xbaH$r\"\x18(2\x1e^[a-z][a-z0-9-]{0,38}[a-z0-9]$\x12\x1b\n\x07tls_csr\x18\x03 \x01(\x0c\x42\n\xbaH\x07z\x05\x10\x01\x18\x80@\x12\x1f\n\x0bsigning_csr\x18\x04 \x01(\x0c\x42\n\xbaH\x07z\x05\x10\x01\x18\x80@\"\x82\x01\n\x0cJoinResponse\x12/\n\x06member\x18\x01 \x01(\x0b\x32\x1f.finsecure.keyservice.v1.Member\x12\x41\n\x0c\x63\x65rtificates\x18\x02 \x01(\x0b\x32+.finsecure.keyservice.v1.IssuedCertificates\"X\n\x18RenewCertificatesRequest\x12\x1b\n\x07tls_csr\x18\x01 \x01(\x0c\x42\n\xbaH\x07z\x05\x10\x01\x18\x80@\x12\x1f\n\x0bsigning_csr\x18\x02 \x01(\x0c\x42\n\xbaH\x07z\x05\x10\x01\x18\x80@\"^\n\x19RenewCertificatesResponse\x12\x41\n\x0c\x63\x65rtificates\x18\x01 \x01(\x0b\x32+.finsecure.keyservice.v1.IssuedCertificates\"n\n\x17ListCertificatesRequest\x12\x18\n\x06member\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\xa0\x01\x12\x1b\n\tpage_size\x18\x02 \x01(\rB\x08\xbaH\x05*\x03\x18\xe8\x07\x12\x1c\n\npage_token\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"o\n\x18ListCertificatesResponse\x12:\n\x0c\x63\x65rtificates\x18\x01 \x03(\x0b\x32$.finsecure.keyservice.v1.Certificate\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"\x8a\x01\n\x18RevokeCertificateRequest\x12\x34\n\x04name\x18\x01 \x01(\tB&\xbaH#r!\x18@2\x1d^certificates/[0-9a-f]{1,40}$\x12\x1a\n\x06reason\x18\x02 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\xf4\x03\x12\x1c\n\nrequest_id\x18\x03 \x01(\tB\x08\xbaH\x05r\x03\xb0\x01\x01\"V\n\x19RevokeCertificateResponse\x12\x39\n\x0b\x63\x65rtificate\x18\x01 \x01(\x0b\x32$.finsecure.keyservice.v1.Certificate\"\x1a\n\x18GetRevocationListRequest\"d\n\x19GetRevocationListResponse\x12\x0b\n\x03\x63rl\x18\x01 \x01(\x0c\x12:\n\x0ctrust_bundle\x18\x02 \x01(\x0b\x32$.finsecure.keyservice.v1.TrustBundle\"\x1c\n\x1aWatchRevocationListRequest\"f\n\x1bWatchRevocationListResponse\x12\x0b\n\x03\x63rl\x18\x01 \x01(\x0c\x12:\n\x0ctrust_bundle\x18\x02 \x01(\x0b\x32$.finsecure.keyservice.v1.TrustBundle*w\n\x12\x43\x65rtificatePurpose\x12#\n\x1f\x43\x45RTIFICATE_PURPOSE_UNSPECIFIED\x10\x00\x12\x1b\n\x17\x43\x45RTIFICATE_PURPOSE_TLS\x10\x01\x12\x1f\n\x1b\x43\x45RTIFICATE_PURPOSE_SIGNING\x10\x02\x32\xae\x03\n\x10\x45nrolmentService\x12q\n\x0eGetTrustBundle\x12..finsecure.keyservice.v1.GetTrustBundleRequest\x1a/.finsecure.keyservice.v1.GetTrustBundleResponse\x12V\n\x05\x45nrol\x12%.finsecure.keyservice.v1.EnrolRequest\x1a&.finsecure.keyservice.v1.EnrolResponse\x12S\n\x04Join\x12$.finsecure.keyservice.v1.JoinRequest\x1a%.finsecure.keyservice.v1.JoinResponse\x12z\n\x11RenewCertificates\x12\x31.finsecure.keyservice.v1.RenewCertificatesRequest\x1a\x32.finsecure.keyservice.v1.RenewCertificatesResponse2\x8a\x04\n\x12\x43\x65rtificateService\x12w\n\x10ListCertificates\x12\x30.finsecure.keyservice.v1.ListCertificatesRequest\x1a\x31.finsecure.keyservice.v1.ListCertificatesResponse\x12z\n\x11RevokeCertificate\x12\x31.finsecure.keyservice.v1.RevokeCertificateRequest\x1a\x32.finsecure.keyservice.v1.RevokeCertificateResponse\x12z\n\x11GetRevocationList\x12\x31.finsecure.keyservice.v1.GetRevocationListRequest\x1a\x32.finsecure.keyservice.v1.GetRevocationListResponse\x12\x82\x01\n\x13WatchRevocationList\x12\x33.finsecure.keyservice.v1.WatchRevocationListRequest\x1a\x34.finsecure.keyservice.v1.WatchRevocationListResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -60,6 +60,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENROLREQUEST'].fields_by_name['tls_csr']._serialized_options = b'\272H\007z\005\020\001\030\200@'
   _globals['_ENROLREQUEST'].fields_by_name['signing_csr']._loaded_options = None
   _globals['_ENROLREQUEST'].fields_by_name['signing_csr']._serialized_options = b'\272H\007z\005\020\001\030\200@'
+  _globals['_JOINREQUEST'].fields_by_name['join_token']._loaded_options = None
+  _globals['_JOINREQUEST'].fields_by_name['join_token']._serialized_options = b'\272H\007r\005\020\001\030\200\002'
+  _globals['_JOINREQUEST'].fields_by_name['member_id']._loaded_options = None
+  _globals['_JOINREQUEST'].fields_by_name['member_id']._serialized_options = b'\272H$r\"\030(2\036^[a-z][a-z0-9-]{0,38}[a-z0-9]$'
+  _globals['_JOINREQUEST'].fields_by_name['tls_csr']._loaded_options = None
+  _globals['_JOINREQUEST'].fields_by_name['tls_csr']._serialized_options = b'\272H\007z\005\020\001\030\200@'
+  _globals['_JOINREQUEST'].fields_by_name['signing_csr']._loaded_options = None
+  _globals['_JOINREQUEST'].fields_by_name['signing_csr']._serialized_options = b'\272H\007z\005\020\001\030\200@'
   _globals['_RENEWCERTIFICATESREQUEST'].fields_by_name['tls_csr']._loaded_options = None
   _globals['_RENEWCERTIFICATESREQUEST'].fields_by_name['tls_csr']._serialized_options = b'\272H\007z\005\020\001\030\200@'
   _globals['_RENEWCERTIFICATESREQUEST'].fields_by_name['signing_csr']._loaded_options = None
@@ -76,8 +84,8 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_REVOKECERTIFICATEREQUEST'].fields_by_name['reason']._serialized_options = b'\272H\007r\005\020\001\030\364\003'
   _globals['_REVOKECERTIFICATEREQUEST'].fields_by_name['request_id']._loaded_options = None
   _globals['_REVOKECERTIFICATEREQUEST'].fields_by_name['request_id']._serialized_options = b'\272H\005r\003\260\001\001'
-  _globals['_CERTIFICATEPURPOSE']._serialized_start=2050
-  _globals['_CERTIFICATEPURPOSE']._serialized_end=2169
+  _globals['_CERTIFICATEPURPOSE']._serialized_start=2353
+  _globals['_CERTIFICATEPURPOSE']._serialized_end=2472
   _globals['_TRUSTBUNDLE']._serialized_start=172
   _globals['_TRUSTBUNDLE']._serialized_end=298
   _globals['_ISSUEDCERTIFICATES']._serialized_start=301
@@ -92,28 +100,32 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_ENROLREQUEST']._serialized_end=1010
   _globals['_ENROLRESPONSE']._serialized_start=1013
   _globals['_ENROLRESPONSE']._serialized_end=1144
-  _globals['_RENEWCERTIFICATESREQUEST']._serialized_start=1146
-  _globals['_RENEWCERTIFICATESREQUEST']._serialized_end=1234
-  _globals['_RENEWCERTIFICATESRESPONSE']._serialized_start=1236
-  _globals['_RENEWCERTIFICATESRESPONSE']._serialized_end=1330
-  _globals['_LISTCERTIFICATESREQUEST']._serialized_start=1332
-  _globals['_LISTCERTIFICATESREQUEST']._serialized_end=1442
-  _globals['_LISTCERTIFICATESRESPONSE']._serialized_start=1444
-  _globals['_LISTCERTIFICATESRESPONSE']._serialized_end=1555
-  _globals['_REVOKECERTIFICATEREQUEST']._serialized_start=1558
-  _globals['_REVOKECERTIFICATEREQUEST']._serialized_end=1696
-  _globals['_REVOKECERTIFICATERESPONSE']._serialized_start=1698
-  _globals['_REVOKECERTIFICATERESPONSE']._serialized_end=1784
-  _globals['_GETREVOCATIONLISTREQUEST']._serialized_start=1786
-  _globals['_GETREVOCATIONLISTREQUEST']._serialized_end=1812
-  _globals['_GETREVOCATIONLISTRESPONSE']._serialized_start=1814
-  _globals['_GETREVOCATIONLISTRESPONSE']._serialized_end=1914
-  _globals['_WATCHREVOCATIONLISTREQUEST']._serialized_start=1916
-  _globals['_WATCHREVOCATIONLISTREQUEST']._serialized_end=1944
-  _globals['_WATCHREVOCATIONLISTRESPONSE']._serialized_start=1946
-  _globals['_WATCHREVOCATIONLISTRESPONSE']._serialized_end=2048
-  _globals['_ENROLMENTSERVICE']._serialized_start=2172
-  _globals['_ENROLMENTSERVICE']._serialized_end=2517
-  _globals['_CERTIFICATESERVICE']._serialized_start=2520
-  _globals['_CERTIFICATESERVICE']._serialized_end=3042
+  _globals['_JOINREQUEST']._serialized_start=1147
+  _globals['_JOINREQUEST']._serialized_end=1314
+  _globals['_JOINRESPONSE']._serialized_start=1317
+  _globals['_JOINRESPONSE']._serialized_end=1447
+  _globals['_RENEWCERTIFICATESREQUEST']._serialized_start=1449
+  _globals['_RENEWCERTIFICATESREQUEST']._serialized_end=1537
+  _globals['_RENEWCERTIFICATESRESPONSE']._serialized_start=1539
+  _globals['_RENEWCERTIFICATESRESPONSE']._serialized_end=1633
+  _globals['_LISTCERTIFICATESREQUEST']._serialized_start=1635
+  _globals['_LISTCERTIFICATESREQUEST']._serialized_end=1745
+  _globals['_LISTCERTIFICATESRESPONSE']._serialized_start=1747
+  _globals['_LISTCERTIFICATESRESPONSE']._serialized_end=1858
+  _globals['_REVOKECERTIFICATEREQUEST']._serialized_start=1861
+  _globals['_REVOKECERTIFICATEREQUEST']._serialized_end=1999
+  _globals['_REVOKECERTIFICATERESPONSE']._serialized_start=2001
+  _globals['_REVOKECERTIFICATERESPONSE']._serialized_end=2087
+  _globals['_GETREVOCATIONLISTREQUEST']._serialized_start=2089
+  _globals['_GETREVOCATIONLISTREQUEST']._serialized_end=2115
+  _globals['_GETREVOCATIONLISTRESPONSE']._serialized_start=2117
+  _globals['_GETREVOCATIONLISTRESPONSE']._serialized_end=2217
+  _globals['_WATCHREVOCATIONLISTREQUEST']._serialized_start=2219
+  _globals['_WATCHREVOCATIONLISTREQUEST']._serialized_end=2247
+  _globals['_WATCHREVOCATIONLISTRESPONSE']._serialized_start=2249
+  _globals['_WATCHREVOCATIONLISTRESPONSE']._serialized_end=2351
+  _globals['_ENROLMENTSERVICE']._serialized_start=2475
+  _globals['_ENROLMENTSERVICE']._serialized_end=2905
+  _globals['_CERTIFICATESERVICE']._serialized_start=2908
+  _globals['_CERTIFICATESERVICE']._serialized_end=3430
 # @@protoc_insertion_point(module_scope)

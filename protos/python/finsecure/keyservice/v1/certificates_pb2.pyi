@@ -277,6 +277,72 @@ class EnrolResponse(_message.Message):
 Global___EnrolResponse: _TypeAlias = EnrolResponse  # noqa: Y015
 
 @_typing.final
+class JoinRequest(_message.Message):
+    """JoinRequest spends one use of a join token."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    JOIN_TOKEN_FIELD_NUMBER: _builtins.int
+    MEMBER_ID_FIELD_NUMBER: _builtins.int
+    TLS_CSR_FIELD_NUMBER: _builtins.int
+    SIGNING_CSR_FIELD_NUMBER: _builtins.int
+    join_token: _builtins.str
+    """Join token `fsj_…`."""
+    member_id: _builtins.str
+    """Id that the new member wants; no member may have or have had it."""
+    tls_csr: _builtins.bytes
+    """As in EnrolRequest."""
+    signing_csr: _builtins.bytes
+    """As in EnrolRequest."""
+    def __init__(
+        self,
+        *,
+        join_token: _builtins.str = ...,
+        member_id: _builtins.str = ...,
+        tls_csr: _builtins.bytes = ...,
+        signing_csr: _builtins.bytes = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["join_token", b"join_token", "member_id", b"member_id", "signing_csr", b"signing_csr", "tls_csr", b"tls_csr"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JoinRequest: _TypeAlias = JoinRequest  # noqa: Y015
+
+@_typing.final
+class JoinResponse(_message.Message):
+    """JoinResponse holds the member and its certificates. The same token, id and requests get the same
+    answer again and spend one use, so that a lost reply is harmless.
+    """
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MEMBER_FIELD_NUMBER: _builtins.int
+    CERTIFICATES_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def member(self) -> _members_pb2.Member:
+        """The member."""
+
+    @_builtins.property
+    def certificates(self) -> Global___IssuedCertificates:
+        """Its certificates."""
+
+    def __init__(
+        self,
+        *,
+        member: _members_pb2.Member | None = ...,
+        certificates: Global___IssuedCertificates | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["certificates", b"certificates", "member", b"member"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["certificates", b"certificates", "member", b"member"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___JoinResponse: _TypeAlias = JoinResponse  # noqa: Y015
+
+@_typing.final
 class RenewCertificatesRequest(_message.Message):
     """RenewCertificatesRequest asks for fresh certificates for the caller."""
 

@@ -26,7 +26,8 @@ if _version_not_supported:
 
 
 class EnrolmentServiceStub:
-    """EnrolmentService turns an API key into certificates, and certificates into fresh ones.
+    """EnrolmentService turns an API key or a join token into certificates, and certificates into fresh
+    ones.
     """
 
     def __init__(self, channel):
@@ -45,6 +46,11 @@ class EnrolmentServiceStub:
                 request_serializer=finsecure_dot_keyservice_dot_v1_dot_certificates__pb2.EnrolRequest.SerializeToString,
                 response_deserializer=finsecure_dot_keyservice_dot_v1_dot_certificates__pb2.EnrolResponse.FromString,
                 _registered_method=True)
+        self.Join = channel.unary_unary(
+                '/finsecure.keyservice.v1.EnrolmentService/Join',
+                request_serializer=finsecure_dot_keyservice_dot_v1_dot_certificates__pb2.JoinRequest.SerializeToString,
+                response_deserializer=finsecure_dot_keyservice_dot_v1_dot_certificates__pb2.JoinResponse.FromString,
+                _registered_method=True)
         self.RenewCertificates = channel.unary_unary(
                 '/finsecure.keyservice.v1.EnrolmentService/RenewCertificates',
                 request_serializer=finsecure_dot_keyservice_dot_v1_dot_certificates__pb2.RenewCertificatesRequest.SerializeToString,
@@ -53,7 +59,8 @@ class EnrolmentServiceStub:
 
 
 class EnrolmentServiceServicer:
-    """EnrolmentService turns an API key into certificates, and certificates into fresh ones.
+    """EnrolmentService turns an API key or a join token into certificates, and certificates into fresh
+    ones.
     """
 
     def GetTrustBundle(self, request, context):
@@ -67,6 +74,14 @@ class EnrolmentServiceServicer:
     def Enrol(self, request, context):
         """Enrol spends an API key and returns the member's first certificates. No client
         certificate is needed: the API key authenticates.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Join(self, request, context):
+        """Join spends one use of a join token: it makes a member of the id that the caller wants, and
+        returns its first certificates. No client certificate is needed: the token authenticates.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -92,6 +107,11 @@ def add_EnrolmentServiceServicer_to_server(servicer, server):
                     request_deserializer=finsecure_dot_keyservice_dot_v1_dot_certificates__pb2.EnrolRequest.FromString,
                     response_serializer=finsecure_dot_keyservice_dot_v1_dot_certificates__pb2.EnrolResponse.SerializeToString,
             ),
+            'Join': grpc.unary_unary_rpc_method_handler(
+                    servicer.Join,
+                    request_deserializer=finsecure_dot_keyservice_dot_v1_dot_certificates__pb2.JoinRequest.FromString,
+                    response_serializer=finsecure_dot_keyservice_dot_v1_dot_certificates__pb2.JoinResponse.SerializeToString,
+            ),
             'RenewCertificates': grpc.unary_unary_rpc_method_handler(
                     servicer.RenewCertificates,
                     request_deserializer=finsecure_dot_keyservice_dot_v1_dot_certificates__pb2.RenewCertificatesRequest.FromString,
@@ -106,7 +126,8 @@ def add_EnrolmentServiceServicer_to_server(servicer, server):
 
  # This class is part of an EXPERIMENTAL API.
 class EnrolmentService:
-    """EnrolmentService turns an API key into certificates, and certificates into fresh ones.
+    """EnrolmentService turns an API key or a join token into certificates, and certificates into fresh
+    ones.
     """
 
     @staticmethod
@@ -153,6 +174,33 @@ class EnrolmentService:
             '/finsecure.keyservice.v1.EnrolmentService/Enrol',
             finsecure_dot_keyservice_dot_v1_dot_certificates__pb2.EnrolRequest.SerializeToString,
             finsecure_dot_keyservice_dot_v1_dot_certificates__pb2.EnrolResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Join(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finsecure.keyservice.v1.EnrolmentService/Join',
+            finsecure_dot_keyservice_dot_v1_dot_certificates__pb2.JoinRequest.SerializeToString,
+            finsecure_dot_keyservice_dot_v1_dot_certificates__pb2.JoinResponse.FromString,
             options,
             channel_credentials,
             insecure,

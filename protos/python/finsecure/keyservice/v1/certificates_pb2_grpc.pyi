@@ -27,7 +27,9 @@ GRPC_GENERATED_VERSION: str
 GRPC_VERSION: str
 
 class EnrolmentServiceStub:
-    """EnrolmentService turns an API key into certificates, and certificates into fresh ones."""
+    """EnrolmentService turns an API key or a join token into certificates, and certificates into fresh
+    ones.
+    """
 
     @_typing.overload
     def __new__(cls, channel: _grpc.Channel) -> _Self: ...
@@ -41,12 +43,18 @@ class EnrolmentServiceStub:
     """Enrol spends an API key and returns the member's first certificates. No client
     certificate is needed: the API key authenticates.
     """
+    Join: _grpc.UnaryUnaryMultiCallable[_certificates_pb2.JoinRequest, _certificates_pb2.JoinResponse]
+    """Join spends one use of a join token: it makes a member of the id that the caller wants, and
+    returns its first certificates. No client certificate is needed: the token authenticates.
+    """
     RenewCertificates: _grpc.UnaryUnaryMultiCallable[_certificates_pb2.RenewCertificatesRequest, _certificates_pb2.RenewCertificatesResponse]
     """RenewCertificates issues new certificates to the caller's own identity."""
 
 @_typing.type_check_only
 class EnrolmentServiceAsyncStub(EnrolmentServiceStub):
-    """EnrolmentService turns an API key into certificates, and certificates into fresh ones."""
+    """EnrolmentService turns an API key or a join token into certificates, and certificates into fresh
+    ones.
+    """
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     GetTrustBundle: _aio.UnaryUnaryMultiCallable[_certificates_pb2.GetTrustBundleRequest, _certificates_pb2.GetTrustBundleResponse]  # type: ignore[assignment]
@@ -57,11 +65,17 @@ class EnrolmentServiceAsyncStub(EnrolmentServiceStub):
     """Enrol spends an API key and returns the member's first certificates. No client
     certificate is needed: the API key authenticates.
     """
+    Join: _aio.UnaryUnaryMultiCallable[_certificates_pb2.JoinRequest, _certificates_pb2.JoinResponse]  # type: ignore[assignment]
+    """Join spends one use of a join token: it makes a member of the id that the caller wants, and
+    returns its first certificates. No client certificate is needed: the token authenticates.
+    """
     RenewCertificates: _aio.UnaryUnaryMultiCallable[_certificates_pb2.RenewCertificatesRequest, _certificates_pb2.RenewCertificatesResponse]  # type: ignore[assignment]
     """RenewCertificates issues new certificates to the caller's own identity."""
 
 class EnrolmentServiceServicer(metaclass=_abc_1.ABCMeta):
-    """EnrolmentService turns an API key into certificates, and certificates into fresh ones."""
+    """EnrolmentService turns an API key or a join token into certificates, and certificates into fresh
+    ones.
+    """
 
     @_abc_1.abstractmethod
     def GetTrustBundle(
@@ -81,6 +95,16 @@ class EnrolmentServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_certificates_pb2.EnrolResponse, _abc.Awaitable[_certificates_pb2.EnrolResponse]]:
         """Enrol spends an API key and returns the member's first certificates. No client
         certificate is needed: the API key authenticates.
+        """
+
+    @_abc_1.abstractmethod
+    def Join(
+        self,
+        request: _certificates_pb2.JoinRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_certificates_pb2.JoinResponse, _abc.Awaitable[_certificates_pb2.JoinResponse]]:
+        """Join spends one use of a join token: it makes a member of the id that the caller wants, and
+        returns its first certificates. No client certificate is needed: the token authenticates.
         """
 
     @_abc_1.abstractmethod

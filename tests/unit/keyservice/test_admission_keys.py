@@ -6,7 +6,7 @@ import re
 import pytest
 from finsecure_crypto.errors import AuthenticationError
 from finsecure_crypto.secret import SecretBytes
-from finsecure_keyservice.api_keys import ApiKey
+from finsecure_keyservice.admission_keys import ApiKey
 from hypothesis import given
 from hypothesis import strategies as st
 
