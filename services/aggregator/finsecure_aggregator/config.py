@@ -2,15 +2,8 @@
 
 from typing import Literal, Self
 
-from finsecure_rpc.config import (
-    Address,
-    DatabaseUrl,
-    Id,
-    LogLevel,
-    ManagedKey,
-    RelativePath,
-    Settings,
-)
+from finsecure_rpc.config import Address, Id, ManagedKey, RelativePath, Settings
+from finsecure_rpc.member_service import MemberServiceSettings
 from pydantic import Field, model_validator
 
 
@@ -51,16 +44,9 @@ class SumSettings(Settings):
     at_once: int = Field(default=20, ge=1, le=1000)
 
 
-class Configuration(Settings):
+class Configuration(MemberServiceSettings):
     """Everything that the owner of an aggregator decides."""
 
-    federation: Id
-    identity_dir: RelativePath
-    root: RelativePath
-    keyservice: Address
-    keyservice_enrol: Address
-    listen: Address
-    database: DatabaseUrl
     blob_dir: RelativePath
 
     settle_s: float = Field(default=1, ge=0, le=3600)
@@ -71,7 +57,3 @@ class Configuration(Settings):
     encryption: EncryptionSettings = EncryptionSettings()
     trustees: tuple[TrusteeSettings, ...] = ()
     sums: SumSettings = SumSettings()
-
-    log_level: LogLevel = "INFO"
-    reflection: bool = False
-    shutdown_grace_s: float = Field(default=5, ge=0, le=300)

@@ -5,13 +5,14 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from finsecure_crypto.certificates import Role
 from finsecure_rpc import console, logs
 from finsecure_rpc.admission import API_KEY_HELP, ID_HELP, JOIN_HELP, read_admission
 from finsecure_rpc.config import load
 from finsecure_rpc.enrolment import enrol as come_in
+from finsecure_rpc.member_service import check_member_service
 
 from finsecure_aggregator.config import Configuration
-from finsecure_aggregator.health import check
 from finsecure_aggregator.serving import serve
 
 app = typer.Typer(
@@ -55,7 +56,7 @@ def run(config: Config) -> None:
 @app.command()
 def health(config: Config) -> None:
     """Ask the running aggregator whether it serves; exit code 0 means yes."""
-    asyncio.run(check(load(config, Configuration)))
+    asyncio.run(check_member_service(load(config, Configuration), Role.AGGREGATOR))
 
 
 def main() -> None:

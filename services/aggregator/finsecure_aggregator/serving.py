@@ -4,22 +4,20 @@ import asyncio
 from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 
 from finsecure_crypto.certificates import Role, SpiffeId, verify_member
-from finsecure_crypto.errors import AuthenticationError, ConfigurationError, UnavailableError
 from finsecure_rpc.audit import LogFollower, LogMemory
-from finsecure_rpc.authenticator import Authenticator
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.credentials import server_credentials
-from finsecure_rpc.database import open_database
+from finsecure_rpc.database import open_own_database
 from finsecure_rpc.encryption_keys import download_published
-from finsecure_rpc.identity_store import Identity, IdentityStore
-from finsecure_rpc.logs import get_logger
-from finsecure_rpc.policy import federation_peers
-from finsecure_rpc.renewal import Renewer
-from finsecure_rpc.revocation import RevocationWatcher
-from finsecure_rpc.server import Listener, RpcServer, build_server
+from finsecure_rpc.member_service import (
+    MemberService,
+    connected,
+    own_identities,
+    reporting_readiness,
+)
+from finsecure_rpc.server import Listener, build_server
 
 from finsecure_aggregator import schema
 from finsecure_aggregator.arithmetic import open_slices
@@ -51,8 +49,6 @@ from finsecure_aggregator.uploads import Uploads
 from finsecure_aggregator.verifier import PeerVerifier
 from finsecure_aggregator.watchers import Changes, Presence
 
-_log = get_logger(__name__)
-_READINESS_S = 5.0
 _SUMS_ADDED_AT_ONCE = 2
 
 
@@ -62,36 +58,15 @@ async def serve(configuration: Configuration) -> None:
     Raises:
         ConfigurationError: IDENTITY_MISSING, IDENTITY_MISMATCH or LISTEN_FAILED; the owner's.
     """
-    identities = IdentityStore(configuration.identity_dir)
-    _require_aggregator_of(configuration.federation, identities.current())
+    identities = own_identities(configuration, Role.AGGREGATOR)
     async with AsyncExitStack() as stack:
-        connection = await stack.enter_async_context(
-            Connection(configuration.keyservice, identities, Role.KEYSERVICE)
-        )
-        revocations = RevocationWatcher(
-            connection,
-            lambda: identities.current().anchors,
-            identities=identities,
-            cache=configuration.identity_dir / "revocations.crl",
-        )
-        stack.push_async_callback(revocations.stop)
-        try:
-            await revocations.start()
-        except UnavailableError as error:
-            # It goes on trying; until a list comes, every call is refused with the reason.
-            _log.warning("started without a revocation list", error=str(error))
-        await stack.enter_async_context(
-            Renewer(identities, connection, tainted=revocations.tainted)
-        )
-        encryption = await _encryption(configuration, identities, revocations, connection, stack)
-        desk = await _desk(configuration, identities, revocations, encryption, connection, stack)
-        trust_domain = identities.current().spiffe_id.trust_domain
+        member = await stack.enter_async_context(connected(configuration, identities))
+        encryption = await _encryption(configuration, member, stack)
+        desk = await _desk(configuration, member, encryption, stack)
         server = build_server(
             services(desk),
             POLICY,
-            Authenticator(
-                lambda: identities.current().anchors, revocations, federation_peers(trust_domain)
-            ),
+            member.authenticator(),
             [Listener(configuration.listen, server_credentials(identities))],
             LIMITS,
             reflection=configuration.reflection,
@@ -100,58 +75,46 @@ async def serve(configuration: Configuration) -> None:
         await desk.sums.start()
         sweeps = asyncio.create_task(desk.rechecks.run())
         stack.callback(sweeps.cancel)
-        readiness = asyncio.create_task(_report_readiness(server, revocations))
-        stack.callback(readiness.cancel)
+        await stack.enter_async_context(reporting_readiness(server, partial(_ready, member)))
         await server.serve(configuration.shutdown_grace_s)
 
 
-async def _report_readiness(server: RpcServer, revocations: RevocationWatcher) -> None:
-    """Say NOT_SERVING while everybody would be refused for want of a revocation list."""
-    while True:
-        await asyncio.sleep(_READINESS_S)
-        try:
-            revocations.current()
-        except AuthenticationError:
-            await server.set_serving(False)
-        else:
-            await server.set_serving(True)
+async def _ready(member: MemberService) -> bool:
+    """Tell whether anybody can be let in; nobody can without a revocation list."""
+    member.revocations.current()
+    return True
 
 
 async def _encryption(
-    configuration: Configuration,
-    identities: IdentityStore,
-    revocations: RevocationWatcher,
-    keyservice: Connection,
-    stack: AsyncExitStack,
+    configuration: Configuration, member: MemberService, stack: AsyncExitStack
 ) -> EncryptionDesk:
     settings = configuration.encryption
     workers = CipherWorkers(settings.workers, settings.silence_s)
     stack.callback(workers.close)
-    trust_domain = identities.current().spiffe_id.trust_domain
 
     def verify(trustee: str, certificate: bytes) -> bytes:
         return verify_member(
             certificate,
-            identities.current().anchors,
-            revocations.current(),
+            member.anchors(),
+            member.revocations.current(),
             datetime.now(UTC),
-            SpiffeId(trust_domain, Role.TRUSTEE, trustee),
+            SpiffeId(member.trust_domain, Role.TRUSTEE, trustee),
         )
 
     trustees = {}
     for each in configuration.trustees:
         connection = await stack.enter_async_context(
-            Connection(each.address, identities, Role.TRUSTEE)
+            Connection(each.address, member.identities, Role.TRUSTEE)
         )
         trustees[each.id] = RemoteTrustee(each.id, connection, verify)
-    follower = LogFollower(keyservice, LogMemory(configuration.identity_dir / "audit.json"))
+    follower = LogFollower(member.keyservice, LogMemory(configuration.identity_dir / "audit.json"))
     return EncryptionDesk(
         keys=KeyStore(
             configuration.blob_dir / "keys",
-            partial(download_published, keyservice, follower),
-            trust_domain,
-            lambda: identities.current().anchors,
-            revocations,
+            partial(download_published, member.keyservice, follower),
+            member.trust_domain,
+            member.anchors,
+            member.revocations,
         ),
         workers=workers,
         trustees=trustees,
@@ -161,17 +124,12 @@ async def _encryption(
 
 async def _desk(
     configuration: Configuration,
-    identities: IdentityStore,
-    revocations: RevocationWatcher,
+    member: MemberService,
     encryption: EncryptionDesk,
-    keyservice: Connection,
     stack: AsyncExitStack,
 ) -> Desk:
     clock, changes, turns = SystemClock(), Changes(), Changes()
-    if configuration.database.startswith("sqlite:///"):
-        path = Path(configuration.database.removeprefix("sqlite:///"))
-        path.parent.mkdir(parents=True, exist_ok=True)
-    database = open_database(configuration.database)
+    database = open_own_database(configuration.database)
     stack.callback(database.close)
     database.create(schema.metadata)
     blobs = await asyncio.to_thread(Blobs, configuration.blob_dir)
@@ -179,7 +137,7 @@ async def _desk(
     stack.push_async_callback(asyncio.to_thread, slices.close)
     store, sign = Store(database), None
     if configuration.model_key is not None:
-        sign = key_service_signs(keyservice, configuration.model_key)
+        sign = key_service_signs(member.keyservice, configuration.model_key)
     around = Surroundings(
         store=store,
         blobs=blobs,
@@ -188,9 +146,9 @@ async def _desk(
         turns=turns,
         presence=Presence(clock, changes, turns),
         verifier=PeerVerifier(
-            lambda: identities.current().anchors,
-            revocations,
-            identities.current().spiffe_id.trust_domain,
+            member.anchors,
+            member.revocations,
+            member.trust_domain,
             clock,
         ),
         grace_ns=round(configuration.reconnect_grace_s * 1e9),
@@ -200,7 +158,7 @@ async def _desk(
     )
     quarantine = Quarantine(database)
     await quarantine.load()
-    models = ModelKeeper(blobs, identities, quarantine)
+    models = ModelKeeper(blobs, member.identities, quarantine)
     interval_ns = round(configuration.recheck_interval_h * 3600e9)
     rechecks = Rechecks(around, models, quarantine, interval_ns)
     scheduler = Scheduler(around, models, Pace(round(configuration.settle_s * 1e9)))
@@ -232,13 +190,3 @@ async def _desk(
         encryption=encryption,
         sums=sums,
     )
-
-
-def _require_aggregator_of(federation: str, identity: Identity) -> None:
-    found = identity.spiffe_id
-    if found.role is not Role.AGGREGATOR or found.trust_domain.partition(".")[0] != federation:
-        raise ConfigurationError(
-            "IDENTITY_MISMATCH",
-            f"the identity {found} is not an aggregator of the federation {federation}; change "
-            "federation or identity_dir",
-        )

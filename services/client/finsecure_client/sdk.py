@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 from finsecure_crypto.certificates import Role, SpiffeId
-from finsecure_crypto.errors import ConfigurationError, StateError, UnavailableError
+from finsecure_crypto.errors import ConfigurationError, StateError
 from finsecure_crypto.secagg.membership import Identity
 from finsecure_rpc import enrolment
 from finsecure_rpc.admission import Admission
@@ -19,10 +19,8 @@ from finsecure_rpc.connection import Connection
 from finsecure_rpc.encryption_keys import download_published
 from finsecure_rpc.identity_store import IdentityStore
 from finsecure_rpc.log_watch import LogWatch
-from finsecure_rpc.logs import get_logger
+from finsecure_rpc.member_service import kept_current
 from finsecure_rpc.model_statements import ModelKeys
-from finsecure_rpc.renewal import Renewer
-from finsecure_rpc.revocation import RevocationWatcher
 
 from finsecure_client import config as configuration
 from finsecure_client.config import ClientConfig
@@ -41,8 +39,6 @@ from finsecure_client.terms import TaskStatus
 from finsecure_client.trainer import Evaluation, GlobalModel, TrainedModel, Trainer
 from finsecure_client.transport import Aggregator
 from finsecure_client.trust import Trust
-
-log = get_logger(__name__)
 
 
 async def enrol(config: ClientConfig | Path, admission: Admission) -> SpiffeId:
@@ -121,20 +117,9 @@ async def connect(config: ClientConfig | Path, *, patient: bool = False) -> Asyn
             )
         )
         settings.state_dir.mkdir(parents=True, exist_ok=True)
-        revocations = RevocationWatcher(
-            keyservice,
-            lambda: store.current().anchors,
-            identities=store,
-            cache=settings.state_dir / "revocations.crl",
+        revocations = await stack.enter_async_context(
+            kept_current(keyservice, store, settings.state_dir, patient=patient)
         )
-        stack.push_async_callback(revocations.stop)
-        try:
-            await revocations.start()
-        except UnavailableError as error:
-            if not patient:
-                raise
-            log.warning("key service not reached", error=str(error))
-        await stack.enter_async_context(Renewer(store, keyservice, tainted=revocations.tainted))
         trust = Trust(
             trust_domain=identity.spiffe_id.trust_domain,
             anchors=lambda: store.current().anchors,

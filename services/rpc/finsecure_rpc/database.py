@@ -12,6 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, TypeVar
 
 from finsecure_crypto.errors import ConfigurationError, InvalidArgumentError, UnavailableError
@@ -178,6 +179,17 @@ def open_database(url: str) -> Database:
         database.close()
         raise
     return database
+
+
+def open_own_database(url: str) -> Database:
+    """Open a database that a service may have to make first, with the folder of an SQLite file.
+
+    Raises:
+        ConfigurationError, UnavailableError: as `open_database`.
+    """
+    if url.startswith("sqlite:///"):
+        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+    return open_database(url)
 
 
 def _engine(url: URL) -> Engine:

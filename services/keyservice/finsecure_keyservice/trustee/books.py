@@ -4,7 +4,6 @@ import os
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from finsecure_crypto import transcript
@@ -13,7 +12,7 @@ from finsecure_crypto.certificates import SpiffeId
 from finsecure_crypto.errors import FinSecureError
 from finsecure_crypto.randomness import draw_secret
 from finsecure_rpc.audit import trustee_log
-from finsecure_rpc.database import Database, open_database
+from finsecure_rpc.database import Database, open_own_database
 from finsecure_rpc.logs import get_logger
 from sqlalchemy import Connection
 
@@ -123,8 +122,6 @@ def opened_books(
         IntegrityError: WRAPPED_KEY_REJECTED when database and key do not belong together.
         UnavailableError: the database or the token.
     """
-    if url.startswith("sqlite:///"):
-        Path(url.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
     origin = trustee_log(trustee.trust_domain, trustee.id)
 
     def prepare(connection: Connection) -> AuditSecrets:
@@ -135,7 +132,7 @@ def opened_books(
         wrapped = store.log_secret(connection)
         return AuditSecrets.derive(custody.unwrap(wrapped, log_secret_context(origin)), origin)
 
-    database = open_database(url)
+    database = open_own_database(url)
     try:
         secrets = database.run_sync(prepare)
     except BaseException:

@@ -1,14 +1,7 @@
 """Configuration of a trustee; `config.example.toml` explains every key."""
 
-from finsecure_rpc.config import (
-    Address,
-    DatabaseUrl,
-    Id,
-    IdPattern,
-    LogLevel,
-    RelativePath,
-    Settings,
-)
+from finsecure_rpc.config import IdPattern, RelativePath, Settings
+from finsecure_rpc.member_service import MemberServiceSettings
 from pydantic import Field
 
 from finsecure_keyservice.protection.settings import ProtectionSettings
@@ -26,22 +19,11 @@ class Openings(Settings):
     partial_timeout_s: float = Field(default=1800, ge=1, le=3600)
 
 
-class Configuration(Settings):
+class Configuration(MemberServiceSettings):
     """Everything that the owner of a trustee decides."""
 
-    federation: Id
-    identity_dir: RelativePath
-    root: RelativePath
-    keyservice: Address
-    keyservice_enrol: Address
-    listen: Address
     audit_file: RelativePath | None = None
-    database: DatabaseUrl
     protection: ProtectionSettings
 
     dealt_keys: bool = False
     openings: Openings = Openings()
-
-    log_level: LogLevel = "INFO"
-    reflection: bool = False
-    shutdown_grace_s: float = Field(default=5, ge=0, le=300)

@@ -5,16 +5,17 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from finsecure_crypto.certificates import Role
 from finsecure_crypto.errors import ConfigurationError
 from finsecure_rpc import console, logs
 from finsecure_rpc.config import load
 from finsecure_rpc.enrolment import enrol as spend_api_key
+from finsecure_rpc.member_service import check_member_service
 
 from finsecure_keyservice.clock import system_clock
 from finsecure_keyservice.protection.opening import create_kek, open_kek
 from finsecure_keyservice.trustee.books import opened_books
 from finsecure_keyservice.trustee.config import Configuration
-from finsecure_keyservice.trustee.health import check
 from finsecure_keyservice.trustee.rewrapping import rotate_key_encryption_key
 from finsecure_keyservice.trustee.serving import serve
 
@@ -73,7 +74,7 @@ def run(config: Config) -> None:
 @app.command()
 def health(config: Config) -> None:
     """Ask the running trustee whether it serves; exit code 0 means yes."""
-    asyncio.run(check(load(config, Configuration)))
+    asyncio.run(check_member_service(load(config, Configuration), Role.TRUSTEE))
 
 
 @app.command(epilog="Example: finsecure-trustee rotate-kek --config trustee.toml")

@@ -4,17 +4,16 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
+from functools import partial
 
 from finsecure_crypto.certificates import Role, SpiffeId
-from finsecure_crypto.errors import ConfigurationError, FinSecureError, UnavailableError
-from finsecure_rpc.authenticator import Authenticator
-from finsecure_rpc.connection import Connection
 from finsecure_rpc.credentials import server_credentials
-from finsecure_rpc.identity_store import Identity, IdentityStore
-from finsecure_rpc.logs import get_logger
-from finsecure_rpc.policy import federation_peers
-from finsecure_rpc.renewal import Renewer
-from finsecure_rpc.revocation import RevocationWatcher
+from finsecure_rpc.member_service import (
+    MemberService,
+    connected,
+    own_identities,
+    reporting_readiness,
+)
 from finsecure_rpc.server import Listener, RpcServer, build_server
 
 from finsecure_keyservice.audit import mirror as mirrors
@@ -34,11 +33,9 @@ from finsecure_keyservice.trustee.policy import LIMITS, POLICY
 from finsecure_keyservice.trustee.rules import Rules
 from finsecure_keyservice.trustee.schemes import steps_of
 from finsecure_keyservice.trustee.service import Desk, services
-from finsecure_keyservice.trustee.surroundings import RevocationSource, Surroundings
+from finsecure_keyservice.trustee.surroundings import Surroundings
 from finsecure_keyservice.trustee.transport import RegisteredStates
 
-_log = get_logger(__name__)
-_READINESS_S = 5.0
 _MIB = 1 << 20
 
 
@@ -58,31 +55,13 @@ async def serve(configuration: Configuration) -> None:
 @asynccontextmanager
 async def opened(configuration: Configuration) -> AsyncIterator[RpcServer]:
     """A trustee that is ready to be started."""
-    identities = IdentityStore(configuration.identity_dir)
-    _require_trustee_of(configuration.federation, identities.current())
+    identities = own_identities(configuration, Role.TRUSTEE)
     custody = open_kek(configuration.protection)
     async with AsyncExitStack() as stack:
         own = identities.current().spiffe_id
         books, secrets = await _books(configuration, custody, own, stack)
-        connection = await stack.enter_async_context(
-            Connection(configuration.keyservice, identities, Role.KEYSERVICE)
-        )
-        revocations = RevocationWatcher(
-            connection,
-            lambda: identities.current().anchors,
-            identities=identities,
-            cache=configuration.identity_dir / "revocations.crl",
-        )
-        stack.push_async_callback(revocations.stop)
-        try:
-            await revocations.start()
-        except UnavailableError as error:
-            # It goes on trying; until a list comes, every call is refused with the reason.
-            _log.warning("started without a revocation list", error=str(error))
-        await stack.enter_async_context(
-            Renewer(identities, connection, tainted=revocations.tainted)
-        )
-        around = _surroundings(configuration, custody, identities, revocations, connection, books)
+        member = await stack.enter_async_context(connected(configuration, identities))
+        around = _surroundings(configuration, custody, member, books)
         holdings = Holdings(around, identities)
         desk = Desk(
             Openings(around, configuration.openings.at_once),
@@ -96,18 +75,13 @@ async def opened(configuration: Configuration) -> AsyncIterator[RpcServer]:
         server = build_server(
             [*services(desk), audit_service(books, LOG, secrets.signer)],
             POLICY,
-            Authenticator(
-                lambda: identities.current().anchors,
-                revocations,
-                federation_peers(around.trust_domain),
-            ),
+            member.authenticator(),
             [Listener(configuration.listen, server_credentials(identities))],
             LIMITS,
             reflection=configuration.reflection,
             on_refusal=refusals.note,
         )
-        readiness = asyncio.create_task(_report_readiness(server, around))
-        stack.callback(readiness.cancel)
+        await stack.enter_async_context(reporting_readiness(server, partial(_ready, around)))
         yield server
 
 
@@ -128,21 +102,16 @@ async def _books(
 
 
 def _surroundings(
-    configuration: Configuration,
-    custody: KeyEncryptionKey,
-    identities: IdentityStore,
-    revocations: RevocationSource,
-    connection: Connection,
-    books: Books,
+    configuration: Configuration, custody: KeyEncryptionKey, member: MemberService, books: Books
 ) -> Surroundings:
     openings = configuration.openings
     return Surroundings(
         books=books,
         custody=custody,
-        states=RegisteredStates(connection),
-        anchors=lambda: identities.current().anchors,
-        revocations=revocations,
-        trust_domain=identities.current().spiffe_id.trust_domain,
+        states=RegisteredStates(member.keyservice),
+        anchors=member.anchors,
+        revocations=member.revocations,
+        trust_domain=member.trust_domain,
         rules=Rules(
             federation=configuration.federation,
             minimum_round_cohort=openings.minimum_round_cohort,
@@ -155,31 +124,14 @@ def _surroundings(
     )
 
 
-async def _report_readiness(server: RpcServer, around: Surroundings) -> None:
-    """Say NOT_SERVING while nothing can be decided.
+async def _ready(around: Surroundings) -> bool:
+    """Tell whether anything can be decided.
 
-    That is without a revocation list, while the shares cannot be unwrapped, or while the log or
+    It cannot without a revocation list, while the shares cannot be unwrapped, or while the log or
     its second copy cannot be written.
     """
     auditor = around.books.auditor
-    while True:
-        await asyncio.sleep(_READINESS_S)
-        try:
-            around.revocations.current()
-            await asyncio.to_thread(around.custody.check)
-            await around.books.transact(auditor.log.touch)
-        except FinSecureError as error:
-            _log.warning("not ready", error=str(error))
-            await server.set_serving(False)
-        else:
-            await server.set_serving(auditor.healthy())
-
-
-def _require_trustee_of(federation: str, identity: Identity) -> None:
-    found = identity.spiffe_id
-    if found.role is not Role.TRUSTEE or found.trust_domain.partition(".")[0] != federation:
-        raise ConfigurationError(
-            "IDENTITY_MISMATCH",
-            f"the identity {found} is not a trustee of the federation {federation}; change "
-            "federation or identity_dir",
-        )
+    around.revocations.current()
+    await asyncio.to_thread(around.custody.check)
+    await around.books.transact(auditor.log.touch)
+    return auditor.healthy()
