@@ -7,7 +7,7 @@ import hashlib
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache, reduce
 from pathlib import Path
 
@@ -16,6 +16,7 @@ from cryptography import x509
 from finsecure_crypto.audit_event import Event
 from finsecure_crypto.certificates import Role, SpiffeId
 from finsecure_crypto.encoding import CountSection, VectorLayout, rounding_generator
+from finsecure_crypto.errors import NotFoundError
 from finsecure_crypto.homomorphic.decryption import (
     Contribution,
     DecryptionRequest,
@@ -39,6 +40,7 @@ from finsecure_keyservice.trustee.adding import Piece
 from finsecure_keyservice.trustee.books import LOG, Books, opened_books
 from finsecure_keyservice.trustee.ceremonies import Ceremonies, StepsOf
 from finsecure_keyservice.trustee.dealt_shares import DealtShares
+from finsecure_keyservice.trustee.erasures import Erasures
 from finsecure_keyservice.trustee.holdings import Holdings
 from finsecure_keyservice.trustee.opening import Openings
 from finsecure_keyservice.trustee.policy import LIMITS, POLICY
@@ -67,6 +69,7 @@ SUM = SumSubject("exposure", DIGEST, DIGEST)
 LAYOUT = VectorLayout((CountSection("amount", 3, 1000),), 10)
 CLIENTS = ("bank-a", "bank-b", "bank-c")
 VALUES = {"bank-a": (1, 2, 3), "bank-b": (10, 20, 30), "bank-c": (100, 200, 300)}
+GRACE = timedelta(days=7)
 RULES = Rules(FEDERATION, 3, 3, 1000, 1 << 20)
 
 
@@ -181,11 +184,17 @@ class States:
 
     def __init__(self) -> None:
         self.current: KeyState | Exception = KeyState.ENABLED
+        self.logged: set[tuple[str, KeyState]] = set()
 
     async def state(self, key_name: str) -> KeyState:
         if isinstance(self.current, Exception):
             raise self.current
         return self.current
+
+    async def proven(self, key: KeyDescription, state: KeyState) -> int:
+        if (key.name, state) not in self.logged:
+            raise NotFoundError("PUBLICATION_NOT_FOUND", "the log does not have it")
+        return 7
 
 
 @dataclass
@@ -223,7 +232,12 @@ class Trustee:
 
     @property
     def openings(self) -> Openings:
-        return Openings(self.around, 2)
+        return Openings(self.around, self.erasures, 2)
+
+    @property
+    def erasures(self) -> Erasures:
+        own = SpiffeId(f"{FEDERATION}.{self.pki.domain}", Role.TRUSTEE, self.id)
+        return Erasures(self.around, own, GRACE)
 
     @property
     def holdings(self) -> Holdings:
@@ -250,7 +264,7 @@ class Trustee:
     async def open(self, bank: Bank) -> bytes:
         """Ask it as the service does; returns the partial."""
         openings = self.openings
-        known = await openings.answered(bank.request)
+        known = await openings.answered(CALLER, bank.request)
         if known is not None:
             return known.partial
         held = await openings.admit(CALLER, bank.request, bank.manifest)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from finsecure_crypto import signing
+from finsecure_crypto import signing, transcript
 from finsecure_crypto.errors import IntegrityError
 from finsecure_crypto.homomorphic.decryption import PublicKeyOf
 from finsecure_crypto.homomorphic.mode import Mode
@@ -105,6 +105,11 @@ class Endorsement:
     holder: int
     signature: bytes
     certificate: bytes = field(repr=False)
+
+
+def state_digest(key: KeyDescription, state: KeyState) -> bytes:
+    """What stands for a key's going to a state in the key service's log, 32 bytes."""
+    return transcript.digest("encryption-key-state", key.name, key.digest, state.value)
 
 
 def verify_endorsements(

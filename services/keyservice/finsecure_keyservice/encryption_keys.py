@@ -20,6 +20,7 @@ from finsecure_crypto.homomorphic.key_record import (
     Endorsement,
     KeyDescription,
     KeyState,
+    state_digest,
     verify_endorsements,
 )
 from finsecure_crypto.homomorphic.scheme import key_digest
@@ -116,7 +117,8 @@ def set_state(
         NotFoundError: KEY_UNKNOWN.
         StateError: KEY_STATE for a transition that does not exist.
     """
-    before = get(store, name).state
+    record = get(store, name)
+    before = record.state
     if state not in TRANSITIONS[before]:
         raise StateError("KEY_STATE", f"{name} is {before.value} and cannot become {state.value}")
     store.set_state(name, state)
@@ -124,6 +126,7 @@ def set_state(
         "encryption-key.set-state",
         name,
         sealed={"reason": reason},
+        published=state_digest(record.description, state),
         before=before.value,
         after=state.value,
     )

@@ -1,11 +1,8 @@
 """The register of encryption keys: all trustees have signed, members read, states move."""
 
-from collections.abc import Sequence
 from datetime import UTC, datetime
 
 import pytest
-from finsecure.keyservice.v1 import approvals_pb2 as approvals
-from finsecure.keyservice.v1 import approvals_pb2_grpc as approvals_grpc
 from finsecure.keyservice.v1 import (
     audit_pb2,
     audit_pb2_grpc,
@@ -17,69 +14,24 @@ from finsecure.keyservice.v1 import encryption_keys_pb2_grpc as keys_grpc
 from finsecure_crypto.audit_event import Event
 from finsecure_crypto.certificates import RevocationList
 from finsecure_crypto.errors import FinSecureError, IntegrityError
-from finsecure_crypto.homomorphic.key_record import Generation, KeyDescription
-from finsecure_crypto.homomorphic.mode import Mode
-from finsecure_crypto.homomorphic.scheme import key_digest
 from finsecure_keyservice.schema import AUDIT
 from finsecure_rpc.audit import LogFollower, LogMemory
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.database import open_database
 from finsecure_rpc.encryption_keys import download_published
-from finsecure_rpc.identity_store import Identity, IdentityStore
+from finsecure_rpc.identity_store import IdentityStore
 from sqlalchemy import update
 
-from tests.support.keyservice_deployment import BANK, LENDING, Deployment, new_id
-
-NAME = f"{LENDING}/encryptionKeys/first"
-PUBLIC = bytes(range(256)) * 5000  # of more than one chunk; the key service does not parse it
-TRUSTEES = ("east", "north", "west")
-
-
-async def trustees(keyservice: Deployment, names: Sequence[str] = TRUSTEES) -> list[Identity]:
-    enrolled: list[IdentityStore] = []
-    for name in names:
-        member = f"{LENDING}/trustees/{name}"
-        enrolled.append(await keyservice.enrol(member, await keyservice.create(member)))
-    return [store.current() for store in enrolled]
-
-
-def registration(
-    signers: list[Identity], *, name: str = NAME, public: bytes = PUBLIC, signed: bytes = PUBLIC
-) -> keys.RegisterEncryptionKeyRequest:
-    """A request to register a key, signed over `signed`."""
-    made = KeyDescription(
-        name, Mode.BGV, Generation.DISTRIBUTED, 3, 2, key_digest(Mode.BGV, signed)
-    )
-    endorsements = [
-        keys.KeyEndorsement(
-            trustee=identity.spiffe_id.id,
-            holder=holder,
-            signature=identity.signing_key.sign(*made.endorsement(holder)),
-            certificate=identity.signing_certificate,
-        )
-        for holder, identity in enumerate(signers, 1)
-    ]
-    key = keys.EncryptionKey(
-        name=name,
-        mode=keys.ENCRYPTION_MODE_BGV,
-        generation=keys.KEY_GENERATION_DISTRIBUTED,
-        holders=3,
-        threshold=2,
-        digest=key_digest(Mode.BGV, public),
-        size_bytes=len(public),
-        endorsements=endorsements,
-    )
-    return keys.RegisterEncryptionKeyRequest(
-        encryption_key=key, public_key=public, request_id=new_id()
-    )
-
-
-async def register(
-    connection: Connection, request: keys.RegisterEncryptionKeyRequest
-) -> keys.EncryptionKey:
-    stub = connection.stub(keys_grpc.EncryptionKeyServiceStub)
-    response = await connection.call(stub.RegisterEncryptionKey, request)
-    return response.encryption_key
+from tests.support.encryption_keys import (
+    NAME,
+    PUBLIC,
+    approve,
+    move,
+    register,
+    registration,
+    trustees,
+)
+from tests.support.keyservice_deployment import BANK, LENDING, Deployment
 
 
 async def refusal(connection: Connection, request: keys.RegisterEncryptionKeyRequest) -> str:
@@ -196,38 +148,24 @@ async def test_members_of_other_federations_read_nothing(keyservice: Deployment)
 
 async def test_states_move_where_they_may_and_end_where_they_end(keyservice: Deployment) -> None:
     await register(keyservice.operator, registration(await trustees(keyservice)))
-
-    async def move(
-        state: keys.EncryptionKeyState.ValueType, by: Connection = keyservice.operator
-    ) -> keys.EncryptionKey:
-        response = await by.call(
-            by.stub(keys_grpc.EncryptionKeyServiceStub).SetEncryptionKeyState,
-            keys.SetEncryptionKeyStateRequest(
-                name=NAME, state=state, reason="a test", request_id=new_id()
-            ),
-        )
-        return response.encryption_key
-
+    operator = keyservice.operator
     for state in (
         keys.ENCRYPTION_KEY_STATE_DEACTIVATED,
         keys.ENCRYPTION_KEY_STATE_DISABLED,
         keys.ENCRYPTION_KEY_STATE_ENABLED,
     ):
-        assert (await move(state)).state == state
+        assert (await move(operator, state)).state == state
     # One person may stop a key at once, but not end it.
     with pytest.raises(FinSecureError) as caught:
-        await move(keys.ENCRYPTION_KEY_STATE_DESTROYED)
+        await move(operator, keys.ENCRYPTION_KEY_STATE_DESTROYED)
     assert caught.value.code == "ROLE_NOT_ALLOWED"
     carol, dave = await keyservice.officer("carol"), await keyservice.officer("dave")
     with pytest.raises(FinSecureError) as caught:
-        await move(keys.ENCRYPTION_KEY_STATE_DESTROYED, carol)
+        await move(carol, keys.ENCRYPTION_KEY_STATE_DESTROYED)
     assert caught.value.code == "APPROVAL_REQUIRED"
-    approving = dave.stub(approvals_grpc.ApprovalServiceStub)
-    listed = await dave.call(approving.ListProposals, approvals.ListProposalsRequest())
-    approve = approvals.ApproveProposalRequest(name=listed.proposals[0].name, request_id=new_id())
-    await dave.call(approving.ApproveProposal, approve)
-    destroyed = await move(keys.ENCRYPTION_KEY_STATE_DESTROYED, carol)
+    await approve(dave)
+    destroyed = await move(carol, keys.ENCRYPTION_KEY_STATE_DESTROYED)
     assert destroyed.state == keys.ENCRYPTION_KEY_STATE_DESTROYED
     with pytest.raises(FinSecureError) as caught:
-        await move(keys.ENCRYPTION_KEY_STATE_ENABLED)
+        await move(operator, keys.ENCRYPTION_KEY_STATE_ENABLED)
     assert caught.value.code == "KEY_STATE"

@@ -13,7 +13,7 @@ from finsecure_crypto.errors import StateError
 from tests.support.crashing_trustee import POINTS, leave
 from tests.support.federation import ROOT
 from tests.support.pki import TestAuthority
-from tests.support.trustees import CLIENTS, RULES, Federation, key, make_trustee
+from tests.support.trustees import CALLER, CLIENTS, RULES, Federation, key, make_trustee
 
 SUBJECT = "federations/lending/tasks/scoring/rounds/3"
 
@@ -39,7 +39,7 @@ async def test_a_killed_trustee_has_either_opened_or_not(tmp_path: Path, point: 
     assert done.returncode == -signal.SIGKILL, done.stderr
     trustee = make_trustee(tmp_path, federation.pki, 1)
     try:
-        opened = await trustee.openings.answered(bank.request)
+        opened = await trustee.openings.answered(CALLER, bank.request)
         assert (opened is not None) == POINTS[point]
         assert trustee.verdicts(SUBJECT) == ([("OPENED", None)] if POINTS[point] else [])
         # Whatever happened, the same request gets one answer and another one none.

@@ -1,6 +1,5 @@
 """A trustee as its owner starts it, beside a key service: its log, its second copy, its health."""
 
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -11,15 +10,8 @@ from finsecure_crypto.errors import IntegrityError, PermissionDeniedError, Unava
 from finsecure_rpc.audit import LogFollower, LogMemory
 from finsecure_rpc.connection import Connection
 
-from tests.support.keyservice_deployment import BANK, Deployment, deployed
+from tests.support.keyservice_deployment import BANK, Deployment
 from tests.support.trustee_deployment import DeployedTrustee, enrolled_trustee
-
-
-@pytest.fixture
-async def keyservice(tmp_path: Path) -> AsyncIterator[Deployment]:
-    limits = {"enrolment_calls_per_s": 1000, "member_calls_per_s": 10_000}
-    async with deployed(tmp_path, limits=limits) as deployment:
-        yield deployment
 
 
 @pytest.fixture

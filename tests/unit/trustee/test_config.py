@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 from finsecure_crypto.errors import ConfigurationError
-from finsecure_keyservice.trustee.config import Configuration, Openings
+from finsecure_keyservice.trustee.config import Configuration, Erasure, Openings
 from finsecure_rpc.config import load
 
 from tests.support.federation import ROOT
@@ -19,7 +19,11 @@ def _load(folder: Path, text: str) -> Configuration:
 
 def test_the_example_is_complete_and_says_the_defaults(tmp_path: Path) -> None:
     example = _load(tmp_path, EXAMPLE)
-    for name, field in {**Configuration.model_fields, **Openings.model_fields}.items():
+    for name, field in {
+        **Configuration.model_fields,
+        **Openings.model_fields,
+        **Erasure.model_fields,
+    }.items():
         assert name in EXAMPLE, f"{name} is not explained"
         if name in Configuration.model_fields and not field.is_required():
             assert getattr(example, name) == field.default, name
@@ -37,11 +41,15 @@ def test_the_example_is_complete_and_says_the_defaults(tmp_path: Path) -> None:
         "at_once = 0",
         "minimum_cohort = 3",
         "maximum_input_mib = 100000",
+        "grace_d = -1",
+        "grace_d = inf",
+        "interval_s = 0",
     ],
 )
 def test_wrong_values_are_refused(tmp_path: Path, line: str) -> None:
     key = line.split(" ")[0]
     kept = [old for old in EXAMPLE.splitlines() if not old.startswith(f"{key} =")]
-    text = "\n".join(kept).replace("[openings]", f"[openings]\n{line}")
+    section = "[erasure]" if key in Erasure.model_fields else "[openings]"
+    text = "\n".join(kept).replace(section, f"{section}\n{line}")
     with pytest.raises(ConfigurationError, match=key):
         _load(tmp_path, text)

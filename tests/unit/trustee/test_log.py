@@ -48,7 +48,7 @@ async def test_what_was_opened_for_whom_is_in_the_log(
     with pytest.raises(FinSecureError):
         await trustee.open(federation.sum(CLIENTS[:1]))
     opened, refused = trustee.events()
-    opening = await trustee.openings.answered(bank.request)
+    opening = await trustee.openings.answered(CALLER, bank.request)
     assert opening is not None
     assert (opened.action, opened.subject, opened.caller) == ("sum.open", SUBJECT, CALLER.name)
     assert opened.details == {
@@ -91,7 +91,7 @@ async def test_what_cannot_be_recorded_is_neither_opened_nor_kept(
                 await trustee.open(refused_or_not)
         with pytest.raises(UnavailableError, match="AUDIT_UNAVAILABLE"):
             await trustee.holdings.card(OPERATOR)
-    assert await trustee.openings.answered(bank.request) is None
+    assert await trustee.openings.answered(CALLER, bank.request) is None
     assert trustee.events() == []
     await trustee.open(bank)
     await trustee.holdings.card(OPERATOR)
@@ -171,7 +171,7 @@ async def test_while_the_second_copy_is_away_a_trustee_stops_deciding(
         await trustee.holdings.card(OPERATOR)
         with pytest.raises(UnavailableError, match="AUDIT_MIRROR_BEHIND"):
             await trustee.open(waiting)
-        assert await trustee.openings.answered(waiting.request) is None
+        assert await trustee.openings.answered(CALLER, waiting.request) is None
     async with asyncio.timeout(60):
         while True:
             try:

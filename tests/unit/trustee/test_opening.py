@@ -222,7 +222,7 @@ async def test_a_key_that_goes_out_of_use_while_ciphertexts_come_opens_nothing(
         await trustee.openings.open(CALLER, bank.request, bank.manifest, held, disabled_meanwhile())
     assert caught.value.code == "KEY_STATE"
     assert trustee.verdicts(SUBJECT) == [("KEY_STATE", None)]
-    assert await trustee.openings.answered(bank.request) is None
+    assert await trustee.openings.answered(CALLER, bank.request) is None
 
 
 async def test_while_the_key_service_is_silent_nothing_is_decided(
@@ -321,7 +321,7 @@ async def test_the_decision_is_on_disk_before_the_partial_leaves(
     assert trustee.verdicts(SUBJECT) == []
     partial = await trustee.open(bank)
     trustee = trustee.restarted()
-    known = await trustee.openings.answered(bank.request)
+    known = await trustee.openings.answered(CALLER, bank.request)
     assert known is not None
     assert known.partial == partial
     trustee.database.close()

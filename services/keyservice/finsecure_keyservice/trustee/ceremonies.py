@@ -61,6 +61,7 @@ class Ceremonies:
 
         Raises:
             ConflictError: KEY_EXISTS for a name that is taken.
+            StateError: SHARE_ERASED where the key was made and destroyed.
             InvalidArgumentError: NOT_INVITED where this trustee is not among the members.
             FinSecureError: what `Participant.advance` and the checks of the cards raise.
         """
@@ -81,6 +82,7 @@ class Ceremonies:
             if kept is not None:
                 if kept.origin != context:
                     raise exists(name)
+                kept.require_share()
                 return None, kept
             participant = await self._join(caller, ceremony)
         message = await asyncio.to_thread(participant.advance, step, messages)

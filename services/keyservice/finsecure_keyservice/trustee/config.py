@@ -19,6 +19,13 @@ class Openings(Settings):
     partial_timeout_s: float = Field(default=1800, ge=1, le=3600)
 
 
+class Erasure(Settings):
+    """When the shares of destroyed keys are erased."""
+
+    grace_d: float = Field(default=7, ge=0, le=365, allow_inf_nan=False)
+    interval_s: float = Field(default=3600, ge=1, le=86_400)
+
+
 class Configuration(MemberServiceSettings):
     """Everything that the owner of a trustee decides."""
 
@@ -27,3 +34,4 @@ class Configuration(MemberServiceSettings):
 
     dealt_keys: bool = False
     openings: Openings = Openings()
+    erasure: Erasure = Erasure()

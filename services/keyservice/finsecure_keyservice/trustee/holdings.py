@@ -72,6 +72,7 @@ class Holdings:
 
         Raises:
             ConflictError: KEY_EXISTS for a name that is taken.
+            StateError: SHARE_ERASED where it was held before, and the key destroyed.
         """
         held = HeldKey(
             KeyDescription(name, key.mode, generation, key.holders, key.threshold, key.digest()),
@@ -135,6 +136,7 @@ class Holdings:
             return held
         if (known.origin, known.description, known.holder) != (held.origin, said, held.holder):
             raise exists(said.name)
+        known.require_share()
         return known
 
     def require_federation(self, key_name: str) -> None:

@@ -19,6 +19,7 @@ from sqlalchemy import Connection
 from finsecure_keyservice.audit.trail import Caller
 from finsecure_keyservice.trustee import store
 from finsecure_keyservice.trustee.adding import Piece, added
+from finsecure_keyservice.trustee.erasures import Erasures
 from finsecure_keyservice.trustee.records import HeldKey, Opening
 from finsecure_keyservice.trustee.rules import Members, check_contributions, check_key
 from finsecure_keyservice.trustee.surroundings import Surroundings, share_context
@@ -32,23 +33,36 @@ class Openings:
 
     Args:
         around: what it works with.
+        erasures: hears of the states of keys.
         at_once: requests whose ciphertexts are worked on at the same time; others wait.
     """
 
-    def __init__(self, around: Surroundings, at_once: int) -> None:
+    def __init__(self, around: Surroundings, erasures: Erasures, at_once: int) -> None:
         self._around = around
+        self._erasures = erasures
         self._turns = asyncio.Semaphore(at_once)
 
-    async def answered(self, request: DecryptionRequest) -> Opening | None:
-        """What the same request was answered before."""
+    async def answered(self, caller: Caller, request: DecryptionRequest) -> Opening | None:
+        """What the same request was answered before.
+
+        Raises:
+            StateError: SHARE_ERASED, where the answer was erased with the share.
+        """
         digest = request.digest()
-        return await self._around.books.transact(lambda c: store.opening(c, digest))
+        async with self._refusing(caller, request):
+            known = await self._around.books.transact(lambda c: store.opening(c, digest))
+            if known is not None and not known.partial:
+                (await self._key(known)).require_share()
+            return known
 
     async def holder(self, opening: Opening) -> int:
         """Number of this trustee's share of the key that an opening was made with."""
+        return (await self._key(opening)).holder
+
+    async def _key(self, opening: Opening) -> HeldKey:
         held = await self._around.books.transact(lambda c: store.key(c, opening.key_name))
         assert held is not None  # noqa: S101 - a foreign key says so
-        return held.holder
+        return held
 
     async def admit(
         self, caller: Caller, request: DecryptionRequest, manifest: Sequence[Contribution]
@@ -78,14 +92,21 @@ class Openings:
         around.rules.check_federation(request)
         held = await around.books.transact(lambda c: store.key(c, context.key_name))
         # A key that is not held here needs no question to the key service.
-        state = KeyState.ENABLED if held is None else await around.states.state(context.key_name)
+        state = KeyState.ENABLED if held is None else await self._state(held)
         known = check_key(request, held, state)
+        known.require_share()
         around.rules.check_size(request)
         around.rules.check_contributors(manifest)
         members = self._members()
         await asyncio.to_thread(check_contributions, request, manifest, members.public_key_of)
         await around.books.transact(lambda c: around.rules.check_unopened(c, request, manifest))
         return known
+
+    async def _state(self, held: HeldKey) -> KeyState:
+        """Where the key stands now; what follows for its share is seen to as well."""
+        state = await self._around.states.state(held.description.name)
+        await self._erasures.observe(held, state)
+        return state
 
     def _members(self) -> Members:
         around = self._around
@@ -124,8 +145,8 @@ class Openings:
                     held, share, total, request.digest(), self._around.partial_timeout_s
                 )
             # All of this may have taken an hour, in which the key may have gone out of use.
-            check_key(request, held, await self._around.states.state(held.description.name))
-            return await self._decide(caller, request, manifest, partial)
+            state = await self._state(held)
+            return await self._decide(caller, request, manifest, partial, state)
 
     async def _decide(
         self,
@@ -133,6 +154,7 @@ class Openings:
         request: DecryptionRequest,
         manifest: Sequence[Contribution],
         partial: bytes,
+        state: KeyState,
     ) -> Opening:
         around, context = self._around, request.context
         granted = Opening(
@@ -149,6 +171,8 @@ class Openings:
             known = store.opening(connection, granted.request_digest)
             if known is not None:
                 return known
+            current = store.key(connection, context.key_name)
+            check_key(request, current, state).require_share()  # it may have gone meanwhile
             around.rules.check_unopened(connection, request, manifest)
             contributions = [(item.client, item.sha256) for item in manifest]
             store.add_opening(connection, granted, contributions, now)

@@ -44,8 +44,9 @@ KEYS = Table(
     Column("digest", LargeBinary(32), nullable=False, unique=True),
     Column("holder", Integer, nullable=False),
     Column("public_key", LargeBinary, nullable=False),
-    Column("wrapped_share", LargeBinary, nullable=False),
+    Column("wrapped_share", LargeBinary, nullable=False),  # empty: erased
     Column("origin", LargeBinary(32), nullable=False),
+    Column("destroyed_time", Instant),
     Column("create_time", Instant, nullable=False),
 )
 
@@ -57,7 +58,7 @@ OPENINGS = Table(
     Column("request_digest", LargeBinary(32), primary_key=True),
     Column("subject", String(200), nullable=False, unique=True),
     Column("key_name", String(160), ForeignKey("shares.name"), nullable=False, index=True),
-    Column("partial", LargeBinary, nullable=False),
+    Column("partial", LargeBinary, nullable=False),  # empty: erased with the share
     Column("sha256", LargeBinary(32), nullable=False),
     Column("create_time", Instant, nullable=False),
 )

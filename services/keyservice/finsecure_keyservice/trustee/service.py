@@ -67,7 +67,7 @@ class TrusteeService(trustee_pb2_grpc.TrusteeServiceServicer):
         request = convert.decryption_request(await _header(request_iterator))
         async with self._room.taken(request.contributions):
             manifest = await _manifest(request_iterator, request)
-            opening = await self._desk.openings.answered(request)
+            opening = await self._desk.openings.answered(caller, request)
             if opening is None:
                 held = await self._desk.openings.admit(caller, request, manifest)
                 yield convert.wanted()

@@ -2,11 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
+from datetime import timedelta
 from functools import partial
 
 from finsecure_crypto.certificates import Role, SpiffeId
+from finsecure_rpc.audit import LogFollower, LogMemory
 from finsecure_rpc.credentials import server_credentials
 from finsecure_rpc.member_service import (
     MemberService,
@@ -27,6 +29,7 @@ from finsecure_keyservice.trustee.books import LOG, Books, opened_books
 from finsecure_keyservice.trustee.ceremonies import Ceremonies
 from finsecure_keyservice.trustee.config import Configuration
 from finsecure_keyservice.trustee.dealt_shares import DealtShares
+from finsecure_keyservice.trustee.erasures import Erasures
 from finsecure_keyservice.trustee.holdings import Holdings
 from finsecure_keyservice.trustee.opening import Openings
 from finsecure_keyservice.trustee.policy import LIMITS, POLICY
@@ -63,8 +66,9 @@ async def opened(configuration: Configuration) -> AsyncIterator[RpcServer]:
         member = await stack.enter_async_context(connected(configuration, identities))
         around = _surroundings(configuration, custody, member, books)
         holdings = Holdings(around, identities)
+        erasures = Erasures(around, own, timedelta(days=configuration.erasure.grace_d))
         desk = Desk(
-            Openings(around, configuration.openings.at_once),
+            Openings(around, erasures, configuration.openings.at_once),
             holdings,
             Ceremonies(around, holdings, identities, steps_of),
             DealtShares(books, holdings, identities, accepted=configuration.dealt_keys),
@@ -82,6 +86,8 @@ async def opened(configuration: Configuration) -> AsyncIterator[RpcServer]:
             on_refusal=refusals.note,
         )
         await stack.enter_async_context(reporting_readiness(server, partial(_ready, around)))
+        reviews = asyncio.create_task(erasures.run(configuration.erasure.interval_s))
+        stack.push_async_callback(_ended, reviews)
         yield server
 
 
@@ -108,7 +114,10 @@ def _surroundings(
     return Surroundings(
         books=books,
         custody=custody,
-        states=RegisteredStates(member.keyservice),
+        states=RegisteredStates(
+            member.keyservice,
+            LogFollower(member.keyservice, LogMemory(configuration.identity_dir / "audit.json")),
+        ),
         anchors=member.anchors,
         revocations=member.revocations,
         trust_domain=member.trust_domain,
@@ -122,6 +131,13 @@ def _surroundings(
         ),
         partial_timeout_s=openings.partial_timeout_s,
     )
+
+
+async def _ended(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait until it is over, so that it touches nothing that is closed."""
+    task.cancel()
+    with suppress(asyncio.CancelledError):
+        await task
 
 
 async def _ready(around: Surroundings) -> bool:

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
+from typing import Any
 
 from finsecure_crypto.errors import ConfigurationError
 from finsecure_crypto.homomorphic.key_record import Generation, KeyDescription
 from finsecure_crypto.homomorphic.mode import Mode
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, Row, func, insert, select, update
 
 from finsecure_keyservice.trustee.records import HeldKey, Opening
 from finsecure_keyservice.trustee.schema import (
@@ -90,9 +91,8 @@ def set_sealing_seed(connection: Connection, wrapped_seed: bytes) -> None:
 
 
 def wrapped_shares(connection: Connection) -> dict[str, bytes]:
-    """All shares, wrapped, by the resource names of their keys."""
-    rows = connection.execute(select(KEYS.c.name, KEYS.c.wrapped_share).order_by(KEYS.c.name))
-    return {row.name: row.wrapped_share for row in rows}
+    """All shares that are not erased, wrapped, by the resource names of their keys."""
+    return {held.description.name: held.wrapped_share for held in kept(connection)}
 
 
 def set_share(connection: Connection, name: str, wrapped_share: bytes) -> None:
@@ -103,8 +103,31 @@ def set_share(connection: Connection, name: str, wrapped_share: bytes) -> None:
 def key(connection: Connection, name: str) -> HeldKey | None:
     """Read a key by its resource name."""
     row = connection.execute(select(KEYS).where(KEYS.c.name == name)).one_or_none()
-    if row is None:
-        return None
+    return None if row is None else _held(row)
+
+
+def kept(connection: Connection) -> list[HeldKey]:
+    """All keys of which the share is not erased."""
+    found = select(KEYS).where(KEYS.c.wrapped_share != b"").order_by(KEYS.c.name)
+    return [_held(row) for row in connection.execute(found)]
+
+
+def set_destroyed(connection: Connection, name: str, time: datetime | None) -> None:
+    """Note since when a key counts as destroyed, or that it does not."""
+    connection.execute(update(KEYS).where(KEYS.c.name == name).values(destroyed_time=time))
+
+
+def erase(connection: Connection, name: str) -> int:
+    """Forget the share of a key and the partials that were given with it; returns how many.
+
+    That, and of what, they were given stays.
+    """
+    connection.execute(update(KEYS).where(KEYS.c.name == name).values(wrapped_share=b""))
+    given = update(OPENINGS).where(OPENINGS.c.key_name == name, OPENINGS.c.partial != b"")
+    return connection.execute(given.values(partial=b"")).rowcount
+
+
+def _held(row: Row[Any]) -> HeldKey:
     return HeldKey(
         KeyDescription(
             row.name,
@@ -118,6 +141,7 @@ def key(connection: Connection, name: str) -> HeldKey | None:
         row.public_key,
         row.wrapped_share,
         row.origin,
+        row.destroyed_time,
     )
 
 

@@ -7,7 +7,7 @@ from typing import Protocol
 from finsecure_crypto import transcript
 from finsecure_crypto.certificates import RevocationList, TrustAnchors
 from finsecure_crypto.errors import AuthenticationError, UnavailableError
-from finsecure_crypto.homomorphic.key_record import KeyState
+from finsecure_crypto.homomorphic.key_record import KeyDescription, KeyState
 
 from finsecure_keyservice.clock import Clock
 from finsecure_keyservice.protection.kek import KeyEncryptionKey
@@ -42,6 +42,19 @@ class KeyStates(Protocol):
         Raises:
             NotFoundError: KEY_UNKNOWN.
             UnavailableError: when it cannot be asked for; then nothing is opened.
+        """
+        ...
+
+    async def proven(self, key: KeyDescription, state: KeyState) -> int:
+        """Demand that the key service's log has the event by which a key went to a state.
+
+        Returns:
+            Number of the event in that log.
+
+        Raises:
+            NotFoundError: PUBLICATION_NOT_FOUND.
+            IntegrityError: the log or the proof is not honest; the key service's fault.
+            UnavailableError: when it cannot be asked for.
         """
         ...
 

@@ -1,11 +1,13 @@
-"""What a trustee asks the key service: where its keys stand."""
+"""What a trustee asks the key service: where its keys stand, and the proof of it."""
 
 from finsecure.keyservice.v1 import encryption_keys_pb2, encryption_keys_pb2_grpc
-from finsecure_crypto.errors import NotFoundError
-from finsecure_crypto.homomorphic.key_record import KeyState
+from finsecure_crypto.errors import IntegrityError, NotFoundError
+from finsecure_crypto.homomorphic.key_record import KeyDescription, KeyState, state_digest
+from finsecure_rpc.audit import LogFollower
 from finsecure_rpc.connection import Connection
 
 _DEADLINE_S = 10.0
+_SET_STATE = "encryption-key.set-state"
 
 
 class RegisteredStates:
@@ -13,10 +15,12 @@ class RegisteredStates:
 
     Args:
         connection: to the key service, as this trustee.
+        follower: of its log.
     """
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, follower: LogFollower) -> None:
         self._connection = connection
+        self._follower = follower
 
     async def state(self, key_name: str) -> KeyState:
         """State of a key now.
@@ -38,3 +42,14 @@ class RegisteredStates:
             raise NotFoundError(
                 "KEY_UNKNOWN", f"{key_name} is in no state that is known"
             ) from error
+
+    async def proven(self, key: KeyDescription, state: KeyState) -> int:
+        """See `KeyStates.proven`."""
+        event = await self._follower.verify_publication(key.name, state_digest(key, state))
+        if (event.action, event.details.get("after")) != (_SET_STATE, state.value):
+            raise IntegrityError(
+                "AUDIT_PROOF_INVALID",
+                f"event {event.index} of the key service's log is not that {key.name} became "
+                f"{state.value}",
+            )
+        return event.index
