@@ -164,8 +164,12 @@ class EncryptedContext:
         )
 
     def input_statement(self, size_bytes: int, sha256: bytes) -> Statement:
-        """What a client signs about its ciphertexts."""
+        """What a client signs about its input, the ciphertexts with the proof if any."""
         return encrypted_input(self.context(), self.key_digest, size_bytes, sha256)
+
+    def input_binding(self, client: str) -> bytes:
+        """Returns the digest, 32 bytes, that binds the proof in a client's input to it and here."""
+        return transcript.digest("encrypted-input-binding", self.context(), client)
 
 
 @dataclass(frozen=True)
@@ -174,7 +178,7 @@ class Contribution:
 
     Attributes:
         client: id of the client.
-        sha256: of the ciphertexts' bytes, 32 bytes.
+        sha256: of the input's bytes, the ciphertexts and the proof if any; 32 bytes.
         signature: Ed25519 signature over `EncryptedContext.input_statement`, 64 bytes.
         certificate: signing certificate of the client, DER.
     """
@@ -203,7 +207,7 @@ class DecryptionRequest:
     Attributes:
         context: what the contributions were made for.
         contributions: how many there are.
-        size_bytes: of each contribution, and of the total.
+        size_bytes: of each contribution; the total has the ciphertexts alone, and no proof.
         manifest_digest: digest of the manifest, 32 bytes.
         total_sha256: SHA-256 of the homomorphic sum of all contributions, 32 bytes.
 

@@ -24,6 +24,7 @@ from finsecure_crypto.homomorphic.decryption import (
     RoundSubject,
     verify_contribution,
 )
+from finsecure_crypto.homomorphic.scheme import missing_proof
 from finsecure_crypto.signing import SigningKey
 
 
@@ -68,11 +69,11 @@ class EncryptedRoundParameters(Attempt):
 
 @dataclass(frozen=True)
 class EncryptedInputHeader:
-    """What a client says of its ciphertexts.
+    """What a client says of its input.
 
     Attributes:
-        size_bytes: of all ciphertexts together.
-        sha256: of their bytes.
+        size_bytes: of all ciphertexts together, and the proof behind them if any.
+        sha256: of these bytes.
         signature: Ed25519 signature over `EncryptedContext.input_statement`; 64 bytes.
         certificate: signing certificate of the client, DER.
     """
@@ -108,8 +109,8 @@ def sign_input(
 
     Args:
         binding: the round.
-        size_bytes: of all ciphertexts together.
-        sha256: of their bytes.
+        size_bytes: of the input: all ciphertexts, and the proof behind them if any.
+        sha256: of these bytes.
         signing_key: the client's.
         certificate: of that key, DER.
     """
@@ -126,6 +127,7 @@ class CollectEncryptedInputs:
     Args:
         parameters: the round.
         input_bytes: that an input has by the shape of key and layout.
+        proof_bytes: how many of them are the proof.
         invited: ids of the clients that may answer, at most the layout's cohort.
         verify_client: checks a client's certificate; when a round is restored, it has to judge by
             the time at which the message came.
@@ -141,6 +143,7 @@ class CollectEncryptedInputs:
         self,
         parameters: EncryptedRoundParameters,
         input_bytes: int,
+        proof_bytes: int,
         invited: frozenset[str],
         verify_client: PublicKeyOf,
     ) -> None:
@@ -154,6 +157,7 @@ class CollectEncryptedInputs:
         self._minimum = parameters.minimum_cohort
         self._binding = parameters.binding()
         self._input_bytes = input_bytes
+        self._proof_bytes = proof_bytes
         self._verify_client = verify_client
         self._headers: dict[str, EncryptedInputHeader] = {}
         self._digests: set[bytes] = set()
@@ -165,7 +169,7 @@ class CollectEncryptedInputs:
             True for one to accept, False for one that was accepted before.
 
         Raises:
-            ProtocolViolationError: `DUPLICATE_MESSAGE`, `WRONG_INPUT_SIZE`,
+            ProtocolViolationError: `DUPLICATE_MESSAGE`, what `require_input_size` refuses,
                 `CONTRIBUTION_REPEATED` for another client's ciphertexts, or
                 `CONTRIBUTION_UNSIGNED`; `culprit` names the client.
             PermissionDeniedError: `CLIENT_NOT_EXPECTED`.
@@ -182,12 +186,7 @@ class CollectEncryptedInputs:
                 f"{client} was not invited to this round; wait for the next round",
                 culprit=client,
             )
-        if header.size_bytes != self._input_bytes:
-            raise _violation(
-                "WRONG_INPUT_SIZE",
-                client,
-                f"its input has {header.size_bytes} bytes, the round's have {self._input_bytes}",
-            )
+        require_input_size(client, header.size_bytes, self._input_bytes, self._proof_bytes)
         if header.sha256 in self._digests:
             raise _violation("CONTRIBUTION_REPEATED", client, "it sent another client's input")
         try:
@@ -223,6 +222,31 @@ class CollectEncryptedInputs:
         return tuple(
             header.contribution(client) for client, header in sorted(self._headers.items())
         )
+
+
+def require_input_size(client: str, size_bytes: int, input_bytes: int, proof_bytes: int) -> None:
+    """Refuses an input that has not the bytes of its round or sum.
+
+    Args:
+        client: whose it is.
+        size_bytes: that it has.
+        input_bytes: that it should have.
+        proof_bytes: how many of these are the proof.
+
+    Raises:
+        ProtocolViolationError: `PLAINTEXT_PROOF_MISSING` for one that lacks just the proof,
+            `WRONG_INPUT_SIZE`; `culprit` names the client.
+    """
+    if size_bytes == input_bytes:
+        return
+    if size_bytes == input_bytes - proof_bytes:
+        missing = missing_proof()
+        raise ProtocolViolationError(missing.code, missing.message, culprit=client)
+    raise _violation(
+        "WRONG_INPUT_SIZE",
+        client,
+        f"its input has {size_bytes} bytes where {input_bytes} are expected",
+    )
 
 
 def _violation(code: str, client: str, reason: str) -> ProtocolViolationError:

@@ -1,12 +1,13 @@
 """What each homomorphic scheme offers: a key that everybody may know, and shares of its secret.
 
-One client's input is `Shape.count` ciphertexts of `Shape.size_bytes` each, in order. A *run* is a
+One client's input is `Shape.count` ciphertexts of `Shape.size_bytes` each, in order, and behind
+them, in a mode that has one, a proof that the client knows what they hold. A *run* is a
 concatenation of whole ciphertexts, of one or more. Every ciphertext has one canonical form of fixed
 size, so an input is a byte string of known size, and its digest binds it.
 """
 
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -15,6 +16,7 @@ from numpy.typing import NDArray
 
 from finsecure_crypto import transcript
 from finsecure_crypto.encoding import VectorLayout
+from finsecure_crypto.errors import IntegrityError
 from finsecure_crypto.homomorphic.mode import Mode
 from finsecure_crypto.randomness import Randomness
 from finsecure_crypto.secret import SecretBytes
@@ -31,15 +33,22 @@ class Shape:
     Attributes:
         count: ciphertexts.
         size_bytes: of each ciphertext.
+        proof_bytes: of the proof behind them, 0 in a mode without; less than a ciphertext has.
     """
 
     count: int
     size_bytes: int
+    proof_bytes: int = 0
+
+    @property
+    def total_bytes(self) -> int:
+        """Bytes of all ciphertexts, and of a sum of inputs."""
+        return self.count * self.size_bytes
 
     @property
     def input_bytes(self) -> int:
         """Bytes of a whole input."""
-        return self.count * self.size_bytes
+        return self.total_bytes + self.proof_bytes
 
 
 class EncryptionKey(Protocol):
@@ -85,7 +94,7 @@ class EncryptionKey(Protocol):
         rng: np.random.Generator,
         randomness: Randomness = os.urandom,
     ) -> Iterator[bytes]:
-        """Encrypts one client's values and yields the ciphertexts in order.
+        """Encrypts one client's values and yields runs of the ciphertexts in order.
 
         Args:
             layout: how the values are encoded.
@@ -95,6 +104,52 @@ class EncryptionKey(Protocol):
 
         Raises:
             InvalidArgumentError: as `shape` and `VectorLayout.encode`; the caller's.
+        """
+
+    def encrypt_input(
+        self,
+        layout: VectorLayout,
+        values: Mapping[str, NDArray[Any]],
+        rng: np.random.Generator,
+        binding: bytes,
+        randomness: Randomness = os.urandom,
+    ) -> Iterator[bytes]:
+        """Makes one client's input: its ciphertexts, as `encrypt`, and then the proof if any.
+
+        Args:
+            layout: how the values are encoded.
+            values: as in `VectorLayout.encode`.
+            rng: rounding noise, as in `VectorLayout.encode`.
+            binding: 32 bytes, `EncryptedContext.input_binding` of the client.
+            randomness: what blinds ciphertexts and proof.
+
+        Raises:
+            InvalidArgumentError: as `encrypt`, `CONTEXT_LENGTH`; the caller's.
+        """
+
+    def ciphertext_part(self, size_bytes: int) -> int:
+        """Returns how many bytes of an input are ciphertexts; the others are its proof.
+
+        Args:
+            size_bytes: of the whole input.
+
+        Raises:
+            IntegrityError: `PLAINTEXT_PROOF_MISSING` where no proof can be behind whole
+                ciphertexts, `CIPHERTEXT_MALFORMED`; the sender's.
+        """
+
+    def check_input(self, runs: Iterable[bytes], proof: bytes, binding: bytes) -> None:
+        """Checks each ciphertext of an input and, in a mode that has one, the proof.
+
+        Args:
+            runs: of all ciphertexts, in order.
+            proof: what is behind them.
+            binding: 32 bytes, as the sender should have given to `encrypt_input`.
+
+        Raises:
+            IntegrityError: `CIPHERTEXT_MALFORMED`, `PLAINTEXT_PROOF_MISSING`, or
+                `PLAINTEXT_PROOF_REJECTED` for one of other ciphertexts, of another key, for
+                another round or sum, or of another client; the sender's.
         """
 
     def check(self, run: bytes) -> int:
@@ -190,3 +245,12 @@ class KeyShare(Protocol):
 def key_digest(mode: Mode, serialised: bytes) -> bytes:
     """Returns the digest of a serialised public key, 32 bytes, by which others name it."""
     return transcript.digest("encryption-key", mode.value, serialised)
+
+
+def missing_proof() -> IntegrityError:
+    """Makes the error for an input without the proof that its mode demands."""
+    return IntegrityError(
+        "PLAINTEXT_PROOF_MISSING",
+        "the input has no proof that its sender knows what it encrypted; send it with a client "
+        "of this release",
+    )

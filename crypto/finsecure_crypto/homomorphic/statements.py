@@ -6,7 +6,7 @@ Statement = tuple[str, *tuple[Part, ...]]
 
 
 def encrypted_input(context: bytes, key_digest: bytes, size_bytes: int, sha256: bytes) -> Statement:
-    """States that the contributor's ciphertexts under this key have this size and digest.
+    """States that the contributor's input under this key has this size and digest.
 
     The context is the digest of the round, or of the sum, that the input is for.
     """

@@ -60,13 +60,18 @@ class InputShape:
 
     Attributes:
         ciphertext_bytes: of each ciphertext.
-        input_bytes: of all of them together.
+        input_bytes: of all of them together, and the proof behind them if any.
         error_bound: of a sum, as a fraction of a section's bound; 0 in an exact scheme.
     """
 
     ciphertext_bytes: int
     input_bytes: int
     error_bound: float
+
+    @property
+    def proof_bytes(self) -> int:
+        """Bytes of the proof, which are fewer than those of a ciphertext."""
+        return self.input_bytes % self.ciphertext_bytes
 
 
 class CipherWorker:

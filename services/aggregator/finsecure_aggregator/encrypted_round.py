@@ -63,7 +63,7 @@ class EncryptedRound:
         self._shape = shape
         self._round = record.key
         self._collector = CollectEncryptedInputs(
-            parameters, shape.input_bytes, frozenset(record.invited), verify
+            parameters, shape.input_bytes, shape.proof_bytes, frozenset(record.invited), verify
         )
         self.blamed: list[tuple[str, str]] = []
         self._manifest: Sequence[Contribution] = ()
@@ -74,7 +74,7 @@ class EncryptedRound:
 
     @property
     def input_bytes(self) -> int:
-        """Bytes of an input's ciphertexts."""
+        """Bytes of an input: its ciphertexts, and the proof behind them if any."""
         return self._shape.input_bytes
 
     @property
@@ -111,14 +111,14 @@ class EncryptedRound:
         return self._invitation
 
     async def examine_input(self, client: str) -> None:
-        """Let a worker parse every ciphertext.
+        """Let a worker parse every ciphertext and verify the proof.
 
         Raises:
-            ProtocolViolationError: CIPHERTEXT_MALFORMED, or WORKER_KILLED where workers die over
-                it; the client's fault.
+            ProtocolViolationError: what `examine` refuses; the client's fault.
         """
         path = self._blobs.input_path(self._round, client)
-        await examine(self._desk.workers, self._key.file, self._shape, path, client)
+        binding = self._parameters.binding().input_binding(client)
+        await examine(self._desk.workers, self._key.file, self._shape, path, client, binding)
 
     async def add_inputs(self, clients: Sequence[str]) -> None:
         """Add accepted inputs to the sum."""

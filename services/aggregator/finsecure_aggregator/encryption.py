@@ -71,7 +71,7 @@ class Opening:
             context: what the contributions were made for.
             manifest: in the order of the clients' ids.
             inputs: their files, in the same order.
-            input_bytes: of each, and of the total.
+            input_bytes: of each.
             total_sha256: of the total.
         """
         request = DecryptionRequest(

@@ -11,13 +11,23 @@ _MOST_LOSSES = 2  # a worker may also die of something else than what it reads
 
 
 async def examine(
-    workers: CipherWorkers, key: KeyFile, shape: InputShape, path: Path, client: str
+    workers: CipherWorkers, key: KeyFile, shape: InputShape, path: Path, client: str, binding: bytes
 ) -> None:
-    """Let a worker parse every ciphertext of an input; a file that is refused is deleted.
+    """Let a worker parse every ciphertext of an input and verify the proof that its mode demands.
+
+    A file that is refused is deleted.
+
+    Args:
+        workers: where the worker comes from.
+        key: that the input is encrypted under.
+        shape: of the input.
+        path: of the input.
+        client: whose input it is.
+        binding: `EncryptedContext.input_binding` of the client.
 
     Raises:
-        ProtocolViolationError: CIPHERTEXT_MALFORMED, or WORKER_KILLED where workers die over
-            it; the client's fault.
+        ProtocolViolationError: CIPHERTEXT_MALFORMED, PLAINTEXT_PROOF_REJECTED, or WORKER_KILLED
+            where workers die over it; the client's fault.
     """
     for loss in range(1, _MOST_LOSSES + 1):
         try:
@@ -27,6 +37,7 @@ async def examine(
                 path=str(path),
                 ciphertext_bytes=shape.ciphertext_bytes,
                 input_bytes=shape.input_bytes,
+                binding=binding.hex(),
             )
         except WorkerLostError as error:
             if loss == _MOST_LOSSES:

@@ -23,7 +23,7 @@ class EncryptedInput:
 
     Attributes:
         header: signed.
-        content: all ciphertexts, one after another.
+        content: all ciphertexts, one after another, and the proof behind them if any.
     """
 
     header: EncryptedInputHeader
@@ -42,9 +42,12 @@ def encrypt_input(
         InvalidArgumentError: what the encoding refuses; the trainer's fault.
         UnavailableError: ENCRYPTION_WORKER_LOST.
     """
-    content = b"".join(ciphertexts(key, parameters.layout, values))
+    binding = parameters.binding()
+    content = b"".join(
+        encrypted(key, parameters.layout, values, binding.input_binding(identity.client_id))
+    )
     header = sign_input(
-        parameters.binding(),
+        binding,
         len(content),
         hashlib.sha256(content).digest(),
         signing_key=identity.signing_key,
@@ -53,15 +56,24 @@ def encrypt_input(
     return EncryptedInput(header, content)
 
 
-def ciphertexts(key: EncryptionKey, layout: VectorLayout, values: Values) -> Iterator[bytes]:
-    """Encrypt; yields runs of whole ciphertexts, and raises as `encrypt_input`."""
+def encrypted(
+    key: EncryptionKey, layout: VectorLayout, values: Values, binding: bytes
+) -> Iterator[bytes]:
+    """Encrypt; yields an input in pieces, and raises as `encrypt_input`.
+
+    Args:
+        key: of the trustees.
+        layout: of the values.
+        values: of this client.
+        binding: `EncryptedContext.input_binding` of this client.
+    """
     rng = rounding_generator()
     if key.mode is not Mode.PAILLIER:
-        return key.encrypt(layout, values, rng)
+        return key.encrypt_input(layout, values, rng, binding)
     # Only this mode is worth processes, and only it needs the extra that they import.
     from finsecure_crypto.homomorphic.paillier import PaillierKey
 
     from finsecure_client import encryptors
 
     assert isinstance(key, PaillierKey)  # noqa: S101  # for the type checker
-    return encryptors.encrypted(key, layout, values, rng)
+    return encryptors.encrypted(key, layout, values, rng, binding)

@@ -1,18 +1,22 @@
 """The process that encrypts for the client: `python -m finsecure_client.encryption_worker`.
 
 It talks to the process that started it over its standard input, a Unix socket, in frames of a
-length and bytes: first the public key, then words, each answered with their ciphertexts. It holds
-no secret but the words and the randomness of this moment, and ends when the socket does.
+length and bytes: first the public key, then words, each answered with what `written` makes of
+their ciphertexts. It holds no secret but the words and the randomness of this moment, and ends when
+the socket does.
 """
 
 import socket
 import struct
 import sys
+from collections.abc import Iterable
 from io import BufferedRWPair
 
 import numpy as np
 from finsecure_crypto.homomorphic.paillier import read_key
-from finsecure_crypto.homomorphic.paillier.blinding import Blinder
+from finsecure_crypto.homomorphic.paillier.blinding import MAX_WINDOW, Blinder
+from finsecure_crypto.homomorphic.paillier.integers import from_bytes, to_bytes
+from finsecure_crypto.homomorphic.paillier.key import Encrypted, PaillierKey
 
 _LENGTH = struct.Struct("<I")
 
@@ -41,6 +45,32 @@ def _read(stream: BufferedRWPair, size: int) -> bytes:
     return content
 
 
+def written(key: PaillierKey, encrypted: Iterable[Encrypted]) -> bytes:
+    """Write exponents, each in the same number of bytes, and then the ciphertexts."""
+    parts = list(encrypted)
+    exponents = [to_bytes(a, _exponent_bytes(key)) for part in parts for a in part.exponents]
+    return b"".join(exponents + [part.run for part in parts])
+
+
+def read(key: PaillierKey, content: bytes) -> Encrypted:
+    """Read what `written` has made.
+
+    Raises:
+        ValueError: it has another size.
+    """
+    size = _exponent_bytes(key)
+    count, rest = divmod(len(content), size + key.modulus.ciphertext_bytes)
+    if rest:
+        raise ValueError(f"{len(content)} bytes are no answer")
+    exponents = [from_bytes(content[i : i + size]) for i in range(0, count * size, size)]
+    return Encrypted(content[count * size :], exponents)
+
+
+def _exponent_bytes(key: PaillierKey) -> int:
+    # They are rounded up to whole digits, of at most so many bits.
+    return -(-(key.exponent_bits + MAX_WINDOW) // 8)
+
+
 def serve(stream: BufferedRWPair, window: int) -> None:
     """Encrypt what comes until the other side closes the connection."""
     try:
@@ -48,7 +78,7 @@ def serve(stream: BufferedRWPair, window: int) -> None:
         blinder = Blinder(key.modulus, key.exponent_bits, window)
         while True:
             words = np.frombuffer(receive(stream), "<u8").astype(np.uint64)
-            send(stream, b"".join(key.encrypt_words(words, blinder)))
+            send(stream, written(key, key.encrypt_words(words, blinder)))
     except (EOFError, ConnectionError):
         return
 

@@ -19,6 +19,7 @@ from finsecure_crypto.encoding import VectorLayout
 from finsecure_crypto.errors import UnavailableError
 from finsecure_crypto.homomorphic.paillier import PaillierKey
 from finsecure_crypto.homomorphic.paillier.blinding import window_for
+from finsecure_crypto.homomorphic.paillier.key import Encrypted
 from numpy.typing import NDArray
 
 from finsecure_client import encryption_worker
@@ -32,19 +33,21 @@ def encrypted(
     layout: VectorLayout,
     values: Mapping[str, NDArray[Any]],
     rng: np.random.Generator,
+    binding: bytes,
     processes: int | None = None,
 ) -> Iterator[bytes]:
-    """Encrypts one client's values, in worker processes where there are enough of them.
+    """Makes one client's input, in worker processes where there are enough values.
 
     Args:
         key: of the trustees.
         layout: how the values are encoded.
         values: as in `VectorLayout.encode`.
         rng: rounding noise, as in `VectorLayout.encode`.
+        binding: of the proof, as in `PaillierKey.encrypt_input`.
         processes: by default as many as there are cores.
 
     Yields:
-        Runs of whole ciphertexts, in order.
+        Runs of whole ciphertexts, in order, and then the proof.
 
     Raises:
         InvalidArgumentError: as `VectorLayout.encode`; the caller's.
@@ -53,11 +56,11 @@ def encrypted(
     processes = processes or os.cpu_count() or 1
     count = key.shape(layout).count
     if processes == 1 or count < _WORTH:
-        yield from key.encrypt(layout, values, rng)
+        yield from key.encrypt_input(layout, values, rng, binding)
         return
     words = layout.encode(values, rng)
     with Encryptors(key, processes, window_for(count // processes)) as workers:
-        yield from workers.encrypt_words(words)
+        yield from key.proven(words, workers.encrypt_words(words), binding)
 
 
 class Encryptors:
@@ -85,11 +88,11 @@ class Encryptors:
             self.close()
             raise
 
-    def encrypt_words(self, words: NDArray[np.uint64]) -> Iterator[bytes]:
+    def encrypt_words(self, words: NDArray[np.uint64]) -> Iterator[Encrypted]:
         """Encrypts words of an encoded vector.
 
         Yields:
-            Runs of whole ciphertexts, in order.
+            Runs of ciphertexts, in order, with their exponents.
 
         Raises:
             UnavailableError: `ENCRYPTION_WORKER_LOST`; these workers are of no more use.
@@ -100,7 +103,7 @@ class Encryptors:
         with ThreadPoolExecutor(len(self._workers)) as threads:
             yield from threads.map(self._encrypt, pieces)
 
-    def _encrypt(self, piece: bytes) -> bytes:
+    def _encrypt(self, piece: bytes) -> Encrypted:
         worker = self._idle.get()
         try:
             return worker.encrypt(piece)
@@ -130,6 +133,7 @@ class _Worker:
     def __init__(self, key: PaillierKey, window: int, silence_s: float) -> None:
         connection, theirs = socket.socketpair()
         connection.settimeout(silence_s)
+        self._key = key
         self._stream = connection.makefile("rwb")
         connection.close()  # the stream keeps it open
         with theirs:
@@ -150,10 +154,10 @@ class _Worker:
             self.close()
             raise _lost(str(error)) from error
 
-    def encrypt(self, piece: bytes) -> bytes:
+    def encrypt(self, piece: bytes) -> Encrypted:
         try:
             encryption_worker.send(self._stream, piece)
-            return encryption_worker.receive(self._stream)
+            return encryption_worker.read(self._key, encryption_worker.receive(self._stream))
         except (OSError, EOFError, ValueError) as error:  # a time-out is an OSError
             raise _lost(f"process {self._process.pid}: {error or type(error).__name__}") from error
 

@@ -6,7 +6,7 @@ it: pk = (b, a) with b = -(a·s + noise), c = (b·u + noise + m, a·u + noise).
 
 import os
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, ClassVar, Self
@@ -134,6 +134,17 @@ class LatticeKey(ABC):
         layout.check(values)
         return self._encrypt(shape.count, self.spread(layout, values, rng))
 
+    def encrypt_input(
+        self,
+        layout: VectorLayout,
+        values: Mapping[str, NDArray[Any]],
+        rng: np.random.Generator,
+        binding: bytes,
+        randomness: Randomness = os.urandom,
+    ) -> Iterator[bytes]:
+        """Encrypts one client's values; this mode has no proof, so `binding` binds nothing."""
+        return self.encrypt(layout, values, rng, randomness)
+
     def _encrypt(self, count: int, filled: NDArray[Any]) -> Iterator[bytes]:
         parameters, degree = self.system.parameters, self.system.parameters.degree
         slots = np.zeros(count * degree, filled.dtype)
@@ -148,6 +159,15 @@ class LatticeKey(ABC):
     def check(self, run: bytes) -> int:
         """Checks each ciphertext of a run; see `EncryptionKey.check`."""
         return sum(len(self.pairs(tile)) for tile in self._tiles(run))
+
+    def ciphertext_part(self, size_bytes: int) -> int:
+        """Returns all of an input: this mode has no proof."""
+        return size_bytes
+
+    def check_input(self, runs: Iterable[bytes], proof: bytes, binding: bytes) -> None:
+        """Checks each ciphertext of an input; see `EncryptionKey.check_input`."""
+        for run in runs:
+            self.check(run)
 
     def add(self, first: bytes, second: bytes) -> bytes:
         """Adds two runs of the same length; see `EncryptionKey.add`."""
@@ -173,7 +193,7 @@ class LatticeKey(ABC):
     ) -> Sums:
         """Opens a sum; see `EncryptionKey.combine` and, for who is blamed, `opening`."""
         layout.check_contributors(contributors)
-        if len(total) != self.shape(layout).input_bytes:
+        if len(total) != self.shape(layout).total_bytes:
             raise InvalidArgumentError("VECTOR_SHAPE", "the total is no input of this layout")
         if not set(partials) <= set(range(1, HOLDERS + 1)):
             raise InvalidArgumentError("HOLDER_UNKNOWN", f"holders are 1 to {HOLDERS}")

@@ -54,8 +54,8 @@ class Blinder:
             power = row.pop()
             self._table.append(row)
 
-    def residues(self, count: int, randomness: Randomness) -> Iterator[mpz]:
-        """Yields h_s^a for fresh random exponents a.
+    def powers(self, count: int, randomness: Randomness) -> Iterator[tuple[mpz, mpz]]:
+        """Yields fresh random exponents a, each with its h_s^a.
 
         Args:
             count: how many.
@@ -71,7 +71,11 @@ class Blinder:
             product = first[digits[0]]
             for row, digit in zip(rest, digits[1:], strict=True):
                 product = product * row[digit] % square
-            yield product
+            yield gmpy2.pack(digits, self.window), product
+
+    def residues(self, count: int, randomness: Randomness) -> Iterator[mpz]:
+        """Yields h_s^a alone, as `powers`."""
+        return (power for _, power in self.powers(count, randomness))
 
 
 def residue_base(modulus: Modulus) -> mpz:

@@ -7,9 +7,10 @@ A partial decryption is c^(2Δs_i), Δ = holders!; with the Lagrange coefficient
 holders, ∏ p_i^(2Δλ_i) = c^(4Δ²d) = 1 + 4Δ²·m·n mod n².
 """
 
+import hashlib
 import math
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import islice
@@ -28,14 +29,33 @@ from finsecure_crypto.errors import (
     StateError,
 )
 from finsecure_crypto.homomorphic.mode import Mode
-from finsecure_crypto.homomorphic.paillier import key_format, packing, proof
-from finsecure_crypto.homomorphic.paillier.blinding import Blinder, window_for
+from finsecure_crypto.homomorphic.paillier import key_format, packing, plaintext_proof, proof
+from finsecure_crypto.homomorphic.paillier.blinding import Blinder, residue_base, window_for
 from finsecure_crypto.homomorphic.paillier.integers import derive, to_bytes
 from finsecure_crypto.homomorphic.paillier.modulus import Modulus
-from finsecure_crypto.homomorphic.scheme import CONTEXT_BYTES, Shape, Sums, key_digest
+from finsecure_crypto.homomorphic.scheme import (
+    CONTEXT_BYTES,
+    Shape,
+    Sums,
+    key_digest,
+    missing_proof,
+)
 from finsecure_crypto.randomness import Randomness
 
 _BATCH = 256  # ciphertexts for which randomness is drawn at once
+
+
+@dataclass(frozen=True)
+class Encrypted:
+    """Ciphertexts, and what their sender alone may know of them.
+
+    Attributes:
+        run: of one or more ciphertexts.
+        exponents: that blind them, as many.
+    """
+
+    run: bytes
+    exponents: Sequence[mpz] = field(repr=False)
 
 
 @dataclass(frozen=True)
@@ -86,7 +106,12 @@ class PaillierKey:
     def shape(self, layout: VectorLayout) -> Shape:
         """Returns how many ciphertexts an input has; every layout can be summed exactly."""
         count = packing.ciphertexts_for(self.modulus, layout.words)
-        return Shape(count, self.modulus.ciphertext_bytes)
+        return Shape(count, self.modulus.ciphertext_bytes, self.proof_bytes)
+
+    @property
+    def proof_bytes(self) -> int:
+        """Bytes of the proof behind an input's ciphertexts."""
+        return plaintext_proof.proof_bytes(self.modulus, self.exponent_bits)
 
     def error_bound(self, layout: VectorLayout) -> float:
         """Returns 0.0: sums are exact."""
@@ -102,7 +127,21 @@ class PaillierKey:
         """Encrypts one client's values, as `EncryptionKey.encrypt`."""
         words = layout.encode(values, rng)
         blinder = self.blinder(self.shape(layout).count)
-        return self.encrypt_words(words, blinder, randomness)
+        return (part.run for part in self.encrypt_words(words, blinder, randomness))
+
+    def encrypt_input(
+        self,
+        layout: VectorLayout,
+        values: Mapping[str, NDArray[Any]],
+        rng: np.random.Generator,
+        binding: bytes,
+        randomness: Randomness = os.urandom,
+    ) -> Iterator[bytes]:
+        """Makes one client's input, as `EncryptionKey.encrypt_input`."""
+        words = layout.encode(values, rng)
+        blinder = self.blinder(self.shape(layout).count)
+        encrypted = self.encrypt_words(words, blinder, randomness)
+        return self.proven(words, encrypted, binding, randomness)
 
     def blinder(self, count: int) -> Blinder:
         """Makes the table that encrypts a number of ciphertexts with the least work."""
@@ -110,18 +149,46 @@ class PaillierKey:
 
     def encrypt_words(
         self, words: NDArray[np.uint64], blinder: Blinder, randomness: Randomness = os.urandom
-    ) -> Iterator[bytes]:
+    ) -> Iterator[Encrypted]:
         """Encrypts words of an encoded vector, `modulus.words` to a ciphertext.
 
         A vector can be cut at multiples of `modulus.words`, and its pieces encrypted anywhere.
         """
-        size = self.modulus.ciphertext_bytes
         plaintexts = packing.pack(self.modulus, words)
         while batch := list(islice(plaintexts, _BATCH)):
-            for plaintext, residue in zip(
-                batch, blinder.residues(len(batch), randomness), strict=True
-            ):
-                yield to_bytes(self.modulus.blinded(plaintext, residue), size)
+            exponents, powers = zip(*blinder.powers(len(batch), randomness), strict=True)
+            run = self.modulus.join(
+                [self.modulus.blinded(m, power) for m, power in zip(batch, powers, strict=True)]
+            )
+            yield Encrypted(run, exponents)
+
+    def proven(
+        self,
+        words: NDArray[np.uint64],
+        encrypted: Iterable[Encrypted],
+        binding: bytes,
+        randomness: Randomness = os.urandom,
+    ) -> Iterator[bytes]:
+        """Passes on the ciphertexts of all words of an input, and the proof at their end.
+
+        Args:
+            words: of the input.
+            encrypted: as `encrypt_words` yields it.
+            binding: as in `encrypt_input`.
+            randomness: of the proof.
+
+        Raises:
+            InvalidArgumentError: `CONTEXT_LENGTH`; the caller's.
+        """
+        require_context(binding)
+        digest, exponents = hashlib.sha256(), list[mpz]()
+        for part in encrypted:
+            digest.update(part.run)
+            exponents += part.exponents
+            yield part.run
+        plaintexts = packing.pack(self.modulus, words)
+        statement = self._plaintext_statement(binding)
+        yield statement.prove(digest.digest(), plaintexts, exponents, randomness)
 
     def encrypt_integers(self, values: Sequence[int], randomness: Randomness = os.urandom) -> bytes:
         """Encrypts integers, one a ciphertext, for `scalar_product`.
@@ -146,6 +213,46 @@ class PaillierKey:
             IntegrityError: `CIPHERTEXT_MALFORMED`; the sender's.
         """
         return len(self.modulus.parse(run))
+
+    def ciphertext_part(self, size_bytes: int) -> int:
+        """Returns how many bytes of an input are ciphertexts, as `EncryptionKey`."""
+        size, ciphertexts = self.modulus.ciphertext_bytes, size_bytes - self.proof_bytes
+        if ciphertexts > 0 and not ciphertexts % size:
+            return ciphertexts
+        if size_bytes and not size_bytes % size:
+            raise missing_proof()
+        raise IntegrityError(
+            "CIPHERTEXT_MALFORMED",
+            f"{size_bytes} bytes are not ciphertexts of {size} bytes and a proof of "
+            f"{self.proof_bytes}",
+        )
+
+    def check_input(self, runs: Iterable[bytes], proof: bytes, binding: bytes) -> None:
+        """Checks an input and the proof that its sender knows what it holds.
+
+        Raises:
+            IntegrityError: `CIPHERTEXT_MALFORMED`, `PLAINTEXT_PROOF_MISSING` or
+                `PLAINTEXT_PROOF_REJECTED`; the sender's.
+            InvalidArgumentError: `CONTEXT_LENGTH`; the caller's.
+        """
+        require_context(binding)
+        if len(proof) != self.proof_bytes:
+            raise missing_proof()
+        if not self._plaintext_statement(binding).holds(runs, proof):
+            raise IntegrityError(
+                "PLAINTEXT_PROOF_REJECTED",
+                "the proof that the sender knows what it encrypted does not hold for this key, "
+                "this round or sum and this sender; encrypt again with an unchanged client",
+            )
+
+    @cached_property
+    def _residue_base(self) -> mpz:
+        return residue_base(self.modulus)
+
+    def _plaintext_statement(self, binding: bytes) -> plaintext_proof.Statement:
+        return plaintext_proof.Statement(
+            self.modulus, self._residue_base, self.exponent_bits, self.digest(), binding
+        )
 
     def add(self, first: bytes, second: bytes) -> bytes:
         """Adds two runs of the same length, both checked, ciphertext by ciphertext.

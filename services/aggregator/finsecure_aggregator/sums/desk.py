@@ -5,11 +5,11 @@ import secrets
 
 from finsecure_crypto.errors import (
     FinSecureError,
-    ProtocolViolationError,
     ResourceExhaustedError,
 )
 from finsecure_crypto.homomorphic.decryption import Contribution, verify_contribution
 from finsecure_crypto.homomorphic.mode import Mode
+from finsecure_crypto.homomorphic.rounds import require_input_size
 
 from finsecure_aggregator.ciphers import InputShape
 from finsecure_aggregator.examination import examine
@@ -93,33 +93,28 @@ class AuditedSums:
 
         Raises:
             StateError: SUM_NOT_COLLECTING.
-            ProtocolViolationError: WRONG_INPUT_SIZE, CONTRIBUTION_REPEATED, CONTRIBUTION_UNSIGNED,
-                or what `examine` refuses.
+            ProtocolViolationError: what `require_input_size` or `examine` refuses,
+                CONTRIBUTION_REPEATED, CONTRIBUTION_UNSIGNED.
             AuthenticationError: the certificate does not hold.
             ResourceExhaustedError: SUM_FULL.
         """
         around, client, sha256 = self.around, contribution.client, contribution.sha256
         record = await around.store.transact(lambda c: store.read(c, name))
         plan = convert.plan(name, record.spec)
-        if len(content) != record.input_bytes:
-            raise ProtocolViolationError(
-                "WRONG_INPUT_SIZE",
-                f"a contribution to {name} has {record.input_bytes} bytes, not {len(content)}",
-                culprit=client,
-            )
+        shape = InputShape(record.ciphertext_bytes, record.input_bytes, 0.0)
+        require_input_size(client, len(content), shape.input_bytes, shape.proof_bytes)
         most = plan.terms.maximum_contributors
         new = await around.store.transact(
             lambda c: store.check_contribution(c, record, most, client, sha256)
         )
-        verify_contribution(
-            plan.binding(record), contribution, record.input_bytes, around.verifier.verify
-        )
+        binding = plan.binding(record)
+        verify_contribution(binding, contribution, record.input_bytes, around.verifier.verify)
         path = around.blobs.contribution_path(name, client, sha256)
         if new:
             held = await around.encryption.keys.key(plan.terms.key_name)
-            shape = InputShape(record.ciphertext_bytes, record.input_bytes, 0.0)
             await asyncio.to_thread(around.blobs.write_contribution, name, client, sha256, content)
-            await examine(around.encryption.workers, held.file, shape, path, client)
+            workers, bound = around.encryption.workers, binding.input_binding(client)
+            await examine(workers, held.file, shape, path, client, bound)
         try:
             await around.store.transact(
                 lambda c: store.add_contribution(c, record, most, contribution)

@@ -13,7 +13,7 @@ from finsecure_crypto.homomorphic.sums import SumTerms
 from finsecure_crypto.secagg.membership import Identity
 from finsecure_rpc.backoff import Backoff
 
-from finsecure_client.encrypted_input import ciphertexts
+from finsecure_client.encrypted_input import encrypted
 from finsecure_client.encryption_keys import EncryptionKeys
 from finsecure_client.sums.book import Book, Kept
 from finsecure_client.sums.policy import SumPolicy
@@ -159,8 +159,11 @@ class AuditedSums:
         if kept is None:
             encryption = Encryption(Mode.PAILLIER, found.terms.key_name)
             key = await self._keys.key(encryption, found.key_digest)
+            client = self._identity().client_id
             content = await asyncio.to_thread(
-                lambda: b"".join(ciphertexts(key, found.terms.layout(), encoded))
+                lambda: b"".join(
+                    encrypted(key, found.terms.layout(), encoded, binding.input_binding(client))
+                )
             )
             kept = Kept(binding.context(), dict(values), content)
             await asyncio.to_thread(self._book.keep, found.name, kept)

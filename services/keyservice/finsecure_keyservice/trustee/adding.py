@@ -11,9 +11,12 @@ from finsecure_keyservice.trustee import worker
 from finsecure_keyservice.trustee.workers import Worker
 
 
+_ADD_TIMEOUT_S = 600.0  # a proof of the largest inputs takes minutes to verify
+
+
 @dataclass(frozen=True)
 class Piece:
-    """A piece of the ciphertexts of all contributions, one after another."""
+    """A piece of the inputs of all contributions, one after another."""
 
     offset: int
     content: bytes
@@ -31,13 +34,14 @@ async def added(
         working: has the key.
         request: what is to be opened.
         manifest: of the request.
-        pieces: the ciphertexts of all contributions, in the order of the manifest.
+        pieces: the inputs of all contributions, in the order of the manifest.
 
     Returns:
         The total, as bytes.
 
     Raises:
-        IntegrityError: STREAM_ORDER, or CIPHERTEXT_MALFORMED with the client as the culprit.
+        IntegrityError: STREAM_ORDER; CIPHERTEXT_MALFORMED, PLAINTEXT_PROOF_MISSING or
+            PLAINTEXT_PROOF_REJECTED with the client as the culprit.
         ProtocolViolationError: CONTRIBUTION_MISMATCH with a culprit, or TOTAL_MISMATCH.
         UnavailableError: WORKER_FAILED.
     """
@@ -64,7 +68,7 @@ async def added(
                 f"the ciphertexts sent for {contribution.client} are not those that it signed",
                 culprit=contribution.client,
             )
-        await _add(working, contribution.client)
+        await _add(working, request, contribution.client)
     if rest or await anext(pieces, None) is not None:
         raise IntegrityError("STREAM_ORDER", "more bytes came than the contributions have")
     total = await working.ask(worker.TOTAL)
@@ -75,9 +79,10 @@ async def added(
     return total
 
 
-async def _add(working: Worker, client: str) -> None:
+async def _add(working: Worker, request: DecryptionRequest, client: str) -> None:
     try:
-        await working.ask(worker.ADD)
+        await working.ask(worker.ADD, request.context.input_binding(client), _ADD_TIMEOUT_S)
     except FinSecureError as error:
-        # Whatever happens while its bytes are parsed is that client's to explain.
+        # Whatever happens while its bytes are parsed and its proof is verified is that client's to
+        # explain.
         raise type(error)(error.code, error.message, culprit=client) from error

@@ -58,11 +58,13 @@ class Work:
         self._buffer += content
         return b""
 
-    def _add(self, _: bytes) -> bytes:
-        run = bytes(self._buffer)
+    def _add(self, binding: bytes) -> bytes:
+        given, key = bytes(self._buffer), self._loaded
         self._buffer.clear()
-        self._loaded.check(run)
-        self._total = run if self._total is None else self._loaded.add(self._total, run)
+        end = key.ciphertext_part(len(given))
+        run = given[:end]
+        key.check_input([run], given[end:], binding)
+        self._total = run if self._total is None else key.add(self._total, run)
         return b""
 
     def _take_total(self, _: bytes) -> bytes:
