@@ -338,6 +338,8 @@ def _paillier(figures: Entries) -> str:
         "bytes_per_value": "bytes a value, sums of 10 000 clients",
         "bytes_per_value.32": "bytes a value, sums of 32 clients",
         "table_s": "the table, once for a key and process; s",
+        "proof_s": "the proof of an input of a million values made; s",
+        "verify_proof_s": "the same verified, its ciphertexts checked; s",
         "check_us": "a ciphertext checked; µs",
         "add_us": "two ciphertexts added; µs",
         "partial_us": "a trustee's partial of a ciphertext, with its share of the proof; µs",

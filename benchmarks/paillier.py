@@ -8,11 +8,11 @@ import numpy as np
 import phe
 from finsecure_client.encryptors import Encryptors
 from finsecure_crypto.encoding import RealSection, VectorLayout, rounding_generator
-from finsecure_crypto.homomorphic.paillier import proof
+from finsecure_crypto.homomorphic.paillier import proof as partial_proof
 from finsecure_crypto.homomorphic.paillier.blinding import Blinder
 from finsecure_crypto.homomorphic.paillier.dealer import Dealt, deal
 from finsecure_crypto.homomorphic.paillier.integers import from_bytes
-from finsecure_crypto.homomorphic.paillier.key import PaillierKey
+from finsecure_crypto.homomorphic.paillier.key import Encrypted, PaillierKey
 
 from benchmarks.figures import Figure, Figures, Progress, seconds
 
@@ -20,30 +20,39 @@ VALUE_BITS = 16
 COHORT = 10_000  # two lanes of 30 bits in a word
 SMALL_COHORT = 32  # three lanes of 21 bits
 WINDOW = 12
+BINDING = bytes(32)  # of the proofs
 REPEATED = 32  # how often a run is repeated to measure what follows the partials
 SIZES = (2048, 3072)
 
 
 def measure(
-    repetitions: int, progress: Progress, *, ciphertexts: int = 2000, opened: int = 24
+    repetitions: int,
+    progress: Progress,
+    *,
+    ciphertexts: int = 2000,
+    opened: int = 24,
+    proven: int = 1_000_000,
 ) -> Figures:
     """Measures encryption at both sizes, and the opening and the peers at each.
 
-    Rates are CPU seconds of one core from the reals to the bytes, encoding included, with a table
-    that was made before; its own cost is a figure. The peers encrypt in the same run. The gain of a
-    second core is one of wall time.
+    Rates are CPU seconds of one core from the reals to the bytes, encoding and proof included, with
+    a table that was made before; its own cost is a figure. The peers encrypt in the same run. The
+    gain of a second core is one of wall time.
 
     Args:
         repetitions: of each measurement.
         progress: is told what comes next.
         ciphertexts: in one repetition of our encryption.
         opened: ciphertexts that are opened, and encrypted by the peers.
+        proven: values of the input whose proof is made and verified.
     """
     figures: Figures = {}
     for bits in SIZES:
         progress(f"paillier {bits}: key")
         dealt = deal(bits)
         figures |= _encryption(dealt.key, repetitions, progress, ciphertexts)
+        progress(f"paillier {bits}: proof of the plaintexts")
+        figures |= _proof(dealt.key, repetitions, ciphertexts, proven)
         progress(f"paillier {bits}: opening")
         figures |= _opening(dealt, repetitions, opened)
         progress(f"paillier {bits}: one value a ciphertext, phe")
@@ -76,14 +85,36 @@ def _encryption(
 
         def work(layout: VectorLayout = layout, values: np.ndarray = values) -> None:
             words = layout.encode({"update": values}, rounding_generator())
-            assert sum(map(len, key.encrypt_words(words, blinder))) == key.shape(layout).input_bytes
+            encrypted = key.encrypt_words(words, blinder)
+            made = sum(map(len, key.proven(words, encrypted, BINDING)))
+            assert made == key.shape(layout).input_bytes
 
         rates = tuple(length / each for each in seconds(work, repetitions))
         figures[f"{name}_values_per_s{suffix}"] = Figure(rates, "1/s")
         figures[f"{name}_bytes_per_value{suffix}"] = Figure(
-            (key.shape(layout).input_bytes / length,), "B"
+            (key.shape(layout).total_bytes / length,), "B"
         )
     return figures
+
+
+def _proof(key: PaillierKey, repetitions: int, ciphertexts: int, values: int) -> Figures:
+    """Proves a whole input and verifies it; a part of it is encrypted and then repeated."""
+    layout = _layout(key, COHORT, ciphertexts)
+    length = layout.sections[0].length
+    words = layout.encode({"update": np.zeros(length)}, rounding_generator())
+    repeated = -(-values // length)
+    parts = list(key.encrypt_words(words, key.blinder(ciphertexts))) * repeated
+    words = np.tile(words, repeated)
+    name, taken = f"paillier_{key.modulus.bits}", dict[str, list[float]]()
+    for _ in range(repetitions):
+        start = time.process_time()
+        *runs, proof = key.proven(words, parts, BINDING)
+        taken.setdefault("proof", []).append(time.process_time() - start)
+        run = b"".join(runs)
+        start = time.process_time()
+        key.check_input([run], proof, BINDING)
+        taken.setdefault("verify_proof", []).append(time.process_time() - start)
+    return {f"{name}_{what}_s": Figure(tuple(times), "s") for what, times in taken.items()}
 
 
 def _opening(dealt: Dealt, repetitions: int, opened: int) -> Figures:
@@ -127,7 +158,7 @@ def _repeated(
             holder, context, (longer, ciphertexts), (written, key.modulus.parse(written))
         )
         secret = from_bytes(dealt.shares[holder - 1].secret.expose())
-        proven[holder] = written + proof.prove(statement, key.delta * secret, os.urandom)
+        proven[holder] = written + partial_proof.prove(statement, key.delta * secret, os.urandom)
     return longer, proven
 
 
@@ -166,5 +197,5 @@ def _cores(key: PaillierKey, repetitions: int, progress: Progress, ciphertexts: 
     return {"paillier_two_core_speedup": Figure(tuple(gains))}
 
 
-def _drain(runs: Iterator[bytes]) -> None:
-    assert sum(map(len, runs)) > 0
+def _drain(parts: Iterator[Encrypted]) -> None:
+    assert sum(len(part.run) for part in parts) > 0

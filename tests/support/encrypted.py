@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from functools import cache
+from functools import cache, reduce
 from pathlib import Path
 from typing import Any
 
@@ -85,12 +85,9 @@ class FakeTrustee:
 
 
 def add(mode: Mode, inputs: list[bytes]) -> bytes:
-    """The homomorphic sum of inputs."""
+    """The homomorphic sum of inputs, without their proofs."""
     key, _ = keys(mode)
-    total = inputs[0]
-    for each in inputs[1:]:
-        total = key.add(total, each)
-    return total
+    return reduce(key.add, (each[: key.ciphertext_part(len(each))] for each in inputs))
 
 
 @dataclass(frozen=True)

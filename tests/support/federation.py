@@ -246,7 +246,7 @@ class ProtocolClient:
         examples: rows that it claims to train on.
         hook: awaited before each answer; may raise `LeaveError`.
         plain: encoded words by round name, before they were masked or encrypted.
-        encrypt: turns encoded words into ciphertexts.
+        encrypt: turns encoded words, for a binding, into the pieces of an input.
     """
 
     name: str
@@ -261,7 +261,7 @@ class ProtocolClient:
     outcomes: list[participation_pb2.RoundOutcome] = field(default_factory=list)
     errors: list[FinSecureError] = field(default_factory=list)
     updates: dict[str, Any] = field(default_factory=dict)
-    encrypt: Callable[[Any], Iterable[bytes]] = lambda words: [words.tobytes()]
+    encrypt: Callable[[Any, bytes], Iterable[bytes]] = lambda words, binding: [words.tobytes()]
     _states: dict[str, Any] = field(default_factory=dict)
     _layouts: dict[str, Any] = field(default_factory=dict)
     _answers: dict[tuple[str, str], Any] = field(default_factory=dict)
@@ -397,7 +397,7 @@ class ProtocolClient:
         self._layouts[item.round] = (parameters.layout, kind, terms)
         words = self.words(item.round)
         self.plain[item.round] = words
-        content = b"".join(self.encrypt(words))
+        content = b"".join(self.encrypt(words, parameters.binding().input_binding(self.name)))
         identity = self.store.current()
         header = sign_input(
             parameters.binding(),

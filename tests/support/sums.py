@@ -29,6 +29,7 @@ from finsecure_aggregator.watchers import Changes
 from finsecure_crypto.certificates import Role, SpiffeId
 from finsecure_crypto.encoding import rounding_generator
 from finsecure_crypto.errors import AuthenticationError
+from finsecure_crypto.homomorphic.decryption import EncryptedContext
 from finsecure_crypto.homomorphic.mode import Mode
 from finsecure_crypto.signing import SigningKey
 from finsecure_rpc.database import open_database
@@ -74,12 +75,13 @@ def request_id() -> str:
 
 
 @cache
-def ciphertexts(client: str, fresh: int = 0) -> bytes:
+def contributed(client: str, binding: EncryptedContext, fresh: int = 0) -> bytes:
     """What a client would contribute; another `fresh` gives other ciphertexts of the same."""
     key, _ = keys(Mode.PAILLIER)
     terms = convert.plan(NAME, convert.spec_bytes(spec())).terms
-    values = terms.values(VALUES[client])
-    return b"".join(key.encrypt(terms.layout(), values, rounding_generator()))
+    values = terms.values(VALUES.get(client, {}))
+    bound = binding.input_binding(client)
+    return b"".join(key.encrypt_input(terms.layout(), values, rounding_generator(), bound))
 
 
 class Members:
@@ -161,14 +163,22 @@ class Bench:
     async def get(self) -> sums_pb2.Sum:
         return (await self.call("GetSum", sums_pb2.GetSumRequest(name=NAME))).sum
 
+    async def binding(self) -> EncryptedContext:
+        """What contributions to the present sum are bound to."""
+        sum_ = await self.get()
+        plan = convert.plan(NAME, convert.spec_bytes(sum_.spec))
+        return plan.terms.binding(NAME, plan.spec, sum_.nonce, sum_.key_digest)
+
+    async def input(self, client: str, fresh: int = 0) -> bytes:
+        """A client's ciphertexts and proof for the present sum."""
+        return contributed(client, await self.binding(), fresh)
+
     async def contribution(
         self, client: str, content: bytes | None = None, *, signer: str | None = None
     ) -> sums_pb2.ContributeRequest:
         """What a client would send; another `signer` forges it."""
-        sum_ = await self.get()
-        content = ciphertexts(client) if content is None else content
-        plan = convert.plan(NAME, convert.spec_bytes(sum_.spec))
-        binding = plan.terms.binding(NAME, plan.spec, sum_.nonce, sum_.key_digest)
+        content = await self.input(client) if content is None else content
+        binding = await self.binding()
         sha256 = hashlib.sha256(content).digest()
         key = self.members.keys[signer or client]
         return sums_pb2.ContributeRequest(

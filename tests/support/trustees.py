@@ -1,6 +1,7 @@
 """Trustees in this process, with real worker processes, and clients that contribute to sums.
 
-The key is Paillier's of 2048 bits from known primes, and a contribution is one ciphertext.
+The key is Paillier's of 2048 bits from known primes, and a contribution is one ciphertext with the
+proof that its client knows what is in it.
 """
 
 import hashlib
@@ -83,20 +84,31 @@ def share(holder: int) -> KeyShare:
     return dealt(2048).shares[holder - 1]
 
 
+def context_of(subject: Subject = ROUND, minimum: int = 2) -> EncryptedContext:
+    return EncryptedContext(
+        FEDERATION, subject, KEY_NAME, key().digest(), minimum, 10, LAYOUT.digest()
+    )
+
+
+def contributed(client: str, context: EncryptedContext | None = None) -> bytes:
+    """What a client contributes: a ciphertext and its proof, the same in the whole session."""
+    return _contributed(client, context or context_of())
+
+
 @cache
-def ciphertexts(client: str) -> bytes:
-    """What a client contributes: one ciphertext, the same in the whole session."""
-    return encrypted(client)
-
-
-def encrypted(client: str) -> bytes:
-    """A client's values under fresh randomness."""
+def _contributed(client: str, context: EncryptedContext) -> bytes:
     values = {"amount": np.array(VALUES.get(client, (0, 0, 0)), dtype=np.uint64)}
-    return b"".join(key().encrypt(LAYOUT, values, rounding_generator()))
+    binding = context.input_binding(client)
+    return b"".join(key().encrypt_input(LAYOUT, values, rounding_generator(), binding))
+
+
+def ciphertexts(data: bytes) -> bytes:
+    """An input without its proof."""
+    return data[: key().shape(LAYOUT).total_bytes]
 
 
 def add(inputs: Sequence[bytes]) -> bytes:
-    return reduce(key().add, inputs)
+    return reduce(key().add, map(ciphertexts, inputs))
 
 
 @dataclass
@@ -143,9 +155,7 @@ class Federation:
         return self.signers[client]
 
     def context(self, subject: Subject = ROUND, minimum: int = 2) -> EncryptedContext:
-        return EncryptedContext(
-            FEDERATION, subject, KEY_NAME, key().digest(), minimum, 10, LAYOUT.digest()
-        )
+        return context_of(subject, minimum)
 
     def contribution(self, context: EncryptedContext, client: str, data: bytes) -> Contribution:
         signer = self.signer(client)
@@ -165,7 +175,8 @@ class Federation:
     ) -> Bank:
         """A request for the sum of some clients, bent where a test says so."""
         context = context or self.context(subject)
-        data = {client: (inputs or {}).get(client) or ciphertexts(client) for client in clients}
+        given = inputs or {}
+        data = {client: given.get(client) or contributed(client, context) for client in clients}
         manifest = change([self.contribution(context, each, data[each]) for each in clients])
         runs = [data[each] for each in clients]
         summed = add(runs) if total is None else total

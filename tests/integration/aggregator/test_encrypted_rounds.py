@@ -11,9 +11,9 @@ from tests.support.trustees import key
 SPEC = encrypted_spec()
 
 
-def encrypt(words):
+def encrypt(words, binding):
     public = key()
-    return public.encrypt_words(words, public.blinder(10))
+    return public.proven(words, public.encrypt_words(words, public.blinder(10)), binding)
 
 
 def start(federation, hooks=None):
@@ -67,7 +67,7 @@ async def test_a_hostile_input_is_refused_and_named_and_spoils_nothing(tmp_path)
     async with encrypted_federation(federation):
         await federation.create_task("credit", SPEC)
         start(federation)
-        federation.clients["bank-3"].encrypt = lambda words: [b"\xff" * 512]
+        federation.clients["bank-3"].encrypt = lambda *_: [b"\xff" * (512 + 383)]
         task = await federation.ended("credit", timeout_s=120)
         assert task.state == tasks_pb2.TASK_STATE_COMPLETED, task.state_detail
         (done,) = await federation.history("credit")

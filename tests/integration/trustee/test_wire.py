@@ -33,7 +33,7 @@ from tests.support.trustees import (
     Bank,
     Federation,
     Trustee,
-    ciphertexts,
+    contributed,
     key,
     make_trustee,
     served,
@@ -157,7 +157,7 @@ async def test_the_aggregator_reads_why_it_was_refused_before_it_uploads(
     _, aggregator = running[0]
     for bank, reason in (
         (federation.sum(("bank-a",)), "COHORT_TOO_SMALL"),
-        (federation.sum(inputs={"bank-c": ciphertexts("bank-a")}), "CONTRIBUTION_REPEATED"),
+        (federation.sum(inputs={"bank-c": contributed("bank-a")}), "CONTRIBUTION_REPEATED"),
     ):
         with pytest.raises(FinSecureError) as caught:
             await aggregator.send(opening(bank))

@@ -65,8 +65,9 @@ def test_encryption_is_that_of_the_reference(words, window, data):
     blinder = Blinder(key.modulus, exponent_bits, window)
     plaintexts = slow.pack(words, 7)
     ciphertexts = [
-        mpz.from_bytes(c, "big")
-        for c in key.encrypt_words(np.array(words, np.uint64), blinder, seeded(seed))
+        ciphertext
+        for part in key.encrypt_words(np.array(words, np.uint64), blinder, seeded(seed))
+        for ciphertext in key.modulus.parse(part.run)
     ]
     drawn = seeded(seed)(2 * blinder.digits * len(plaintexts))
     size = 2 * blinder.digits

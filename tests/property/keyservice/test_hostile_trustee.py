@@ -12,7 +12,7 @@ from google.protobuf.message import DecodeError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tests.support.trustees import ciphertexts, key
+from tests.support.trustees import ciphertexts, context_of, contributed, key
 
 IDS = st.sampled_from(("lending", "a", "", "Ä", "../x", "x" * 41))
 DIGESTS = st.binary(max_size=40)
@@ -91,16 +91,16 @@ def _frame(operation: bytes, content: bytes) -> bytes:
 
 @settings(max_examples=200, deadline=None)
 @given(st.data())
-def test_a_worker_takes_a_changed_ciphertext_for_another_or_refuses_it(data: st.DataObject) -> None:
-    """No change crashes it, and none is added in silence as what it was."""
-    good = ciphertexts("bank-a")
+def test_a_worker_adds_no_changed_input(data: st.DataObject) -> None:
+    """No change crashes it; the proof tells a changed ciphertext that is one, too."""
+    good = contributed("bank-a")
     at = data.draw(st.integers(0, len(good) - 1))
     end = at + data.draw(st.integers(0, 3))
     changed = good[:at] + data.draw(st.binary(max_size=3)) + good[end:]
     frames = (
         _frame(worker.KEY, b"paillier\0" + key().serialise())
         + _frame(worker.PIECE, changed)
-        + _frame(worker.ADD, b"")
+        + _frame(worker.ADD, context_of().input_binding("bank-a"))
         + _frame(worker.TOTAL, b"")
     )
     sink = io.BytesIO()
@@ -112,7 +112,12 @@ def test_a_worker_takes_a_changed_ciphertext_for_another_or_refuses_it(data: st.
         said.append((status, answers.read(size)))
     assert len(said) == 4
     (added, reason), (_, total) = said[2], said[3]
-    if added == worker.DONE:
-        assert total == changed
+    if changed == good:
+        assert (added, total) == (worker.DONE, ciphertexts(good))
     else:
-        assert b"CIPHERTEXT_MALFORMED" in reason
+        assert added == worker.REFUSED
+        assert reason.split(b"\0")[1] in (
+            b"CIPHERTEXT_MALFORMED",
+            b"PLAINTEXT_PROOF_MISSING",
+            b"PLAINTEXT_PROOF_REJECTED",
+        )

@@ -83,10 +83,15 @@ class Bench:
         )
         return self.round
 
-    async def submit(self, bank, content=None):
+    def input(self, bank, client=None, **changes):
+        """A bank's ciphertexts and proof, bound to a client and this round or another."""
         key, _ = keys(self.mode)
+        binding = replace(self.parameters, **changes).binding().input_binding(client or bank)
+        return b"".join(key.encrypt_input(LAYOUT, values(bank), rounding(bank), binding))
+
+    async def submit(self, bank, content=None):
         if content is None:
-            content = b"".join(key.encrypt(LAYOUT, values(bank), rounding(bank)))
+            content = self.input(bank)
         path = self.blobs.input_path(KEY, bank)
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(content)

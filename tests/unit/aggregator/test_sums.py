@@ -20,7 +20,6 @@ from tests.support.sums import (
     LABELS,
     NAME,
     Bench,
-    ciphertexts,
     request_id,
     spec,
     totals,
@@ -67,7 +66,7 @@ async def test_the_totals_are_those_of_the_plain_sum_and_nothing_else_stays(benc
     assert list((tmp_path / "blobs" / "sums").iterdir()) == []
     # Opened once: asked again, it answers the same, and takes nothing more.
     assert (await made.open()).totals == sum_.totals
-    assert await code(made.contribute("bank-a", ciphertexts("bank-a", 1))) == (
+    assert await code(made.contribute("bank-a", await made.input("bank-a", 1))) == (
         "CONTRIBUTION_REPEATED"
     )
 
@@ -81,7 +80,7 @@ async def test_postgresql_keeps_sums_too(bench):
     await first.close()
     second = await bench(database=url, members=members)
     await second.contribute("bank-a")
-    assert await code(second.contribute("bank-c", ciphertexts("bank-a"))) == (
+    assert await code(second.contribute("bank-c", await second.input("bank-a"))) == (
         "CONTRIBUTION_REPEATED"
     )
     await second.contribute("bank-c")
@@ -152,17 +151,19 @@ async def test_a_member_contributes_once_and_the_same_bytes_are_the_same_contrib
     await made.create()
     first = await made.contribute("bank-a")
     assert await made.contribute("bank-a") == first
-    assert await code(made.contribute("bank-a", ciphertexts("bank-a", 1))) == (
+    assert await code(made.contribute("bank-a", await made.input("bank-a", 1))) == (
         "CONTRIBUTION_REPEATED"
     )
-    assert await code(made.contribute("bank-b", ciphertexts("bank-a"))) == "CONTRIBUTION_REPEATED"
+    assert (
+        await code(made.contribute("bank-b", await made.input("bank-a"))) == "CONTRIBUTION_REPEATED"
+    )
     assert (await made.get()).contributions == 1
 
 
 async def test_two_contributions_of_one_member_at_once_leave_one(bench):
     made = await bench()
     await made.create()
-    requests = [await made.contribution("bank-a", ciphertexts("bank-a", n)) for n in range(3)]
+    requests = [await made.contribution("bank-a", await made.input("bank-a", n)) for n in range(3)]
     results = await asyncio.gather(
         *(made.call("Contribute", each, "client/bank-a") for each in requests),
         return_exceptions=True,
@@ -194,7 +195,7 @@ async def test_a_signature_for_another_sum_of_the_same_name_does_not_serve(bench
 
 async def test_hostile_ciphertexts_fail_alone(bench):
     made = await full(await bench())
-    size = len(ciphertexts("bank-a"))
+    size = len(await made.input("bank-a"))
     assert await code(made.contribute("bank-d", b"\xff" * size)) == "CIPHERTEXT_MALFORMED"
     assert await code(made.contribute("bank-d", b"\x01" * (size - 1))) == "WRONG_INPUT_SIZE"
     await made.open()
@@ -205,7 +206,7 @@ async def test_hostile_ciphertexts_fail_alone(bench):
 async def test_what_kills_workers_fails_alone(bench, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([".", *sys.path]))
     made = await full(await bench(module="tests.support.bombed_cipher_worker"))
-    bomb = b"BOOM".ljust(len(ciphertexts("bank-a")), b".")
+    bomb = b"BOOM".ljust(len(await made.input("bank-a")), b".")
     assert await code(made.contribute("bank-d", bomb)) == "WORKER_KILLED"
     await made.open()
     assert list((await made.ended()).totals) == totals()
@@ -216,7 +217,7 @@ async def test_a_full_sum_takes_no_more(bench):
     await made.create(maximum_contributors=3, labels=LABELS)
     for bank in BANKS:
         await made.contribute(bank)
-    assert await code(made.contribute("bank-d", ciphertexts("bank-a", 1))) == "SUM_FULL"
+    assert await code(made.contribute("bank-d")) == "SUM_FULL"
 
 
 async def test_members_that_were_revoked_since_are_left_out_and_named(bench):
@@ -245,7 +246,7 @@ class Strict(FakeTrustee):
 
 async def test_members_that_trustees_do_not_accept_are_left_out_and_named(bench):
     made = await full(await bench())
-    await made.contribute("bank-d", ciphertexts("bank-a", 5))
+    await made.contribute("bank-d")
     for name, trustee in made.desk.trustees.items():
         made.desk.trustees[name] = Strict(trustee.mode)  # type: ignore[index]
     await made.open()
@@ -319,7 +320,7 @@ async def test_a_cancelled_sum_gives_nothing_and_keeps_nothing(bench):
     assert not made.blobs.sum_folder(NAME).exists()
     assert await code(made.open()) == "SUM_ENDED"
     assert await code(made.cancel()) == "SUM_ENDED"
-    assert await code(made.contribute("bank-d", ciphertexts("bank-a", 6))) == "SUM_NOT_COLLECTING"
+    assert await code(made.contribute("bank-d")) == "SUM_NOT_COLLECTING"
 
 
 async def test_only_the_creator_and_operators_open_and_cancel(bench):

@@ -14,11 +14,11 @@ def test_every_figure_of_the_page_is_measured(
     monkeypatch.setattr(paillier, "deal", dealt)
     monkeypatch.setattr(paillier, "WINDOW", 2)
     monkeypatch.setattr(paillier, "REPEATED", 2)
-    figures = paillier.measure(1, lambda _: None, ciphertexts=2, opened=1)
+    figures = paillier.measure(1, lambda _: None, ciphertexts=2, opened=1, proven=1000)
     results = tmp_path / "results.json"
     report.record(figures, results)
     table = page._paillier(report.load(results)["figures"])
-    assert len(table.splitlines()) == 13
+    assert len(table.splitlines()) == 15
     assert "n/a" not in table
     assert figures["paillier_two_core_speedup"].median > 0
     # 31 words of two lanes in 512 bytes, 47 in 768.

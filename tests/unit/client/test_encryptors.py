@@ -28,7 +28,7 @@ def test_workers_keep_the_order(monkeypatch: pytest.MonkeyPatch) -> None:
     words = np.arange(10 * WIDTH + 3, dtype=np.uint64) * np.uint64(2**50 + 1)
     with Encryptors(KEY, 2, window=4) as workers:
         for _ in range(2):  # workers serve again and again
-            run = b"".join(workers.encrypt_words(words))
+            run = b"".join(part.run for part in workers.encrypt_words(words))
             assert KEY.check(run) == 11
             assert plain_words(run, words.size) == words.tolist()
 
@@ -38,7 +38,11 @@ def test_the_same_sum_with_and_without_workers(worth: int, monkeypatch: pytest.M
     monkeypatch.setattr(encryptors, "_WORTH", worth)
     layout = VectorLayout((CountSection("counts", 5 * WIDTH, 2**40),), 1000)
     values = {"counts": np.arange(5 * WIDTH)}
-    run = b"".join(encrypted(KEY, layout, values, np.random.default_rng(), processes=2))
+    binding, rng = bytes(32), np.random.default_rng()
+    made = b"".join(encrypted(KEY, layout, values, rng, binding, processes=2))
+    end = KEY.ciphertext_part(len(made))
+    run = made[:end]
+    KEY.check_input([run], made[end:], binding)
     assert plain_words(run, layout.words) == layout.encode(values, np.random.default_rng()).tolist()
 
 

@@ -15,7 +15,7 @@ from finsecure_crypto.signing import SigningKey
 
 CLIENTS = ("bank-a", "bank-b", "bank-c", "bank-d")
 KEYS = {client: SigningKey.generate() for client in CLIENTS}
-SIZE = 64
+SIZE, PROOF = 64, 24
 
 
 def make_parameters(**changes):
@@ -56,7 +56,7 @@ def key_of(client, certificate):
 
 @pytest.fixture
 def collector():
-    return CollectEncryptedInputs(PARAMETERS, SIZE, frozenset(CLIENTS[:3]), key_of)
+    return CollectEncryptedInputs(PARAMETERS, SIZE, PROOF, frozenset(CLIENTS[:3]), key_of)
 
 
 def test_the_manifest_is_what_trustees_accept(collector):
@@ -73,6 +73,7 @@ def test_the_manifest_is_what_trustees_accept(collector):
     ("client", "said", "code"),
     [
         ("bank-a", header("bank-a", size=63), "WRONG_INPUT_SIZE"),
+        ("bank-a", header("bank-a", size=SIZE - PROOF), "PLAINTEXT_PROOF_MISSING"),
         ("bank-a", header("bank-a", make_parameters(attempt=2)), "CONTRIBUTION_UNSIGNED"),
         (
             "bank-a",
@@ -111,7 +112,7 @@ def test_no_sum_of_fewer_than_the_minimum(collector):
 
 def test_lanes_bound_the_invited():
     with pytest.raises(FinSecureError, match="TOO_MANY_INVITED"):
-        CollectEncryptedInputs(PARAMETERS, SIZE, frozenset((*CLIENTS, "bank-e")), key_of)
+        CollectEncryptedInputs(PARAMETERS, SIZE, PROOF, frozenset((*CLIENTS, "bank-e")), key_of)
 
 
 @pytest.mark.parametrize(

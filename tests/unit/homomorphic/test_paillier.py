@@ -54,7 +54,7 @@ def test_vectors(case):
     for index, (words, run) in enumerate(zip(case["words"], case["inputs"], strict=True)):
         randomness = seeded(f"{case['name']}, client {index}")
         encrypted = key.encrypt_words(np.array(words, np.uint64), blinder, randomness)
-        assert b"".join(encrypted).hex() == run
+        assert b"".join(part.run for part in encrypted).hex() == run
         total = key.add(total, bytes.fromhex(run)) if total else bytes.fromhex(run)
     assert total.hex() == case["total"]
 
@@ -99,7 +99,7 @@ def summed(key, inputs, layout=LAYOUT):
             key.encrypt(layout, values, rounding_generator(seeded(index)), seeded(-index))
         )
         shape = key.shape(layout)
-        assert len(encrypted) == shape.count * shape.size_bytes == shape.input_bytes
+        assert len(encrypted) == shape.count * shape.size_bytes == shape.total_bytes
         assert key.check(encrypted) == shape.count
         total = key.add(total, encrypted) if total else encrypted
         plain += layout.encode(values, rounding_generator(seeded(index)))
@@ -126,7 +126,7 @@ def test_real_sizes_open_through_the_registry(bits):
     assert (key.holders, key.threshold) == (3, 2)
     words = 31 if bits == 2048 else 47
     layout = VectorLayout((RealSection("update", 2 * words + 1, 1.0, 16),), 10_000)
-    assert key.shape(layout) == Shape(2, bits // 4)
+    assert key.shape(layout) == Shape(2, bits // 4, key.proof_bytes)
     assert key.error_bound(layout) == 0.0
     values = {"update": np.linspace(-1, 1, 2 * words + 1)}
     total, expected = summed(key, [values] * 2, layout)
@@ -489,7 +489,7 @@ def test_every_window_makes_the_same_kind_of_ciphertext(window):
     trust = dealt()
     words = np.arange(20, dtype=np.uint64)
     blinder = Blinder(trust.key.modulus, 64, window)
-    run = b"".join(trust.key.encrypt_words(words, blinder))
+    run = b"".join(part.run for part in trust.key.encrypt_words(words, blinder))
     plaintexts = opened(trust, run, (1, 2))
     assert [m >> (64 * i) & (2**64 - 1) for m in plaintexts for i in range(7)][:20] == list(
         range(20)

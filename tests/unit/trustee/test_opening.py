@@ -29,7 +29,7 @@ from tests.support.trustees import (
     Federation,
     Trustee,
     ciphertexts,
-    encrypted,
+    contributed,
     key,
     make_trustee,
     pieces,
@@ -99,7 +99,7 @@ REFUSED: dict[str, tuple[Callable[[Federation], Bank], str | None]] = {
     ),
     "CONTRIBUTOR_REPEATED": (lambda f: f.sum(("bank-a", "bank-b", "bank-b")), None),
     "CONTRIBUTION_REPEATED": (
-        lambda f: f.sum(inputs={"bank-c": ciphertexts("bank-a")}),
+        lambda f: f.sum(inputs={"bank-c": contributed("bank-a")}),
         None,
     ),
     "CONTRIBUTION_UNSIGNED": (lambda f: f.sum(change=unsigned), "bank-c"),
@@ -246,11 +246,11 @@ async def test_after_one_opening_no_other_of_the_subject_overlap_or_beyond_the_b
     later = replace(ROUND, attempt=2, attempt_nonce=bytes(32))
     assert (await refusal(trustee, federation.sum(subject=later))).code == "SUBJECT_OPENED"
     # Ciphertexts that were in the total, in another sum.
-    error = await refusal(trustee, federation.sum(subject=replace(ROUND, number=4)))
+    again = {client: contributed(client) for client in CLIENTS}
+    error = await refusal(trustee, federation.sum(subject=replace(ROUND, number=4), inputs=again))
     assert (error.code, error.culprit) == ("CONTRIBUTION_REUSED", "bank-a")
     trustee.rules = replace(RULES, decryptions_per_key=1)
-    fresh = {client: encrypted(client) for client in CLIENTS}
-    error = await refusal(trustee, federation.sum(subject=SUM, inputs=fresh))
+    error = await refusal(trustee, federation.sum(subject=SUM))
     assert error.code == "BUDGET_SPENT"
     verdicts = [verdict for verdict, _ in trustee.verdicts(SUBJECT)]
     assert verdicts == ["OPENED", "SUBJECT_OPENED", "SUBJECT_OPENED"]
@@ -259,7 +259,9 @@ async def test_after_one_opening_no_other_of_the_subject_overlap_or_beyond_the_b
 async def test_the_total_is_the_sum_of_the_contributions(
     federation: Federation, trustee: Trustee
 ) -> None:
-    alone = federation.sum(total=ciphertexts("bank-a"))  # one bank's update instead of the sum
+    alone = federation.sum(
+        total=ciphertexts(contributed("bank-a"))
+    )  # one bank's update instead of the sum
     assert (await refusal(trustee, alone)).code == "TOTAL_MISMATCH"
     bank = federation.sum()
     swapped = replace(bank, inputs=[bank.inputs[1], bank.inputs[0], bank.inputs[2]])

@@ -1,7 +1,8 @@
 """Paillier's scheme: packed sums that are exact, with keys that exist as shares of trustees.
 
-`modulus` is what anybody can compute, `blinding` makes encryption fast, `key` and `share` are the
-two sides of a threshold with the proofs of `proof`, `dealer` makes them, and `private_key` is a
+`modulus` is what anybody can compute, `blinding` makes encryption fast, and `plaintext_proof` shows
+that a contributor knows what it encrypted. `key`, which opens as `threshold` says, and `share` are
+the two sides of a threshold with the proofs of `proof`, `dealer` makes them, and `private_key` is a
 whole key in one hand, for a bank's own data and for keys of other libraries.
 docs/protocols/homomorphic.md has parameters, formulas and bytes.
 """

@@ -6,7 +6,7 @@ Paillier's homomorphism, as by R. Cramer, I. Damgård, J. Nielsen, *Multiparty c
 threshold homomorphic encryption*, EUROCRYPT 2001, and I. Damgård, M. Jurik, PKC 2001, for all
 ciphertexts c_j = (1 + n·m_j)·h_s^(a_j) at once: with challenges e_j of 128 bits
 
-    R = (1 + n·μ)·h_s^ρ,   M = μ + Σ e_j·m_j mod n,   A = ρ + Σ e_j·a_j
+    R = (1 + n·u)·h_s^r,   M = u + Σ e_j·m_j mod n,   A = r + Σ e_j·a_j
     (1 + n·M)·h_s^A = R·∏ c_j^(e_j) mod n²
 
 The challenges come from the transcript of everything: key, round or sum, contributor, all
@@ -39,7 +39,7 @@ _CHALLENGE_BYTES = 16
 _BLOCK = 256  # challenges that are derived at once
 _ROUNDING_BITS = 16  # blinding exponents are rounded up to whole digits of at most so many bits
 _COUNT_BITS = 32  # an input has fewer than 2^32 ciphertexts
-_HIDING_BITS = 128  # how much longer ρ is than what it hides
+_HIDING_BITS = 128  # how much longer r is than what it hides
 
 
 def proof_bytes(modulus: Modulus, exponent_bits: int) -> int:
@@ -78,7 +78,7 @@ class Statement:
             sha256: of all ciphertexts.
             plaintexts: m_j, in the order of the ciphertexts.
             exponents: a_j, as many.
-            randomness: of μ, then ρ.
+            randomness: of u, then r.
 
         Returns:
             The seed of the challenges, 32 bytes, M and A, big-endian; `proof_bytes`.
@@ -118,7 +118,7 @@ class Statement:
             digest.update(run)
             powers = list(islice(challenges, len(ciphertexts)))
             product = product * product_of_powers(ciphertexts, powers, square) % square
-        if plaintext >= self.modulus.n or exponent.bit_length() > _nonce_bits(self.exponent_bits) + 1:
+        if plaintext >= self.modulus.n or exponent >> (_nonce_bits(self.exponent_bits) + 1):
             return False
         power = gmpy2.powmod(self.base, exponent, square) * gmpy2.invert(product, square) % square
         commitment = self.modulus.blinded(plaintext, power)

@@ -17,9 +17,10 @@ from finsecure_crypto.errors import IntegrityError, InvalidArgumentError
 from finsecure_crypto.homomorphic.mode import Mode
 from finsecure_crypto.homomorphic.paillier import proof
 from finsecure_crypto.homomorphic.paillier.integers import from_bytes, to_bytes
-from finsecure_crypto.homomorphic.paillier.key import PaillierKey, require_context
+from finsecure_crypto.homomorphic.paillier.key import PaillierKey
 from finsecure_crypto.homomorphic.paillier.key_format import MAX_HOLDERS
 from finsecure_crypto.homomorphic.paillier.modulus import malformed
+from finsecure_crypto.homomorphic.paillier.threshold import require_context
 from finsecure_crypto.homomorphic.scheme import EncryptionKey
 from finsecure_crypto.randomness import Randomness
 from finsecure_crypto.secret import SecretBytes

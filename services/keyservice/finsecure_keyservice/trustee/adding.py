@@ -10,7 +10,6 @@ from finsecure_crypto.homomorphic.decryption import Contribution, DecryptionRequ
 from finsecure_keyservice.trustee import worker
 from finsecure_keyservice.trustee.workers import Worker
 
-
 _ADD_TIMEOUT_S = 600.0  # a proof of the largest inputs takes minutes to verify
 
 
