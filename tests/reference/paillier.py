@@ -1,7 +1,8 @@
 """Paillier with shares, as the papers write it: plain integers, one at a time, no tables.
 
 Paillier 1999; Damgård, Jurik and Nielsen 2010 (blinding); Damgård and Jurik 2001 (threshold);
-Chaum and Pedersen 1992 (proofs). docs/protocols/homomorphic.md has the same formulas.
+Chaum and Pedersen 1992 (proofs of partials), Schnorr 1991 (proofs of plaintexts).
+docs/protocols/homomorphic.md has the same formulas.
 """
 
 import hashlib
@@ -149,6 +150,54 @@ def proof_holds(n, key, holder, ciphertexts, context, data):
         "paillier-partial", seed, octets(first, size), octets(second, size)
     )
     return challenge == expected
+
+
+def plaintext_proof(n, key, ciphertexts, plaintexts, exponents, binding, randomness):
+    """Proves that whoever encrypted the plaintexts with these exponents knows them."""
+    square, size, bits = n * n, size_of(n), plaintext_nonce_bits(key)
+    plaintext = uniform(randomness, n)
+    exponent = 1 + number(randomness((bits + 7) // 8)) % 2**bits
+    commitment = (1 + n * plaintext) * pow(blinding_base(n), exponent, square) % square
+    seed = plaintext_seed(n, key, ciphertexts, binding, commitment)
+    for e, m, a in zip(challenges(seed, len(plaintexts)), plaintexts, exponents, strict=True):
+        plaintext += e * m
+        exponent += e * a
+    return seed + octets(plaintext % n, size) + octets(exponent, (bits + 1 + 7) // 8)
+
+
+def plaintext_proof_holds(n, key, ciphertexts, binding, data):
+    """Tells whether a proof of the right length is one of these ciphertexts and this binding."""
+    square, end, bits = n * n, 32 + size_of(n), plaintext_nonce_bits(key)
+    seed, plaintext, exponent = data[:32], number(data[32:end]), number(data[end:])
+    if plaintext >= n or exponent >= 2 ** (bits + 1):
+        return False
+    commitment = (1 + n * plaintext) * pow(blinding_base(n), exponent, square) % square
+    for c, e in zip(ciphertexts, challenges(seed, len(ciphertexts)), strict=True):
+        commitment = commitment * pow(c, -e, square) % square
+    return seed == plaintext_seed(n, key, ciphertexts, binding, commitment)
+
+
+def plaintext_seed(n, key, ciphertexts, binding, commitment):
+    size = 2 * size_of(n)
+    run = b"".join(octets(c, size) for c in ciphertexts)
+    sha256 = hashlib.sha256(run).digest()
+    return transcript.digest(
+        "paillier-plaintexts", key_digest(key), binding, sha256, octets(commitment, size)
+    )
+
+
+def challenges(seed, count):
+    found = []
+    for index in range(count):
+        data = transcript.encode("paillier-plaintext-challenges", seed, index // 256)
+        block = hashlib.shake_256(data).digest(16 * 256)
+        found.append(number(block[16 * (index % 256) :][:16]))
+    return found
+
+
+def plaintext_nonce_bits(key):
+    (exponent_bits,) = struct.unpack(">H", key[12:14])
+    return exponent_bits + 16 + 128 + 32 + 128
 
 
 def combine(n, holders, powers):

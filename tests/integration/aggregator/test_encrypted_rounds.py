@@ -67,12 +67,15 @@ async def test_a_hostile_input_is_refused_and_named_and_spoils_nothing(tmp_path)
     async with encrypted_federation(federation):
         await federation.create_task("credit", SPEC)
         start(federation)
-        federation.clients["bank-3"].encrypt = lambda *_: [b"\xff" * (512 + 383)]
+        size = key().modulus.ciphertext_bytes + key().proof_bytes
+        federation.clients["bank-3"].encrypt = lambda *_: [b"\xff" * size]
+        federation.clients["bank-4"].encrypt = lambda words, _: encrypt(words, bytes(32))
         task = await federation.ended("credit", timeout_s=120)
         assert task.state == tasks_pb2.TASK_STATE_COMPLETED, task.state_detail
         (done,) = await federation.history("credit")
-        blamed = [(blame.client, blame.reason) for blame in done.blamed]
-        assert blamed == [("bank-3", "CIPHERTEXT_MALFORMED")]
-        assert [error.code for error in federation.clients["bank-3"].errors] == [blamed[0][1]]
-        honest = set(federation.banks) - {"bank-3"}
+        blamed = {blame.client: blame.reason for blame in done.blamed}
+        assert blamed == {"bank-3": "CIPHERTEXT_MALFORMED", "bank-4": "PLAINTEXT_PROOF_REJECTED"}
+        for bank, reason in blamed.items():
+            assert [error.code for error in federation.clients[bank].errors] == [reason]
+        honest = set(federation.banks) - set(blamed)
         await check_average_round(federation, "credit", SPEC, honest)

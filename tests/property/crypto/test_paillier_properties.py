@@ -78,6 +78,48 @@ def test_encryption_is_that_of_the_reference(words, window, data):
         assert slow.decrypt(P, Q, int(ciphertext)) == plaintext
 
 
+@given(
+    st.lists(st.integers(0, 2**64 - 1), min_size=1, max_size=20),
+    st.integers(1, 16),
+    st.binary(min_size=32, max_size=32),
+    st.data(),
+)
+@FEW
+def test_plaintext_proofs_are_those_of_the_reference(words, window, binding, data):
+    key, seed = dealt().key, data.draw(st.integers())
+    blinder = Blinder(key.modulus, key.exponent_bits, window)
+    given = np.array(words, np.uint64)
+    parts = list(key.encrypt_words(given, blinder, seeded(seed)))
+    run, proof = b"".join(part.run for part in parts), [*key.proven(given, parts, binding)][-1]
+    ciphertexts = [int(c) for c in key.modulus.parse(run)]
+    exponents = [int(a) for part in parts for a in part.exponents]
+    written, plaintexts = key.serialise(), slow.pack(words, 7)
+    for plaintext, exponent, ciphertext in zip(plaintexts, exponents, ciphertexts, strict=True):
+        assert ciphertext == slow.encrypt(N, plaintext, exponent)
+    assert slow.plaintext_proof_holds(N, written, ciphertexts, binding, proof)
+    theirs = slow.plaintext_proof(
+        N, written, ciphertexts, plaintexts, exponents, binding, seeded(seed)
+    )
+    assert [*key.proven(given, parts, binding, seeded(seed))][-1] == theirs
+    key.check_input([run], theirs, binding)
+    changed = bytearray(theirs)
+    changed[data.draw(st.integers(0, len(theirs) - 1))] ^= data.draw(st.integers(1, 255))
+    assert not slow.plaintext_proof_holds(N, written, ciphertexts, binding, bytes(changed))
+    with pytest.raises(IntegrityError, match="PLAINTEXT_PROOF_REJECTED"):
+        key.check_input([run], bytes(changed), binding)
+
+
+def test_long_inputs_are_those_of_the_reference():
+    """More than the challenges that are derived at once."""
+    key = dealt().key
+    words = np.arange(520 * 7, dtype=np.uint64)
+    *runs, proof = key.proven(words, key.encrypt_words(words, key.blinder(520)), CONTEXT)
+    assert len(runs) == 3
+    key.check_input(runs, proof, CONTEXT)
+    ciphertexts = [int(c) for run in runs for c in key.modulus.parse(run)]
+    assert slow.plaintext_proof_holds(N, key.serialise(), ciphertexts, CONTEXT, proof)
+
+
 @given(st.integers(2, 6), st.data())
 @FEW
 def test_any_threshold_of_trustees_opens(holders, data):
@@ -190,7 +232,7 @@ def outcome(act):
 
 
 def test_damaged_ciphertexts_are_refused_or_are_other_ciphertexts():
-    """Paillier is malleable: what is in range is a ciphertext, which its signed digest tells."""
+    """Paillier is malleable: what is in range is a ciphertext. Digest and proof tell the change."""
     trust = dealt()
     modulus = trust.key.modulus
     run = trust.key.encrypt_integers([1, 2, 3])

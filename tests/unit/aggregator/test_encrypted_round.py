@@ -294,6 +294,36 @@ async def test_malformed_ciphertexts_fail_their_own_upload_alone(bench, mode):
     assert found["update"].tobytes() == expected["update"].tobytes()
 
 
+@pytest.mark.parametrize(
+    ("bound", "reason"),
+    [
+        ({"client": "bank-a"}, "PLAINTEXT_PROOF_REJECTED"),
+        ({"round_number": 2}, "PLAINTEXT_PROOF_REJECTED"),
+        ({"attempt": 2}, "PLAINTEXT_PROOF_REJECTED"),
+        ({"task": "scoring"}, "PLAINTEXT_PROOF_REJECTED"),
+        (None, "PLAINTEXT_PROOF_MISSING"),
+    ],
+)
+async def test_who_cannot_prove_what_it_encrypted_fails_alone(bench, bound, reason):
+    one = await bench()
+    key, _ = keys(Mode.PAILLIER)
+    await one.submit("bank-a")
+    content = one.input("bank-b", **(bound or {}))
+    if bound is None:
+        content = content[: key.ciphertext_part(len(content))]
+        with pytest.raises(FinSecureError) as caught:
+            one.round.check("bank-b", signed(one.parameters, content, SIGNERS["bank-b"], "bank-b"))
+    else:
+        with pytest.raises(FinSecureError) as caught:
+            await one.submit("bank-b", content)
+        assert not one.blobs.input_path(KEY, "bank-b").exists()
+    assert (caught.value.code, caught.value.culprit) == (reason, "bank-b")
+    await one.submit("bank-c")
+    found = await one.sum()
+    expected = plain_sum(("bank-a", "bank-c"))
+    assert found["update"].tobytes() == expected["update"].tobytes()
+
+
 async def test_an_input_that_kills_workers_fails_alone(bench, monkeypatch):
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([".", *sys.path]))
     one = await bench(module="tests.support.bombed_cipher_worker")

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import sys
+from dataclasses import replace
 
 import pytest
 from finsecure.aggregation.v1 import sums_pb2
@@ -20,6 +21,7 @@ from tests.support.sums import (
     LABELS,
     NAME,
     Bench,
+    contributed,
     request_id,
     spec,
     totals,
@@ -198,6 +200,13 @@ async def test_hostile_ciphertexts_fail_alone(bench):
     size = len(await made.input("bank-a"))
     assert await code(made.contribute("bank-d", b"\xff" * size)) == "CIPHERTEXT_MALFORMED"
     assert await code(made.contribute("bank-d", b"\x01" * (size - 1))) == "WRONG_INPUT_SIZE"
+    binding, whole = await made.binding(), await made.input("bank-d")
+    for proven, reason in (
+        (contributed("bank-a", binding, 1), "PLAINTEXT_PROOF_REJECTED"),
+        (contributed("bank-d", replace(binding, minimum_cohort=2)), "PLAINTEXT_PROOF_REJECTED"),
+        (whole[:512], "PLAINTEXT_PROOF_MISSING"),
+    ):
+        assert await code(made.contribute("bank-d", proven)) == reason
     await made.open()
     assert list((await made.ended()).totals) == totals()
 

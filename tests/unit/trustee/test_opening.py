@@ -14,8 +14,10 @@ from finsecure_keyservice.trustee import opening as opening_module
 from finsecure_keyservice.trustee import workers
 from finsecure_keyservice.trustee.adding import Piece
 from finsecure_keyservice.trustee.schema import KEYS
+from gmpy2 import invert
 from sqlalchemy import update
 
+from tests.support.paillier import dealt
 from tests.support.pki import TestAuthority
 from tests.support.trustees import (
     CALLER,
@@ -277,6 +279,44 @@ async def test_the_total_is_the_sum_of_the_contributions(
         ("CIPHERTEXT_MALFORMED", "bank-b"),
     ]
     assert await trustee.open(bank)  # none of it cost the honest request anything
+
+
+def cancelled() -> bytes:
+    """Bank-c, shown the others' inputs by the aggregator, leaves bank-a alone in the total.
+
+    It takes the inverse of bank-b's ciphertext, blinded anew, and the proof of its own.
+    """
+    public, run = dealt(2048).key, ciphertexts(contributed("bank-b"))
+    (other,) = public.modulus.parse(run)
+    inverse = public.modulus.join([invert(other, public.modulus.square)])
+    return blinded_anew(inverse + contributed("bank-c")[len(run) :])
+
+
+def blinded_anew(data: bytes) -> bytes:
+    run = ciphertexts(data)
+    public = dealt(2048).key
+    return public.add(run, public.encrypt_integers([0])) + data[len(run) :]
+
+
+async def test_a_contributor_that_conspires_with_the_aggregator_has_nobody_opened(
+    federation: Federation, trustee: Trustee
+) -> None:
+    """Each of these would be opened, were it not for the proofs; each names who made it."""
+    later = federation.context(replace(ROUND, number=2))
+    for data in (
+        cancelled(),
+        blinded_anew(contributed("bank-a")),
+        contributed("bank-c", later),
+    ):
+        bank = federation.sum(inputs={"bank-c": data})
+        error = await refusal(trustee, bank)
+        assert (error.code, error.culprit) == ("PLAINTEXT_PROOF_REJECTED", "bank-c")
+    bare = {client: ciphertexts(contributed(client)) for client in CLIENTS}
+    error = await refusal(trustee, federation.sum(inputs=bare))
+    assert (error.code, error.culprit) == ("PLAINTEXT_PROOF_MISSING", "bank-a")
+    verdicts = [("PLAINTEXT_PROOF_REJECTED", "bank-c")] * 3
+    assert trustee.verdicts(SUBJECT) == [*verdicts, ("PLAINTEXT_PROOF_MISSING", "bank-a")]
+    await trustee.open(federation.sum())
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ def case(known, name, bits, exponent_bits, holders, threshold, opening, clients)
     n, size = p * q, bits // 4
     secrets = paillier.deal(p, q, holders, threshold, seeded(name))
     key = paillier.public_key(n, holders, threshold, exponent_bits, secrets)
-    inputs = []
+    inputs, proofs = [], []
     for index, words in enumerate(clients):
         plaintexts = paillier.pack(words, (bits - 1) // 64)
         randomness = seeded(f"{name}, client {index}")
@@ -70,6 +70,12 @@ def case(known, name, bits, exponent_bits, holders, threshold, opening, clients)
         exponents = [paillier.exponent(stream, digits, WINDOW) for _ in plaintexts]
         inputs.append(
             [paillier.encrypt(n, m, a) for m, a in zip(plaintexts, exponents, strict=True)]
+        )
+        prover = seeded(f"{name}, proof {index}")
+        proofs.append(
+            paillier.plaintext_proof(
+                n, key, inputs[-1], plaintexts, exponents, binding(index), prover
+            )
         )
     total = inputs[0]
     for each in inputs[1:]:
@@ -100,11 +106,42 @@ def case(known, name, bits, exponent_bits, holders, threshold, opening, clients)
         "shares": [paillier.share(key, i, s).hex() for i, s in enumerate(secrets, 1)],
         "words": clients,
         "inputs": [run(each, size) for each in inputs],
+        "bindings": [binding(index).hex() for index in range(len(clients))],
+        "proofs": [proof.hex() for proof in proofs],
+        "refused_proofs": refused(n, key, inputs[0], proofs[0]),
         "total": run(total, size),
         "context": CONTEXT.hex(),
         "partials": {str(holder): data.hex() for holder, data in partials.items()},
         "plaintexts": opened,
     }
+
+
+def binding(index):
+    return bytes([index]) * 32
+
+
+def refused(n, key, ciphertexts, proof):
+    """Proofs of the first input that do not hold, with the bindings for which they do not."""
+    end = 32 + paillier.size_of(n)
+    plaintext = paillier.number(proof[32:end])
+    size, rest = end - 32, len(proof) - end
+    changed = {
+        "another binding": (proof, binding(255)),
+        "another seed": (bytes([proof[0] ^ 1]) + proof[1:], binding(0)),
+        "another plaintext": (
+            proof[:32] + paillier.octets((plaintext + 1) % n, size) + proof[end:],
+            binding(0),
+        ),
+        "a plaintext of n": (proof[:32] + paillier.octets(n, size) + proof[end:], binding(0)),
+        "the largest exponent": (proof[:end] + b"\xff" * rest, binding(0)),
+        "nothing": (bytes(len(proof)), binding(0)),
+    }
+    for data, bound in changed.values():
+        assert not paillier.plaintext_proof_holds(n, key, ciphertexts, bound, data)
+    return [
+        {"name": name, "proof": data.hex(), "binding": bound.hex()}
+        for name, (data, bound) in changed.items()
+    ]
 
 
 def run(ciphertexts, size):
