@@ -210,8 +210,8 @@ tasks = ["*"]
 minimum_cohort = $pinned
 minimum_threshold = $pinned
 # How the update may be protected: masks, or encryption by paillier, bgv or ckks under a key whose
-# shares trustees hold. There, the aggregator can open it together with two trustees, or together
-# with one other contributor; masks have neither weakness.
+# shares trustees hold. There, the aggregator can open it together with two trustees; with bgv and
+# ckks also together with one other contributor. Masks have neither weakness.
 protections = [$protections]
 # The trustees who may hold shares of a key. Whoever enrols members could enrol others of its own.
 trustees = [$trustees]

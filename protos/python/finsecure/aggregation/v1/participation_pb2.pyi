@@ -526,7 +526,8 @@ class InputHeader(_message.Message):
     """Resource name of the round."""
     size_bytes: _builtins.int
     """Bytes of the input. Masked: eight for each 64-bit word, little-endian. Encrypted: whole
-    ciphertexts one after another.
+    ciphertexts one after another; with Paillier, then the proof that the client knows their
+    plaintexts.
     """
     sha256: _builtins.bytes
     """SHA-256 of the input's bytes."""

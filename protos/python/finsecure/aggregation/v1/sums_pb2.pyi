@@ -181,7 +181,7 @@ class Sum(_message.Message):
     key_digest: _builtins.bytes
     """Digest of the encryption key. Output only."""
     contribution_bytes: _builtins.int
-    """Bytes of a contribution's ciphertexts. Output only."""
+    """Bytes of a contribution, its ciphertexts and the proof of their plaintexts. Output only."""
     @_builtins.property
     def spec(self) -> Global___SumSpec:
         """What is added up."""
@@ -467,9 +467,11 @@ class ContributeRequest(_message.Message):
     sum: _builtins.str
     """Resource name of the sum."""
     ciphertexts: _builtins.bytes
-    """All ciphertexts in their canonical form, one after another."""
+    """All ciphertexts in their canonical form, one after another, and then the proof that the member
+    knows their plaintexts.
+    """
     signature: _builtins.bytes
-    """Ed25519 signature over the sum's context, the key's digest, size and SHA-256 of the ciphertexts."""
+    """Ed25519 signature over the sum's context, the key's digest, size and SHA-256 of these bytes."""
     certificate: _builtins.bytes
     """Signing certificate of the member, DER."""
     def __init__(
@@ -496,7 +498,7 @@ class ContributeResponse(_message.Message):
 
     SHA256_FIELD_NUMBER: _builtins.int
     sha256: _builtins.bytes
-    """SHA-256 of its ciphertexts."""
+    """SHA-256 of its ciphertexts and proof."""
     def __init__(
         self,
         *,

@@ -126,7 +126,9 @@ class DecryptionRequest(_message.Message):
     contributions: _builtins.int
     """Contributions in the manifest."""
     size_bytes: _builtins.int
-    """Bytes of each contribution, and of the total."""
+    """Bytes of each contribution: its ciphertexts and, with Paillier, the proof that its client knows
+    their plaintexts. The total has ciphertexts alone.
+    """
     manifest_digest: _builtins.bytes
     """Digest of the manifest."""
     total_sha256: _builtins.bytes
@@ -178,7 +180,7 @@ class Contribution(_message.Message):
     client: _builtins.str
     """Client id."""
     sha256: _builtins.bytes
-    """SHA-256 of the ciphertexts' bytes."""
+    """SHA-256 of the contribution's bytes."""
     signature: _builtins.bytes
     """Ed25519 signature over context, key digest, size and SHA-256."""
     certificate: _builtins.bytes
@@ -225,7 +227,7 @@ Global___ManifestPage: _TypeAlias = ManifestPage  # noqa: Y015
 
 @_typing.final
 class CiphertextChunk(_message.Message):
-    """CiphertextChunk is a piece of the ciphertexts of all contributions, one after another."""
+    """CiphertextChunk is a piece of all contributions, one after another, each with its proof if any."""
 
     DESCRIPTOR: _descriptor.Descriptor
 
