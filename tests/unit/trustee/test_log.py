@@ -22,7 +22,6 @@ from tests.support.trustees import (
     SUM,
     Federation,
     Trustee,
-    encrypted,
     make_trustee,
 )
 
@@ -159,8 +158,7 @@ async def test_while_the_second_copy_is_away_a_trustee_stops_deciding(
     copy = tmp_path / "elsewhere.jsonl"
     mirror = await copied(trustee, copy)
     trustee = watched(trustee, mirror)
-    fresh = {client: encrypted(client) for client in CLIENTS}
-    waiting = federation.sum(subject=SUM, inputs=fresh)
+    waiting = federation.sum(subject=SUM)
 
     def full(*_: object) -> NoReturn:
         raise OSError(28, "No space left on device")

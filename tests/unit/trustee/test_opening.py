@@ -261,9 +261,8 @@ async def test_after_one_opening_no_other_of_the_subject_overlap_or_beyond_the_b
 async def test_the_total_is_the_sum_of_the_contributions(
     federation: Federation, trustee: Trustee
 ) -> None:
-    alone = federation.sum(
-        total=ciphertexts(contributed("bank-a"))
-    )  # one bank's update instead of the sum
+    own = ciphertexts(contributed("bank-a"))
+    alone = federation.sum(total=own)  # one bank's update instead of the sum
     assert (await refusal(trustee, alone)).code == "TOTAL_MISMATCH"
     bank = federation.sum()
     swapped = replace(bank, inputs=[bank.inputs[1], bank.inputs[0], bank.inputs[2]])
