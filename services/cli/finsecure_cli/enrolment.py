@@ -1,36 +1,18 @@
 """The operator's enrolment."""
 
-from pathlib import Path
-
 from finsecure_crypto.errors import ConfigurationError
 from finsecure_crypto.secret import SecretBytes
-from finsecure_rpc.enrolment import enrol
+from finsecure_rpc.enrolment import enrol, read_root
 from finsecure_rpc.identity_store import Identity, IdentityStore
 
 from finsecure_cli.settings import OperatorSettings
-
-
-def read_root(path: Path) -> bytes:
-    """Read the pinned root certificate.
-
-    Raises:
-        ConfigurationError: ROOT_MISSING.
-    """
-    try:
-        return path.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(
-            "ROOT_MISSING",
-            f"the root certificate {path} cannot be read ({error.strerror}); copy the one that "
-            "the key service's owner gave you",
-        ) from error
 
 
 async def enrol_operator(settings: OperatorSettings, api_key: SecretBytes) -> Identity:
     """Spend an API key for the operator's identity.
 
     Raises:
-        ConfigurationError: IDENTITY_EXISTS; an identity is never overwritten.
+        ConfigurationError: IDENTITY_EXISTS, as an identity is never overwritten; ROOT_MISSING.
         AuthenticationError, UnavailableError: what the key service says.
     """
     if IdentityStore(settings.identity_dir).exists():

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 from finsecure_rpc import console, logs
-from finsecure_rpc.admission import API_KEY_HELP, ID_HELP, JOIN_HELP, read_admission
+from finsecure_rpc.admission import read_admission
+from finsecure_rpc.commands import ApiKeyFile, Config, JoinTokenFile, MemberId, command_line
 from rich.console import Console
 
 from finsecure_client import config as configuration
@@ -17,16 +18,7 @@ from finsecure_client.report import Report
 from finsecure_client.score import evaluate as evaluate_model
 from finsecure_client.sums.values_file import read_values
 
-app = typer.Typer(
-    help="A bank's side of FinSecure: trains at home, lets only protected values leave.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-)
-Config = Annotated[Path, typer.Option(help="Configuration file.", show_default=False)]
-KeyFile = Annotated[Path | None, typer.Option("--api-key-file", help=API_KEY_HELP)]
-TokenFile = Annotated[Path | None, typer.Option("--join-token-file", help=JOIN_HELP)]
-MemberId = Annotated[str | None, typer.Option("--id", help=ID_HELP)]
+app = command_line("A bank's side of FinSecure: trains at home, lets only protected values leave.")
 Round = Annotated[str, typer.Option("--round", help="Only what left in this round.")]
 Task = Annotated[str, typer.Option(help="Task id.")]
 Version = Annotated[int | None, typer.Option(help="Model version; the newest by default.")]
@@ -43,8 +35,8 @@ Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 )
 def enrol(
     config: Config,
-    api_key_file: KeyFile = None,
-    join_token_file: TokenFile = None,
+    api_key_file: ApiKeyFile = None,
+    join_token_file: JoinTokenFile = None,
     member_id: MemberId = None,
 ) -> None:
     """Turn an API key, or a join token and an id, into this client's certificates."""

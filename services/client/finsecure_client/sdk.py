@@ -52,15 +52,7 @@ async def enrol(config: ClientConfig | Path, admission: Admission) -> SpiffeId:
         FinSecureError: what the key service answers, or that it cannot be reached.
     """
     config = _read(config)
-    root = config.client.root
-    try:
-        root_pem = root.read_bytes()
-    except OSError as error:
-        raise ConfigurationError(
-            "ROOT_MISSING",
-            f"{root} cannot be read ({error.strerror}); put the root certificate there that the "
-            "key service's operator gave you",
-        ) from error
+    root_pem = enrolment.read_root(config.client.root)
     manifest = _manifest(config)
     try:
         identity = await enrolment.enrol(

@@ -10,6 +10,7 @@ import typer
 from finsecure_crypto.audit_event import seal
 from finsecure_crypto.certificates import Role
 from finsecure_rpc import console, logs
+from finsecure_rpc.commands import Config, command_line
 from finsecure_rpc.config import load
 
 from finsecure_keyservice import backup as copies
@@ -22,14 +23,7 @@ from finsecure_keyservice.rewrapping import rotate_key_encryption_key
 from finsecure_keyservice.serving import serve
 from finsecure_keyservice.state import StateFolder
 
-app = typer.Typer(
-    help="Who belongs to a federation, and the certificates that prove it.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-)
-
-Config = Annotated[Path, typer.Option(help="Configuration file (TOML).")]
+app = command_line("Who belongs to a federation, and the certificates that prove it.")
 
 
 @app.command()

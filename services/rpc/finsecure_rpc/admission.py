@@ -25,10 +25,6 @@ class JoinAs:
 Admission = SecretBytes | JoinAs
 """An API key `fs_…`, without surrounding white space, or a join token."""
 
-API_KEY_HELP = "File with the API key; - reads stdin."
-JOIN_HELP = "File with a join token, in place of an API key; - reads stdin."
-ID_HELP = "Id that this member wants; with a join token only."
-
 
 def read_admission(
     api_key_file: Path | None, join_token_file: Path | None, member_id: str | None

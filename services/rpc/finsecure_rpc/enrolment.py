@@ -109,6 +109,22 @@ def _require_id(found: SpiffeId, wanted: str) -> None:
         )
 
 
+def read_root(path: Path) -> bytes:
+    """Read the file of the root certificate that was given out of band.
+
+    Raises:
+        ConfigurationError: ROOT_MISSING; the owner's.
+    """
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise ConfigurationError(
+            "ROOT_MISSING",
+            f"the root certificate {path} cannot be read ({error.strerror}); put the one there "
+            "that the key service's operator gave you",
+        ) from error
+
+
 def pinned_roots(root_pem: bytes) -> tuple[bytes, ...]:
     """Read the root certificates that were given out of band.
 

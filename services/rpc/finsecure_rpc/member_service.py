@@ -10,11 +10,13 @@ from finsecure_crypto.certificates import Role, TrustAnchors
 from finsecure_crypto.errors import ConfigurationError, FinSecureError, UnavailableError
 from pydantic import Field
 
+from finsecure_rpc.admission import Admission
 from finsecure_rpc.authenticator import Authenticator
 from finsecure_rpc.config import Address, DatabaseUrl, Id, LogLevel, RelativePath, Settings
 from finsecure_rpc.connection import Connection
+from finsecure_rpc.enrolment import enrol, read_root
 from finsecure_rpc.health import check_health, local_address
-from finsecure_rpc.identity_store import IdentityStore
+from finsecure_rpc.identity_store import Identity, IdentityStore
 from finsecure_rpc.logs import get_logger
 from finsecure_rpc.policy import federation_peers
 from finsecure_rpc.renewal import Renewer
@@ -67,6 +69,18 @@ class MemberService:
     def authenticator(self) -> Authenticator:
         """Make what lets in the members of the federation, and operators."""
         return Authenticator(self.anchors, self.revocations, federation_peers(self.trust_domain))
+
+
+async def enrol_service(settings: MemberServiceSettings, admission: Admission) -> Identity:
+    """Let a service come in: make keys, get certificates for them, write the identity folder.
+
+    Raises:
+        ConflictError: IDENTITY_EXISTS.
+        ConfigurationError: ROOT_MISSING or ROOT_INVALID; the owner's.
+        FinSecureError: what the key service answers, or that it cannot be reached.
+    """
+    root = read_root(settings.root)
+    return await enrol(settings.keyservice_enrol, root, admission, settings.identity_dir)
 
 
 def own_identities(settings: MemberServiceSettings, role: Role) -> IdentityStore:

@@ -8,12 +8,12 @@ from typing import Annotated, TypeVar
 
 import typer
 from finsecure_crypto.errors import ConfigurationError
+from finsecure_rpc.enrolment import read_root
 
 from finsecure_cli import ceremony_transport, dealer
 from finsecure_cli.ceremony_transport import Trustees
 from finsecure_cli.commands.options import ConfigOption, with_services
 from finsecure_cli.convert import Document
-from finsecure_cli.enrolment import read_root
 from finsecure_cli.key_transport import key_name
 from finsecure_cli.output import JsonOption, print_json
 from finsecure_cli.settings import DEFAULT_FILE, load_operator

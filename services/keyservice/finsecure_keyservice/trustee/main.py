@@ -8,9 +8,9 @@ import typer
 from finsecure_crypto.certificates import Role
 from finsecure_crypto.errors import ConfigurationError
 from finsecure_rpc import console, logs
+from finsecure_rpc.commands import Config, command_line
 from finsecure_rpc.config import load
-from finsecure_rpc.enrolment import enrol as spend_api_key
-from finsecure_rpc.member_service import check_member_service
+from finsecure_rpc.member_service import check_member_service, enrol_service
 
 from finsecure_keyservice.clock import system_clock
 from finsecure_keyservice.protection.opening import create_kek, open_kek
@@ -19,14 +19,9 @@ from finsecure_keyservice.trustee.config import Configuration
 from finsecure_keyservice.trustee.rewrapping import rotate_key_encryption_key
 from finsecure_keyservice.trustee.serving import serve
 
-app = typer.Typer(
-    help="Holds a share of each decryption key and helps to open sums, never single values.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
+app = command_line(
+    "Holds a share of each decryption key and helps to open sums, never single values."
 )
-
-Config = Annotated[Path, typer.Option(help="Configuration file (TOML).")]
 
 
 @app.command()
@@ -41,15 +36,8 @@ def enrol(
     except ConfigurationError as error:
         if error.code != "ALREADY_INITIALISED":  # by an enrolment that did not end well
             raise
-    identity = asyncio.run(
-        spend_api_key(
-            configuration.keyservice_enrol,
-            configuration.root.read_bytes(),
-            console.read_api_key(api_key_file),
-            configuration.identity_dir,
-        )
-    )
-    trustee = identity.spiffe_id
+    admission = console.read_api_key(api_key_file)
+    trustee = asyncio.run(enrol_service(configuration, admission)).spiffe_id
     books, secrets = opened_books(
         configuration.database,
         configuration.federation,
