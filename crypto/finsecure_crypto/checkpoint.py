@@ -111,7 +111,8 @@ class LogVerifier:
     def open(self, note: str) -> Checkpoint:
         """Checks a signed checkpoint and returns it.
 
-        Signatures of others (witnesses) may stand beside the log's own; they are not looked at.
+        Signatures of others (witnesses, another key of the log) may stand beside this key's; they
+        are not looked at.
 
         Raises:
             IntegrityError: `CHECKPOINT_MALFORMED` or `CHECKPOINT_UNTRUSTED`; the fault of
@@ -137,6 +138,20 @@ class LogVerifier:
             f"the checkpoint carries no signature of the log {self.origin} that verifies",
         )
 
+    def has_signed(self, note: str) -> bool:
+        """Whether this key signed a checkpoint.
+
+        Raises:
+            IntegrityError: `CHECKPOINT_MALFORMED`; the fault of whoever gave the note.
+        """
+        try:
+            self.open(note)
+        except IntegrityError as error:
+            if error.code == "CHECKPOINT_UNTRUSTED":
+                return False
+            raise
+        return True
+
     def _signed(self, encoded: str, body: str) -> bool:
         try:
             blob = base64.b64decode(encoded, validate=True)
@@ -161,15 +176,23 @@ class LogSigner:
         private = Ed25519PrivateKey.from_private_bytes(seed.expose())
         return cls(LogVerifier(origin, private.public_key().public_bytes_raw()), private)
 
-    def sign(self, size: int, root: bytes) -> str:
+    def sign(self, size: int, root: bytes, *others: "LogSigner") -> str:
         """Returns the signed checkpoint of a tree.
+
+        Args:
+            size: number of leaves.
+            root: Merkle tree hash, 32 bytes.
+            *others: keys that sign the same text beside this one, a line each.
 
         Raises:
             InvalidArgumentError: `CHECKPOINT_MALFORMED`; the caller's.
         """
         body = Checkpoint(self.verifier.origin, size, root).body
+        return f"{body}\n" + "".join(signer._line(body) for signer in (self, *others))
+
+    def _line(self, body: str) -> str:
         signature = self.verifier.key_id + self._private.sign(body.encode())
-        return f"{body}\n\u2014 {self.verifier.origin} {_base64(signature)}\n"
+        return f"\u2014 {self.verifier.origin} {_base64(signature)}\n"
 
 
 def _parse_body(body: str) -> Checkpoint:

@@ -4,11 +4,10 @@ A log that was cut, rewritten, or restored from an older copy contradicts a chec
 somebody remembers. Source: RFC 9162, sections 2.1.3 to 2.1.5; C2SP tlog-checkpoint.
 """
 
-import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from finsecure_crypto.audit_event import Event
-from finsecure_crypto.checkpoint import Checkpoint, LogVerifier
+from finsecure_crypto.checkpoint import Checkpoint
 from finsecure_crypto.errors import IntegrityError
 from finsecure_crypto.merkle import Edge, verify_consistency, verify_inclusion
 
@@ -115,66 +114,6 @@ class LogReader:
         """
         if self._remembered is not None and self.size < self._remembered.size:
             self.check(self._remembered)
-
-
-def verify_export(
-    lines: Iterable[bytes], verifier: LogVerifier, remembered: Checkpoint | None = None
-) -> Checkpoint:
-    """Verify an export: events and checkpoints as lines of JSON, in their order.
-
-    Args:
-        lines: with or without line ends; what a sink wrote, or `finsecure audit export`.
-        verifier: the log's public key.
-        remembered: a checkpoint from elsewhere that the export has to agree with.
-
-    Returns:
-        The last checkpoint.
-
-    Raises:
-        IntegrityError: `AUDIT_EVENT_MALFORMED`, `CHECKPOINT_MALFORMED`, `CHECKPOINT_UNTRUSTED`,
-            `AUDIT_LOG_ROLLED_BACK`, `AUDIT_LOG_FORKED`; `AUDIT_EXPORT_UNSIGNED` when the last
-            event is not followed by a checkpoint.
-    """
-    reader, last = LogReader(remembered), None
-    for line in lines:
-        text = line.rstrip(b"\r\n")
-        note = note_of(text)
-        if note is None:
-            reader.take(text)
-        else:
-            last = verifier.open(note)
-            reader.check(last)
-    reader.finish()
-    if last is None or last.size != reader.size:
-        raise IntegrityError(
-            "AUDIT_EXPORT_UNSIGNED",
-            "no checkpoint covers the last events of the export: they may be forged or cut",
-        )
-    return last
-
-
-def checkpoint_line(note: str) -> bytes:
-    """Returns the line that holds a signed checkpoint in an export, without its end."""
-    return json.dumps({"checkpoint": note}, separators=(",", ":")).encode("ascii")
-
-
-def note_of(line: bytes) -> str | None:
-    """Reads the signed checkpoint in a line of an export; None for an event.
-
-    Raises:
-        IntegrityError: `CHECKPOINT_MALFORMED`.
-    """
-    if not line.startswith(b'{"checkpoint":'):
-        return None
-    try:
-        note = json.loads(line)["checkpoint"]
-    except (ValueError, RecursionError) as error:
-        raise IntegrityError(
-            "CHECKPOINT_MALFORMED", "a checkpoint of the export cannot be read"
-        ) from error
-    if not isinstance(note, str):
-        raise IntegrityError("CHECKPOINT_MALFORMED", "a checkpoint of the export is no text")
-    return note
 
 
 def _forked(checkpoint: Checkpoint) -> IntegrityError:

@@ -16,6 +16,7 @@ import numpy as np
 from cryptography import x509
 from finsecure_crypto.audit_event import Event
 from finsecure_crypto.certificates import Role, SpiffeId
+from finsecure_crypto.checkpoint import LogVerifier
 from finsecure_crypto.encoding import CountSection, VectorLayout, rounding_generator
 from finsecure_crypto.errors import NotFoundError
 from finsecure_crypto.homomorphic.decryption import (
@@ -31,8 +32,8 @@ from finsecure_crypto.homomorphic.key_record import Generation, KeyDescription, 
 from finsecure_crypto.homomorphic.mode import Mode
 from finsecure_crypto.homomorphic.scheme import EncryptionKey, KeyShare
 from finsecure_crypto.signing import SigningKey
-from finsecure_keyservice.audit.secrets import AuditSecrets
 from finsecure_keyservice.audit.service import service as audit_service
+from finsecure_keyservice.audit.signed_log import SignedLog
 from finsecure_keyservice.audit.trail import Caller
 from finsecure_keyservice.protection.file_kek import FileKek
 from finsecure_keyservice.protection.kek import KeyEncryptionKey
@@ -218,7 +219,7 @@ class Trustee:
     states: States
     kek: KeyEncryptionKey
     books: Books
-    secrets: AuditSecrets
+    log: SignedLog
     identities: IdentityStore
     rules: Rules = RULES
     steps_of: StepsOf = steps_of
@@ -293,9 +294,14 @@ class Trustee:
         ]
 
     def events(self) -> list[Event]:
-        """Everything in the log."""
-        entries = self.database.run_sync(lambda c: LOG.entries(c, 0, 10_000))
+        """Everything in the log behind the first event, which names its key."""
+        entries = self.database.run_sync(lambda c: LOG.entries(c, 1, 10_000))
         return [Event.parse(entry.leaf) for entry in entries]
+
+    @property
+    def log_key(self) -> LogVerifier:
+        """The key that signs its log now."""
+        return self.database.run_sync(self.log.keys.signer).verifier
 
     @property
     def database(self) -> Database:
@@ -325,11 +331,11 @@ def make_trustee(
     if kek is None:
         kek = FileKek(kek_file) if kek_file.exists() else FileKek.create(kek_file)
     own = SpiffeId(f"{FEDERATION}.{pki.domain}", Role.TRUSTEE, trustee)
-    books, secrets = opened_books(
+    books, log = opened_books(
         f"sqlite:///{folder}/trustee.db", FEDERATION, own, kek, lambda: datetime.now(UTC)
     )
     identities = identities or pki.enrol(folder / "identity", Role.TRUSTEE, trustee)
-    return Trustee(folder, pki, holder, States(), kek, books, secrets, identities)
+    return Trustee(folder, pki, holder, States(), kek, books, log, identities)
 
 
 @asynccontextmanager
@@ -343,7 +349,7 @@ async def served(trustee: Trustee) -> AsyncIterator[str]:
         trustee.identities,
     )
     server = build_server(
-        [*services(desk), audit_service(trustee.books, LOG, trustee.secrets.signer)],
+        [*services(desk), audit_service(trustee.books, trustee.log)],
         POLICY,
         Authenticator(
             lambda: trustee.pki.anchors,

@@ -6,11 +6,12 @@ from datetime import UTC, datetime
 from functools import partial
 
 from finsecure_crypto.certificates import Role, SpiffeId, verify_member
-from finsecure_rpc.audit import LogFollower, LogMemory
+from finsecure_rpc.audit import LogFollower
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.credentials import server_credentials
 from finsecure_rpc.database import open_own_database
 from finsecure_rpc.encryption_keys import download_published
+from finsecure_rpc.log_memory import LogMemory
 from finsecure_rpc.member_service import (
     MemberService,
     connected,

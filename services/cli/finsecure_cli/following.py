@@ -9,12 +9,13 @@ from typing import TypeVar
 
 from finsecure_crypto.certificates import Role
 from finsecure_crypto.checkpoint import Checkpoint, LogVerifier
-from finsecure_crypto.errors import ConfigurationError, UnavailableError
+from finsecure_crypto.errors import UnavailableError
 from finsecure_crypto.log_verification import LogReader
-from finsecure_rpc.audit import LogFollower, LogMemory, trustee_log
+from finsecure_rpc.audit import LogFollower, trustee_log
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.identity_store import IdentityStore
 from finsecure_rpc.log_file import LogFile
+from finsecure_rpc.log_memory import LogMemory
 
 from finsecure_cli.renewal import renew_if_due
 from finsecure_cli.settings import OperatorSettings, load_operator
@@ -120,16 +121,14 @@ async def export_log(log: OperatorLog, output: Path, *, follow: bool) -> Checkpo
         IntegrityError: the file or the log is not what it was.
     """
     checkpoint = await log.follower.advance()
-    known = log.memory.load()
-    if known is None:
-        raise ConfigurationError("AUDIT_MEMORY_DAMAGED", f"{log.memory.path} has gone; try again")
-    with LogFile(output, known.verifier, checkpoint) as file:
+    with LogFile(output, checkpoint) as file:
         while True:
             try:
                 async for leaves, note in log.follower.watch(file.size):
                     file.append(leaves, note)
-                    if note and not follow and file.checkpoint is not None:
-                        return file.checkpoint
+                    signed = file.checkpoint
+                    if not follow and signed is not None and signed.size >= checkpoint.size:
+                        return signed
             except UnavailableError as error:
                 if error.code != "DEADLINE_EXCEEDED":  # an hour is over
                     raise

@@ -122,6 +122,7 @@ KINDS: dict[str, dict[str, str]] = {
         "first_size": "size of the audit log",
         "second_size": "size of the audit log",
     },
+    "finsecure.keyservice.v1.GetKeyHandoverRequest": {"verifier_key": "key of the audit log"},
     "finsecure.keyservice.v1.ProvePublicationRequest": {
         "subject": "key name",
         "sha256": "digest of an encryption key",

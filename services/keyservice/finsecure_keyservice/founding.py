@@ -8,15 +8,18 @@ from pathlib import Path
 from finsecure_crypto.certificates import Role
 from finsecure_crypto.errors import ConfigurationError
 from finsecure_crypto.randomness import draw_secret
+from finsecure_crypto.secret import SecretBytes
 from finsecure_rpc.database import open_database
 from finsecure_rpc.durable import write_file
 from finsecure_rpc.identity_store import IdentityStore
 from sqlalchemy import Connection
 
 from finsecure_keyservice.admission_keys import Pepper
+from finsecure_keyservice.audit.keys import LogKeys
 from finsecure_keyservice.audit.log import AuditLog
 from finsecure_keyservice.audit.mirror import AuditMirror
-from finsecure_keyservice.audit.secrets import AuditSecrets, log_origin
+from finsecure_keyservice.audit.secrets import log_origin, seal_key
+from finsecure_keyservice.audit.signed_log import SignedLog
 from finsecure_keyservice.audit.trail import Caller
 from finsecure_keyservice.authorities import Authorities
 from finsecure_keyservice.authority import Root, fingerprint
@@ -36,6 +39,7 @@ from finsecure_keyservice.names import MemberName, federation_id
 from finsecure_keyservice.own_identity import OwnIdentity
 from finsecure_keyservice.pepper import PepperFile
 from finsecure_keyservice.protection.opening import create_vault
+from finsecure_keyservice.protection.vault import Vault
 from finsecure_keyservice.revocation import rebuild_list
 from finsecure_keyservice.schema import AUDIT
 from finsecure_keyservice.sql_store import SqlStore
@@ -109,6 +113,7 @@ def found(
         own = OwnIdentity(IdentityStore(folder.identity), enrolment)
         auditor = auditor_of(configuration, material, lambda: now)
         trail = auditor.trail(connection, Caller("local:init"))
+        log_key = signed_log_of(configuration, vault).keys.create(connection, trail).verifier
         trail.record("authority.found", configuration.domain, root=fingerprint(root.certificate))
         store = SqlStore(connection, trail)
         authority = authorities.found(store.authorities, root, now, lifetime)
@@ -123,8 +128,9 @@ def found(
         folder.write(root, root_key, material, vault)
         own.install(credentials)
         write_file(api_key, key.expose().encode() + b"\n")
-        log_key = secrets_of(configuration, material).signer.verifier.serialise()
-        return Founded(folder.root, root_key, fingerprint(root.certificate), log_key, api_key)
+        return Founded(
+            folder.root, root_key, fingerprint(root.certificate), log_key.serialise(), api_key
+        )
 
     try:
         return database.run_sync(work)
@@ -200,12 +206,18 @@ def auditor_of(
     mirror: AuditMirror | None = None,
 ) -> Auditor:
     """The writer of the audit log that a configuration describes."""
-    key = secrets_of(configuration, material).seal_key
+    key = seal_key_of(configuration, material)
     if mirror is None:
         return Auditor(AuditLog(AUDIT), key, clock)
     return Auditor(AuditLog(AUDIT), key, clock, mirror.admit, lambda: mirror.healthy)
 
 
-def secrets_of(configuration: Configuration, material: KeyMaterial) -> AuditSecrets:
-    """The keys of the audit log that a configuration describes."""
-    return AuditSecrets.derive(material.audit, log_origin(configuration.domain))
+def seal_key_of(configuration: Configuration, material: KeyMaterial) -> SecretBytes:
+    """The key of sealed details that a configuration describes."""
+    return seal_key(material.audit, log_origin(configuration.domain))
+
+
+def signed_log_of(configuration: Configuration, vault: Vault) -> SignedLog:
+    """The audit log with its keys that a configuration describes."""
+    log = AuditLog(AUDIT)
+    return SignedLog(log, LogKeys(AUDIT, log, log_origin(configuration.domain), vault))

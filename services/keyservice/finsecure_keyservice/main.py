@@ -13,11 +13,11 @@ from finsecure_rpc import console, logs
 from finsecure_rpc.commands import Config, command_line
 from finsecure_rpc.config import load
 
+from finsecure_keyservice import audit_key_rotation, list_renumbering, pepper_rotation
 from finsecure_keyservice import backup as copies
-from finsecure_keyservice import list_renumbering, pepper_rotation
 from finsecure_keyservice.clock import system_clock
 from finsecure_keyservice.config import Configuration
-from finsecure_keyservice.founding import found, renew_operator_key, secrets_of
+from finsecure_keyservice.founding import found, renew_operator_key, seal_key_of
 from finsecure_keyservice.health import check
 from finsecure_keyservice.rewrapping import rotate_key_encryption_key
 from finsecure_keyservice.serving import serve
@@ -90,7 +90,7 @@ def sealed(
     """Print what the audit log holds of a text, read from standard input, to confirm a guess."""
     settings = load(config, Configuration)
     _, material = StateFolder(settings.state_dir).open(settings.protected_by)
-    key = secrets_of(settings, material).seal_key
+    key = seal_key_of(settings, material)
     typer.echo(seal(key, detail, sys.stdin.read().removesuffix("\n")))
 
 
@@ -148,6 +148,17 @@ def restore(
     """
     events = copies.restore(load(config, Configuration), source)
     typer.echo(f"restored; the audit log has {events} events, the last one is {events - 1}")
+
+
+@app.command(epilog="Example: finsecure-keyservice rotate-audit-key --config keyservice.toml")
+def rotate_audit_key(config: Config) -> None:
+    """Make a new key that signs the audit log's checkpoints; the service may be running.
+
+    The former key announces it in the log and signs nothing more. Who follows the log goes over to
+    the new key without being told; give it to those who will pin it.
+    """
+    key = audit_key_rotation.rotate_audit_key(load(config, Configuration), system_clock())
+    typer.echo(f"audit log's key     {key}   (for `finsecure audit --key`)")
 
 
 def main() -> None:

@@ -14,7 +14,7 @@ from finsecure_keyservice.audit.trail import Caller
 from finsecure_keyservice.authorities import Authorities
 from finsecure_keyservice.books import check_books
 from finsecure_keyservice.config import Configuration
-from finsecure_keyservice.founding import auditor_of
+from finsecure_keyservice.founding import auditor_of, signed_log_of
 from finsecure_keyservice.keys.material import Material
 from finsecure_keyservice.keys.store import KeyStore
 from finsecure_keyservice.sql_store import SqlStore
@@ -42,8 +42,9 @@ def rotate_key_encryption_key(configuration: Configuration, now: datetime) -> tu
         version = vault.kek.rotate()
         count = Authorities(secrets.root, vault).rewrap(SqlStore(connection, trail).authorities)
         count += _rewrap_keys(KeyStore(connection, trail), Material(vault))
+        signed_log_of(configuration, vault).keys.rewrap(connection)
         trail.record("key-encryption-key.rotate", configuration.domain, version=version)
-        return version, count
+        return version, count + 1
 
     try:
         made = database.run_sync(work)

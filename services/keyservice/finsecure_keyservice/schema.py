@@ -20,7 +20,7 @@ from sqlalchemy import (
 
 from finsecure_keyservice.audit.schema import audit_tables
 
-VERSION = "2"
+VERSION = "3"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 

@@ -18,7 +18,6 @@ from finsecure_rpc.policy import Limits, Rate, domain_peers
 from finsecure_rpc.server import Listener, RpcServer, Service, build_server
 
 from finsecure_keyservice.approval_gate import ApprovalGate
-from finsecure_keyservice.audit.log import AuditLog
 from finsecure_keyservice.audit.mirror import started
 from finsecure_keyservice.audit.service import service as audit_service
 from finsecure_keyservice.audit.trail import Unrecorded
@@ -35,7 +34,7 @@ from finsecure_keyservice.founding import (
     enrolment_of,
     issuer_of,
     join_tokens_of,
-    secrets_of,
+    signed_log_of,
 )
 from finsecure_keyservice.keys.desk import KeyDesk
 from finsecure_keyservice.keys.life import KeyLife
@@ -47,7 +46,7 @@ from finsecure_keyservice.pepper import PepperFile
 from finsecure_keyservice.policy import POLICY, STAYS_OPEN
 from finsecure_keyservice.refusals import RefusalRecorder
 from finsecure_keyservice.rotation import Rotation
-from finsecure_keyservice.schema import AUDIT, REQUESTS
+from finsecure_keyservice.schema import REQUESTS
 from finsecure_keyservice.service import services
 from finsecure_keyservice.state import StateFolder
 from finsecure_keyservice.tokens import open_tokens
@@ -91,7 +90,7 @@ async def opened(
     enrolment = enrolment_of(configuration, pepper, authorities)
     feed = RevocationFeed(clock)
     own = OwnIdentity(IdentityStore(folder.identity), enrolment)
-    signer = secrets_of(configuration, material).signer
+    signed_log = signed_log_of(configuration, vault)
     database = open_database(configuration.database)
     try:
         database.run_sync(lambda connection: check_books(connection, configuration.domain))
@@ -100,7 +99,7 @@ async def opened(
         )
         books = Books(database, feed, authorities)
         lifetime = configuration.revocation_list_lifetime
-        mirror = await started(books, AuditLog(AUDIT), signer, configuration.audit_file)
+        mirror = await started(books, signed_log, configuration.audit_file)
         auditor = auditor_of(configuration, material, clock, mirror)
         upkeep = Upkeep(books, feed, own, vault.kek, lifetime, auditor)
         await upkeep.tick()
@@ -123,7 +122,7 @@ async def opened(
             life,
             configuration.domain,
         )
-        more = [audit_service(books, auditor.log, signer), *key_services(desk)]
+        more = [audit_service(books, signed_log), *key_services(desk)]
         refusals = RefusalRecorder(books, auditor)
         bearers, follow_keys = open_tokens(configuration.oidc, configuration.domain, clock)
         server = _server(configuration, backend, more, own, clock, refusals.note, bearers)

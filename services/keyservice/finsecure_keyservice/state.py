@@ -32,7 +32,7 @@ class KeyMaterial:
     Attributes:
         root: the root certificate.
         pepper: under which API keys are hashed.
-        audit: from which the keys of the audit log are derived.
+        audit: from which the key of the audit log's sealed details is derived.
     """
 
     root: x509.Certificate

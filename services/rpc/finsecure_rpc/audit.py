@@ -2,80 +2,30 @@
 
 A follower remembers the log's key and its newest checkpoint in a file, and demands of each new
 checkpoint that the log only grew. The key is the one that it was given, or the one that it saw at
-its first contact, over a connection on which that service proved its identity.
+its first contact, over a connection on which that service proved its identity. It goes over to
+another key only where the one it knows has handed the log over to it.
 """
 
-import json
 from collections.abc import AsyncIterator
-from dataclasses import dataclass
-from pathlib import Path
 
 from finsecure.keyservice.v1 import audit_pb2, audit_pb2_grpc
 from finsecure_crypto.audit_event import Event
 from finsecure_crypto.checkpoint import Checkpoint, LogVerifier
-from finsecure_crypto.errors import ConfigurationError, FinSecureError, IntegrityError
+from finsecure_crypto.errors import IntegrityError, NotFoundError
+from finsecure_crypto.log_keys import Handover
 from finsecure_crypto.log_verification import check_not_shorter, verify_event, verify_growth
 
 from finsecure_rpc.connection import Connection
-from finsecure_rpc.durable import write_file
+from finsecure_rpc.log_memory import LogMemory, Remembered
 
 _PAGE = 1000
 _WATCH_S = 3600.0
-
-
-@dataclass(frozen=True)
-class Remembered:
-    """What a follower knows of a log.
-
-    Attributes:
-        verifier: the log's key.
-        note: the newest signed checkpoint, or empty before the first.
-    """
-
-    verifier: LogVerifier
-    note: str = ""
-
-    @property
-    def checkpoint(self) -> Checkpoint | None:
-        """The newest checkpoint."""
-        return self.verifier.open(self.note) if self.note else None
+_MOST_KEYS = 100
 
 
 def trustee_log(trust_domain: str, trustee: str) -> str:
     """Name of the log of a trustee, from the trust domain of its federation and its id."""
     return f"{trust_domain}/trustee/{trustee}/audit"
-
-
-class LogMemory:
-    """A file that remembers a log across restarts."""
-
-    def __init__(self, path: Path) -> None:
-        self.path = path
-
-    def load(self) -> Remembered | None:
-        """Read it; None before the first contact.
-
-        Raises:
-            ConfigurationError: AUDIT_MEMORY_DAMAGED; whoever changed the file.
-        """
-        try:
-            data = json.loads(self.path.read_bytes())
-            known = Remembered(LogVerifier.parse(data["verifier_key"]), data["checkpoint"])
-            _ = known.checkpoint
-        except FileNotFoundError:
-            return None
-        except (ValueError, KeyError, TypeError, AttributeError, FinSecureError) as error:
-            raise ConfigurationError(
-                "AUDIT_MEMORY_DAMAGED",
-                f"{self.path} is damaged: restore it from a backup. Without it a log that was "
-                "rolled back cannot be told from a true one.",
-            ) from error
-        return known
-
-    def save(self, known: Remembered) -> None:
-        """Replace it in one step."""
-        data = {"verifier_key": known.verifier.serialise(), "checkpoint": known.note}
-        write_file(self.path, json.dumps(data, indent=1).encode() + b"\n", mode=0o644)
 
 
 class LogFollower:
@@ -84,7 +34,8 @@ class LogFollower:
     Args:
         connection: to the service whose log it is.
         memory: what is remembered of the log.
-        verifier: the log's key, where it was given out of band.
+        verifier: the log's key, where it was given out of band: the present one, or one that
+            handed over to it.
         origin: name that the log has to have, where more than one is followed.
     """
 
@@ -104,9 +55,9 @@ class LogFollower:
         """Fetch the newest checkpoint, demand that the log only grew, and remember it.
 
         Raises:
-            IntegrityError: AUDIT_LOG_KEY_CHANGED, AUDIT_LOG_FOREIGN, CHECKPOINT_MALFORMED,
-                CHECKPOINT_UNTRUSTED, AUDIT_LOG_ROLLED_BACK or AUDIT_LOG_FORKED: the log's fault;
-                what was remembered stays.
+            IntegrityError: AUDIT_KEY_UNKNOWN, AUDIT_KEY_RETIRED, AUDIT_LOG_FOREIGN,
+                CHECKPOINT_MALFORMED, AUDIT_LOG_ROLLED_BACK, AUDIT_LOG_FORKED or what
+                `Handover.verify` raises: the log's fault; what was remembered stays.
             ConfigurationError: AUDIT_MEMORY_DAMAGED.
             UnavailableError: what a call raises.
         """
@@ -114,8 +65,7 @@ class LogFollower:
         answer = await self._connection.call(
             self._stub().GetCheckpoint, audit_pb2.GetCheckpointRequest()
         )
-        expected = self._expected(known, LogVerifier.parse(answer.verifier_key))
-        return await self._accept(known, expected, answer.checkpoint)
+        return await self._accept(known, answer.checkpoint, LogVerifier.parse(answer.verifier_key))
 
     async def verify_publication(self, subject: str, sha256: bytes) -> Event:
         """Demand that a digest was made public for a subject, in a log that only grew.
@@ -140,8 +90,7 @@ class LogFollower:
             self._stub().ProvePublication,
             audit_pb2.ProvePublicationRequest(subject=subject, sha256=sha256),
         )
-        expected = self._expected(known)
-        checkpoint = await self._accept(known, expected, answer.checkpoint)
+        checkpoint = await self._accept(known, answer.checkpoint)
         event = verify_event(checkpoint, answer.event.index, answer.event.leaf, list(answer.hashes))
         if event.subject != subject or event.details.get("sha256") != sha256.hex():
             raise IntegrityError(
@@ -188,40 +137,64 @@ class LogFollower:
         async for response in responses:
             yield [event.leaf for event in response.events], response.checkpoint
 
-    def _expected(
-        self, known: Remembered | None, claimed: LogVerifier | None = None
-    ) -> LogVerifier:
-        keys = {self._pinned, known.verifier if known else None, claimed} - {None}
-        if len(keys) != 1:
-            raise IntegrityError(
-                "AUDIT_LOG_KEY_CHANGED",
-                "the audit log is signed with another key than before, or than the one you were "
-                "given: ask the operator, and compare the key on a trusted way",
-            )
-        (key,) = keys
-        assert key is not None  # noqa: S101  # None was taken away above
-        if self._origin and key.origin != self._origin:
+    async def _accept(
+        self, known: Remembered | None, note: str, claimed: LogVerifier | None = None
+    ) -> Checkpoint:
+        """Demand that a checkpoint goes on from what is known, and remember it."""
+        first = self._pinned or claimed
+        start = known or (Remembered(first) if first else None)
+        if start is None:
+            raise _unknown()
+        if self._origin and start.verifier.origin != self._origin:
             raise IntegrityError(
                 "AUDIT_LOG_FOREIGN",
-                f"{key.origin} answers where {self._origin} was expected: correct the address",
+                f"{start.verifier.origin} answers where {self._origin} was expected: correct the "
+                "address",
             )
-        return key
-
-    async def _accept(
-        self, known: Remembered | None, verifier: LogVerifier, note: str
-    ) -> Checkpoint:
-        newest = verifier.open(note)
-        remembered = known.checkpoint if known else None
-        if remembered is not None:
-            await self._demand_growth(remembered, newest)
+        newest = await self._led(start, note)
+        if self._pinned is not None and self._pinned not in {newest.verifier, *newest.former}:
+            await self._led(Remembered(self._pinned), note)
+        checkpoint = newest.verifier.open(note)
         # Somebody else may have followed the same log meanwhile, and further.
         present = self._memory.load()
         ahead = present.checkpoint if present else None
-        if ahead is None or newest.size > ahead.size:
-            self._memory.save(Remembered(verifier, note))
-        return newest
+        if ahead is None or checkpoint.size > ahead.size:
+            self._memory.save(newest)
+        return checkpoint
 
-    async def _demand_growth(self, remembered: Checkpoint, newest: Checkpoint) -> None:
+    async def _led(self, known: Remembered, note: str) -> Remembered:
+        """Follow the log from what is known to a newer checkpoint, from key to key."""
+        verifier, checkpoint, former = known.verifier, known.checkpoint, known.former
+        for _ in range(_MOST_KEYS):
+            if verifier.has_signed(note):
+                newest = verifier.open(note)
+                await self._demand_growth(checkpoint, newest)
+                return Remembered(verifier, note, former)
+            if any(key.has_signed(note) for key in former):
+                raise _retired()
+            successor, handed_over = (await self._handover(verifier)).verify(verifier)
+            if checkpoint is not None and checkpoint.size > handed_over.size:
+                raise _retired()
+            await self._demand_growth(checkpoint, handed_over)
+            former |= {verifier}
+            verifier, checkpoint = successor, handed_over
+        raise _unknown()
+
+    async def _handover(self, former: LogVerifier) -> Handover:
+        try:
+            answer = await self._connection.call(
+                self._stub().GetKeyHandover,
+                audit_pb2.GetKeyHandoverRequest(verifier_key=former.serialise()),
+            )
+        except NotFoundError as error:
+            raise _unknown() from error
+        return Handover(
+            answer.event.index, answer.event.leaf, answer.checkpoint, list(answer.hashes)
+        )
+
+    async def _demand_growth(self, remembered: Checkpoint | None, newest: Checkpoint) -> None:
+        if remembered is None:
+            return
         check_not_shorter(remembered, newest)
         proof: list[bytes] = []
         if 0 < remembered.size < newest.size:
@@ -236,3 +209,21 @@ class LogFollower:
 
     def _stub(self) -> "audit_pb2_grpc.AuditServiceAsyncStub":
         return self._connection.stub(audit_pb2_grpc.AuditServiceStub)
+
+
+def _unknown() -> IntegrityError:
+    return IntegrityError(
+        "AUDIT_KEY_UNKNOWN",
+        "the audit log is not signed with the key that is known here, and that key announced no "
+        "other: it was restored from before its key was announced, or it is another log. Trust "
+        "nothing of it, keep your checkpoint, and ask the operator on a trusted way. Only if it "
+        "has to be a new log: move audit.json away as evidence, and give the new key with --key",
+    )
+
+
+def _retired() -> IntegrityError:
+    return IntegrityError(
+        "AUDIT_KEY_RETIRED",
+        "the audit log was signed with a key that had handed over to another: it was restored from "
+        "before that, or somebody uses a former key; keep your checkpoint and ask the operator",
+    )

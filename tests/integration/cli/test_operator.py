@@ -2,6 +2,7 @@
 
 import json
 import stat
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +11,7 @@ import safetensors.numpy
 from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
 )
+from finsecure_cli.processes import command_path
 from finsecure_crypto.signatures import SignatureAlgorithm, SoftwareSigner
 
 from tests.integration.cli.conftest import Run, Up
@@ -160,6 +162,31 @@ def test_the_audit_log_is_shown_exported_and_verified(operator: Run, tmp_path: P
         refused = operator("audit", "verify", "--file", str(export))
         assert refused.returncode == 1
         assert f"[{code}]" in refused.stderr
+
+
+def test_the_audit_log_is_followed_to_its_next_key(operator: Run, up: Up, tmp_path: Path) -> None:
+    assert operator("audit", "verify").returncode == 0
+    memory = json.loads((up.folder / "operator" / "audit.json").read_text())
+    former = memory["verifier_key"]
+    config = str(up.folder / "keyservice.toml")
+    rotated = subprocess.run(
+        [command_path("finsecure-keyservice"), "rotate-audit-key", "--config", config],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    key = rotated.stdout.split()[3]
+    tail = operator("audit", "tail", "-n", "1", "--key", former, "--json")
+    assert tail.returncode == 0, tail.stderr
+    assert json.loads(tail.stdout)["details"] == {"key": key, "former": former}
+    export = tmp_path / "audit.jsonl"
+    assert operator("audit", "export", str(export), "--key", key).returncode == 0
+    for known in (former, key):
+        assert operator("audit", "verify", "--key", known).returncode == 0
+        checked = operator("audit", "verify", "--file", str(export), "--key", known)
+        assert checked.returncode == 0, checked.stderr
+    assert operator("audit", "verify", "--file", str(export)).returncode == 0
 
 
 def test_a_leak_is_answered_by_one_command(operator: Run, tmp_path: Path) -> None:

@@ -18,15 +18,17 @@ from finsecure_crypto.errors import (
     StateError,
     UnavailableError,
 )
-from finsecure_crypto.log_verification import LogReader, note_of, verify_event, verify_export
+from finsecure_crypto.log_export import note_of, verify_export
+from finsecure_crypto.log_verification import LogReader, verify_event
 from finsecure_crypto.secret import SecretBytes
 from finsecure_keyservice import serving
 from finsecure_keyservice.audit import mirror as mirror_module
 from finsecure_keyservice.schema import AUDIT
-from finsecure_rpc.audit import LogFollower, LogMemory, Remembered
+from finsecure_rpc.audit import LogFollower
 from finsecure_rpc.channel import open_anonymous_channel
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.database import open_database
+from finsecure_rpc.log_memory import LogMemory, Remembered
 from finsecure_rpc.log_watch import LogWatch
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy import Connection as SqlConnection
@@ -234,11 +236,11 @@ async def test_the_log_given_at_the_foundation_is_the_one_that_signs(
 async def test_another_key_of_the_log_is_refused(keyservice: Deployment) -> None:
     stranger = LogSigner.from_seed("finsecure.test/audit", SecretBytes(b"x" * 32)).verifier
     follower = LogFollower(keyservice.operator, LogMemory(keyservice.folder / "memory"), stranger)
-    with pytest.raises(IntegrityError, match="AUDIT_LOG_KEY_CHANGED"):
+    with pytest.raises(IntegrityError, match="AUDIT_KEY_UNKNOWN"):
         await follower.advance()
     memory = LogMemory(keyservice.folder / "memory")
     memory.save(Remembered(stranger))
-    with pytest.raises(IntegrityError, match="AUDIT_LOG_KEY_CHANGED"):
+    with pytest.raises(IntegrityError, match="AUDIT_KEY_UNKNOWN"):
         await LogFollower(keyservice.operator, memory).advance()
 
 

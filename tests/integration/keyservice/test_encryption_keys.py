@@ -15,11 +15,12 @@ from finsecure_crypto.audit_event import Event
 from finsecure_crypto.certificates import RevocationList
 from finsecure_crypto.errors import FinSecureError, IntegrityError
 from finsecure_keyservice.schema import AUDIT
-from finsecure_rpc.audit import LogFollower, LogMemory
+from finsecure_rpc.audit import LogFollower
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.database import open_database
 from finsecure_rpc.encryption_keys import download_published
 from finsecure_rpc.identity_store import IdentityStore
+from finsecure_rpc.log_memory import LogMemory
 from sqlalchemy import update
 
 from tests.support.encryption_keys import (

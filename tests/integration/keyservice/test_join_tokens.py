@@ -20,11 +20,12 @@ from finsecure_crypto.errors import (
 from finsecure_crypto.secret import SecretBytes
 from finsecure_keyservice.pepper_rotation import rotate_pepper
 from finsecure_rpc.admission import JoinAs
-from finsecure_rpc.audit import LogFollower, LogMemory
+from finsecure_rpc.audit import LogFollower
 from finsecure_rpc.call import call
 from finsecure_rpc.channel import open_anonymous_channel
 from finsecure_rpc.enrolment import enrol
 from finsecure_rpc.identity_store import IdentityStore
+from finsecure_rpc.log_memory import LogMemory
 from finsecure_rpc.requests import new_keys
 from google.protobuf.duration_pb2 import Duration
 

@@ -307,7 +307,7 @@ async def test_the_key_encryption_key_is_rotated_under_a_running_service(
             rotate_key_encryption_key, keyservice.configuration, keyservice.clock()
         )
         assert version == 2
-        assert count == 3  # the authority, the key, the import job
+        assert count == 4  # the authority, the key, the import job, the audit log
         theirs = SoftwareSigner.generate(SignatureAlgorithm.ML_DSA_65)
         job = made.import_job
         request = pb.ImportCryptoKeyVersionRequest(

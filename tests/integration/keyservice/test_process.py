@@ -31,13 +31,14 @@ from finsecure_keyservice.protection.settings import FileProtection
 from finsecure_keyservice.schema import CERTIFICATES
 from finsecure_keyservice.state import StateFolder
 from finsecure_rpc.admission import JoinAs
-from finsecure_rpc.audit import LogFollower, LogMemory
+from finsecure_rpc.audit import LogFollower
 from finsecure_rpc.call import call
 from finsecure_rpc.channel import open_anonymous_channel
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.database import open_database
 from finsecure_rpc.enrolment import enrol
 from finsecure_rpc.identity_store import Identity, IdentityStore
+from finsecure_rpc.log_memory import LogMemory
 from finsecure_rpc.renewal import Renewer
 from finsecure_rpc.requests import new_keys
 from google.protobuf.duration_pb2 import Duration

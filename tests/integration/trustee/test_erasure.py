@@ -23,10 +23,11 @@ from finsecure_keyservice.trustee.config import Erasure
 from finsecure_keyservice.trustee.records import HeldKey
 from finsecure_keyservice.trustee.surroundings import share_context
 from finsecure_keyservice.trustee.transport import RegisteredStates
-from finsecure_rpc.audit import LogFollower, LogMemory
+from finsecure_rpc.audit import LogFollower
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.database import open_database
 from finsecure_rpc.identity_store import IdentityStore
+from finsecure_rpc.log_memory import LogMemory
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import update
 
@@ -59,7 +60,7 @@ async def holding(keyservice: Deployment, folder: Path, erasure: Erasure) -> Dep
 
 async def actions(connection: Connection, folder: Path) -> list[str]:
     follower = LogFollower(connection, LogMemory(folder / "operator-memory.json"))
-    return [Event.parse(leaf).action async for leaf in follower.events()]
+    return [Event.parse(leaf).action async for leaf in follower.events(1)]
 
 
 async def until(connection: Connection, folder: Path, wanted: list[str]) -> None:

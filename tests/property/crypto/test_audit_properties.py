@@ -5,7 +5,8 @@ from datetime import UTC, datetime
 from finsecure_crypto.audit_event import Event
 from finsecure_crypto.checkpoint import LogSigner, LogVerifier
 from finsecure_crypto.errors import IntegrityError, InvalidArgumentError
-from finsecure_crypto.log_verification import checkpoint_line, note_of, verify_export
+from finsecure_crypto.log_export import checkpoint_line, note_of, verify_export
+from finsecure_crypto.log_keys import ANNOUNCE
 from finsecure_crypto.merkle import Edge, StoredTree, verify_consistency, verify_inclusion
 from finsecure_crypto.secret import SecretBytes
 from hypothesis import given
@@ -15,7 +16,11 @@ from tests.reference import merkle
 
 SIGNER = LogSigner.from_seed("finsecure.test/audit", SecretBytes(b"s" * 32))
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
-LEAVES = [Event(index, NOW, "member.create", f"m/{index}", "c").encode() for index in range(6)]
+KEY = {"key": SIGNER.verifier.serialise(), "former": ""}
+LEAVES = [
+    Event(0, NOW, ANNOUNCE, "finsecure.test/audit", "c", details=KEY).encode(),
+    *(Event(index, NOW, "member.create", f"m/{index}", "c").encode() for index in range(1, 6)),
+]
 
 
 def _note(leaves):

@@ -23,7 +23,7 @@ CALLED = {
     models_pb2: ["GetModel", "DownloadModel"],
     certificates_pb2: ["Enrol", "Join", "RenewCertificates", "WatchRevocationList"],
     encryption_keys_pb2: ["DownloadEncryptionKey"],
-    audit_pb2: ["GetCheckpoint", "GetConsistencyProof", "ProvePublication"],
+    audit_pb2: ["GetCheckpoint", "GetConsistencyProof", "ProvePublication", "GetKeyHandover"],
     keys_pb2: ["DownloadPublicKey"],
 }
 ROUND = "federations/lending/tasks/credit/rounds/1-1"

@@ -7,13 +7,9 @@ import pytest
 from finsecure_crypto.audit_event import Event, seal
 from finsecure_crypto.checkpoint import LogSigner
 from finsecure_crypto.errors import IntegrityError, InvalidArgumentError
-from finsecure_crypto.log_verification import (
-    LogReader,
-    checkpoint_line,
-    note_of,
-    verify_export,
-    verify_growth,
-)
+from finsecure_crypto.log_export import checkpoint_line, note_of, verify_export
+from finsecure_crypto.log_keys import ANNOUNCE
+from finsecure_crypto.log_verification import LogReader, verify_growth
 from finsecure_crypto.merkle import Edge
 from finsecure_crypto.secret import SecretBytes
 
@@ -26,7 +22,16 @@ def event(index: int, **fields: object) -> Event:
     return Event(index, NOW, **(values | fields))  # type: ignore[arg-type]
 
 
-LEAVES = [event(index, details={"number": index}).encode() for index in range(9)]
+FIRST = event(
+    0,
+    action=ANNOUNCE,
+    subject="finsecure.test/audit",
+    details={"key": SIGNER.verifier.serialise(), "former": ""},
+)
+LEAVES = [
+    FIRST.encode(),
+    *(event(index, details={"number": index}).encode() for index in range(1, 9)),
+]
 
 
 def note(leaves: list[bytes]) -> str:
@@ -131,7 +136,8 @@ def test_a_true_export_verifies():
         (EXPORT[:6] + EXPORT[7:], "AUDIT_LOG_FORKED"),
         (EXPORT[1:], "AUDIT_LOG_FORKED"),
         ([EXPORT[1], EXPORT[0], *EXPORT[2:]], "AUDIT_LOG_FORKED"),
-        ([event(0, subject="other").encode(), *EXPORT[1:]], "AUDIT_LOG_FORKED"),
+        ([EXPORT[0], event(1, subject="other").encode(), *EXPORT[2:]], "AUDIT_LOG_FORKED"),
+        ([event(0, subject="other").encode(), *EXPORT[1:]], "AUDIT_KEY_UNKNOWN"),
         ([*EXPORT[:-2], event(8, subject="z").encode(), EXPORT[-1]], "AUDIT_LOG_FORKED"),
         ([*EXPORT[:-1], b'{"checkpoint":1}'], "CHECKPOINT_MALFORMED"),
         ([*EXPORT[:-1], b'{"checkpoint":'], "CHECKPOINT_MALFORMED"),

@@ -49,6 +49,7 @@ FOR_MEMBERS = {
     *("GetKeyRing", "ListKeyRings", "GetCryptoKey", "ListCryptoKeys"),
     *("GetCryptoKeyVersion", "ListCryptoKeyVersions", "DownloadPublicKey", "VerifyModel"),
     *("GetCheckpoint", "GetConsistencyProof", "GetInclusionProof", "ProvePublication"),
+    "GetKeyHandover",
     *("GetEncryptionKey", "ListEncryptionKeys", "DownloadEncryptionKey"),
 }
 

@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import pytest
 from finsecure_crypto.errors import FinSecureError, IntegrityError, UnavailableError
-from finsecure_crypto.log_verification import LogReader, verify_export
+from finsecure_crypto.log_export import ExportReader, verify_export
 from finsecure_keyservice.audit import mirror as mirror_module
 from finsecure_keyservice.audit.mirror import AuditMirror, started
 from finsecure_keyservice.trustee.books import LOG
@@ -29,7 +29,7 @@ SUBJECT = "federations/lending/tasks/scoring/rounds/3"
 
 
 async def copied(trustee: Trustee, copy: Path) -> AuditMirror:
-    mirror = await started(trustee.books, LOG, trustee.secrets.signer, copy)
+    mirror = await started(trustee.books, trustee.log, copy)
     assert mirror is not None
     return mirror
 
@@ -62,17 +62,17 @@ async def test_what_was_opened_for_whom_is_in_the_log(
     # A lost answer is given again, and decides nothing.
     assert await trustee.open(bank) == partial
     assert len(trustee.events()) == 2
-    edge = trustee.database.run_sync(LOG.edge)
-    signer, reader = trustee.secrets.signer, LogReader()
-    for event in trustee.events():
-        reader.take(event.encode())
-    reader.check(signer.verifier.open(signer.sign(edge.size, edge.root)))
+    reader = ExportReader()
+    for entry in trustee.database.run_sync(lambda c: LOG.entries(c, 0, 10)):
+        reader.take_event(entry.leaf)
+    reader.take_note(trustee.database.run_sync(trustee.log.checkpoint).note)
+    assert reader.finish().size == 3
 
 
 async def test_a_key_that_signs_the_log_outlives_a_restart(trustee: Trustee) -> None:
-    before = trustee.secrets.signer.verifier
+    before = trustee.log_key
     assert before.origin == f"lending.{trustee.pki.domain}/trustee/trustee-1/audit"
-    assert trustee.restarted().secrets.signer.verifier == before
+    assert trustee.restarted().log_key == before
 
 
 async def test_what_cannot_be_recorded_is_neither_opened_nor_kept(
@@ -139,13 +139,18 @@ async def test_a_database_that_was_put_back_is_caught_by_the_second_copy(
 
 
 async def test_a_database_that_was_made_anew_is_caught_by_the_second_copy(
-    trustee: Trustee, tmp_path: Path
+    federation: Federation, trustee: Trustee, tmp_path: Path
 ) -> None:
     copy = tmp_path / "elsewhere.jsonl"
     await trustee.holdings.card(OPERATOR)
     await (await copied(trustee, copy)).stop()
     anew = make_trustee(tmp_path / "anew", trustee.pki, 1)
-    with pytest.raises(IntegrityError, match="CHECKPOINT_UNTRUSTED"):
+    with pytest.raises(IntegrityError, match="AUDIT_LOG_ROLLED_BACK"):
+        await copied(anew, copy)
+    for _ in range(3):  # it does not help to grow
+        with pytest.raises(FinSecureError):
+            await anew.open(federation.sum(CLIENTS[:1]))
+    with pytest.raises(IntegrityError, match="AUDIT_LOG_FORKED"):
         await copied(anew, copy)
     anew.database.close()
 
@@ -179,4 +184,4 @@ async def test_while_the_second_copy_is_away_a_trustee_stops_deciding(
                 await asyncio.sleep(0.01)
     await mirror.stop()
     lines = copy.read_bytes().splitlines()
-    assert verify_export(lines, trustee.secrets.signer.verifier).size == 3
+    assert verify_export(lines, trustee.log_key).size == 4

@@ -5,14 +5,19 @@ from typing import NoReturn
 
 import pytest
 from finsecure_crypto.errors import IntegrityError
+from finsecure_crypto.log_export import verify_export
+from finsecure_crypto.log_keys import ANNOUNCE
 from finsecure_crypto.secret import SecretBytes
+from finsecure_keyservice.audit.mirror import started
 from finsecure_keyservice.protection import kek
 from finsecure_keyservice.protection.opening import create_kek, open_kek
 from finsecure_keyservice.protection.settings import FileProtection, TokenProtection
 from finsecure_keyservice.trustee import store
+from finsecure_keyservice.trustee.audit_key_rotation import rotate_audit_key
 from finsecure_keyservice.trustee.config import Configuration
 from finsecure_keyservice.trustee.rewrapping import rotate_key_encryption_key
-from sqlalchemy import Connection
+from finsecure_keyservice.trustee.schema import AUDIT
+from sqlalchemy import Connection, select
 
 from tests.support.pki import TestAuthority, utc_now
 from tests.support.softhsm import needs_softhsm, new_token
@@ -41,7 +46,8 @@ def versions(trustee: Trustee) -> set[int]:
         sealing = store.sealing_key(connection)
         assert sealing is not None
         shares = store.wrapped_shares(connection).values()
-        return [*shares, sealing[1], store.log_secret(connection)]
+        log_key = connection.execute(select(AUDIT.keys.c.handle)).scalar_one()
+        return [*shares, sealing[1], store.log_secret(connection), log_key[1:]]
 
     return {kek.parse(wrapped).version for wrapped in trustee.database.run_sync(read)}
 
@@ -61,7 +67,7 @@ async def test_everything_is_wrapped_anew_beside_a_running_trustee(
     card = await running.holdings.card(OPERATOR)
     settings = configuration(running, protection)
     assert versions(running) == {1}
-    assert rotate_key_encryption_key(settings, utc_now()) == (2, 3)
+    assert rotate_key_encryption_key(settings, utc_now()) == (2, 4)
     assert versions(running) == {2}
     assert running.events()[-1].action == "key-encryption-key.rotate"
     assert running.events()[-1].details == {"version": 2}
@@ -70,11 +76,32 @@ async def test_everything_is_wrapped_anew_beside_a_running_trustee(
     partial = await running.open(bank)
     key().verify_partial(bank.total, 1, partial, bank.request.digest())
     assert (await running.holdings.card(OPERATOR)).sealing_key == card.sealing_key
+    log_key = running.log_key
     again = running.restarted(open_kek(protection))
-    assert again.secrets.signer.verifier == running.secrets.signer.verifier
-    assert rotate_key_encryption_key(settings, utc_now()) == (3, 3)
+    assert again.log_key == log_key
+    assert rotate_key_encryption_key(settings, utc_now()) == (3, 4)
     assert versions(again) == {3}
     again.database.close()
+
+
+async def test_the_log_goes_over_to_another_key_beside_a_running_trustee(
+    federation: Federation, tmp_path: Path
+) -> None:
+    protection = FileProtection(kind="file", key_file=tmp_path / "wrapping.key")
+    running = make_trustee(tmp_path / "t", federation.pki, 1, kek=create_kek(protection))
+    copy = tmp_path / "elsewhere.jsonl"
+    mirror = await started(running.books, running.log, copy)
+    assert mirror is not None
+    former = running.log_key
+    key = rotate_audit_key(configuration(running, protection), utc_now())
+    await running.holdings.card(OPERATOR)
+    assert running.log_key.serialise() == key != former.serialise()
+    assert [event.action for event in running.events()] == [ANNOUNCE, "sealing-key.make"]
+    await mirror.stop()
+    lines = copy.read_bytes().splitlines()
+    for known in (former, running.log_key):
+        assert verify_export(lines, known).size == 3
+    running.database.close()
 
 
 async def test_a_crash_between_the_new_key_and_the_database_leaves_everything_readable(
@@ -97,7 +124,7 @@ async def test_a_crash_between_the_new_key_and_the_database_leaves_everything_re
         assert versions(trustee) == {1}
     trustee = trustee.restarted(open_kek(protection))
     await trustee.open(federation.sum())
-    assert rotate_key_encryption_key(settings, utc_now()) == (5, 3)
+    assert rotate_key_encryption_key(settings, utc_now()) == (5, 4)
     assert versions(trustee) == {5}
     trustee.database.close()
 

@@ -8,7 +8,7 @@ import typer
 from finsecure_crypto.audit_event import Event
 from finsecure_crypto.checkpoint import Checkpoint, LogVerifier
 from finsecure_crypto.errors import ConfigurationError
-from finsecure_crypto.log_verification import note_of, verify_export
+from finsecure_crypto.log_export import note_of, verify_export
 
 from finsecure_cli.commands.options import ConfigOption
 from finsecure_cli.following import export_log, memory_of, verify_log, with_log
@@ -21,8 +21,8 @@ KeyOption = Annotated[
     str,
     typer.Option(
         "--key",
-        help="The log's verifier key, as the key service printed it. Default: the one that was "
-        "remembered at the first contact.",
+        help="The log's verifier key, as the key service printed it, the present or a former one. "
+        "Default: the one that is remembered since the first contact.",
     ),
 ]
 
@@ -47,7 +47,7 @@ def verify(
     Tells a changed event, a cut end and a database that was restored from an older copy. Exit
     status 1 means that the log is not what it was.
     """
-    pinned = LogVerifier.parse(key) if key else None
+    pinned = _pinned(key)
     if file is None:
         checkpoint = asyncio.run(with_log(config, verify_log, pinned, trustee))
     else:
@@ -72,6 +72,7 @@ def verify(
 def tail(
     count: Annotated[int, typer.Option("-n", min=0, help="How many of the last events.")] = 20,
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new ones.")] = False,
+    key: KeyOption = "",
     trustee: TrusteeOption = "",
     json: JsonOption = False,
     config: ConfigOption = DEFAULT_FILE,
@@ -81,7 +82,8 @@ def tail(
         with_log(
             config,
             lambda log: log.tail(count, lambda leaf: _show(leaf, json), follow=follow),
-            trustee=trustee,
+            _pinned(key),
+            trustee,
         )
     )
 
@@ -112,11 +114,15 @@ def export(
     config: ConfigOption = DEFAULT_FILE,
 ) -> None:
     """Append all events and signed checkpoints to a file on this machine, and verify it."""
-    pinned = LogVerifier.parse(key) if key else None
+    pinned = _pinned(key)
     checkpoint = asyncio.run(
         with_log(config, lambda log: export_log(log, output, follow=follow), pinned, trustee)
     )
     typer.echo(f"{output} has all {checkpoint.size} events of {checkpoint.origin}", err=True)
+
+
+def _pinned(key: str) -> LogVerifier | None:
+    return LogVerifier.parse(key) if key else None
 
 
 def _verify_file(file: Path, pinned: LogVerifier | None, config: Path, trustee: str) -> Checkpoint:

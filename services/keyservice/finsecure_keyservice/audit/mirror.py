@@ -8,14 +8,12 @@ import asyncio
 from contextlib import suppress
 from pathlib import Path
 
-from finsecure_crypto.checkpoint import LogSigner
 from finsecure_crypto.errors import FinSecureError, IntegrityError, UnavailableError
-from finsecure_crypto.merkle import Edge
 from finsecure_rpc.log_file import LogFile
 from finsecure_rpc.logs import get_logger
 from sqlalchemy import Connection
 
-from finsecure_keyservice.audit.log import AuditLog, Entry
+from finsecure_keyservice.audit.signed_log import SignedLog
 from finsecure_keyservice.decisions import Transactions
 
 _log = get_logger(__name__)
@@ -30,15 +28,14 @@ class AuditMirror:
 
     Args:
         books: where the log is.
-        log: the log.
-        signer: its key.
+        log: the log with its keys.
         path: the file.
     """
 
-    def __init__(self, books: Transactions, log: AuditLog, signer: LogSigner, path: Path) -> None:
+    def __init__(self, books: Transactions, log: SignedLog, path: Path) -> None:
         self._books = books
-        self._log = log
-        self._signer = signer
+        self._signed = log
+        self._log = log.log
         self._path = path
         self._file: LogFile | None = None
         self._size = 0
@@ -94,7 +91,7 @@ class AuditMirror:
     async def _follow(self) -> None:
         if self._file is None:
             try:
-                self._file = await asyncio.to_thread(LogFile, self._path, self._signer.verifier)
+                self._file = await asyncio.to_thread(LogFile, self._path)
             except OSError as error:
                 raise _unavailable(self._path) from error
             try:
@@ -111,19 +108,12 @@ class AuditMirror:
             self._file = None
 
     async def _copy(self, file: LogFile) -> bool:
-        def read(connection: Connection) -> tuple[list[Entry], Edge]:
-            return (
-                list(self._log.entries(connection, file.size, _BATCH)),
-                self._log.edge(connection),
-            )
-
-        entries, edge = await self._books.transact(read)
-        if not entries:
-            return False
-        last = file.size + len(entries) == edge.size
-        note = self._signer.sign(edge.size, edge.root) if last else ""
+        batch = await self._books.transact(
+            lambda connection: self._signed.batch(connection, file.size, _BATCH, file.signed)
+        )
+        leaves = [entry.leaf for entry in batch.entries]
         try:
-            await asyncio.to_thread(file.append, [entry.leaf for entry in entries], note)
+            await asyncio.to_thread(file.append, leaves, batch.note)
         except Exception as error:
             # It may hold half a line now, which opening it again cuts off; or it has refused an
             # event and counts those before it that were not written.
@@ -132,7 +122,7 @@ class AuditMirror:
                 raise _unavailable(self._path) from error
             raise
         self._size = file.size
-        return not last
+        return file.size < batch.size
 
     def _compare(self, connection: Connection) -> None:
         file = self._file
@@ -154,9 +144,7 @@ class AuditMirror:
         self._size = file.size
 
 
-async def started(
-    books: Transactions, log: AuditLog, signer: LogSigner, path: Path | None
-) -> AuditMirror | None:
+async def started(books: Transactions, log: SignedLog, path: Path | None) -> AuditMirror | None:
     """A mirror that follows, or None where the owner has named no file.
 
     Raises:
@@ -165,7 +153,7 @@ async def started(
     if path is None:
         _log.warning("the audit log has no second copy; name one with `audit_file`")
         return None
-    mirror = AuditMirror(books, log, signer, path)
+    mirror = AuditMirror(books, log, path)
     await mirror.start()
     return mirror
 

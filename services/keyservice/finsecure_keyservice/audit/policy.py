@@ -15,6 +15,7 @@ POLICY: Policy = MappingProxyType(
         f"{_SERVICE}GetConsistencyProof": MEMBERS,
         f"{_SERVICE}GetInclusionProof": MEMBERS,
         f"{_SERVICE}ProvePublication": MEMBERS,
+        f"{_SERVICE}GetKeyHandover": MEMBERS,
         f"{_SERVICE}ListEvents": READERS,
         WATCH_EVENTS: READERS,
     }

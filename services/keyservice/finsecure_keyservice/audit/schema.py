@@ -23,11 +23,14 @@ class AuditTables:
         events: the leaves; `published` is the digest of what an event makes public, if any.
         nodes: hashes of all complete subtrees of two leaves and more.
         head: one row with the size and the right edge of the tree.
+        keys: those that sign, in their order; the last one signs now. Of a former one only the
+            public key is left, and the checkpoint by which it handed the log over.
     """
 
     events: Table
     nodes: Table
     head: Table
+    keys: Table
 
 
 def audit_tables(metadata: MetaData) -> AuditTables:
@@ -57,4 +60,13 @@ def audit_tables(metadata: MetaData) -> AuditTables:
         Column("size", BigInteger, nullable=False),
         Column("edge", LargeBinary, nullable=False),
     )
-    return AuditTables(events, nodes, head)
+    keys = Table(
+        "audit_keys",
+        metadata,
+        Column("number", Integer, primary_key=True, autoincrement=False),
+        Column("verifier_key", String(512), nullable=False, unique=True),
+        Column("handle", LargeBinary),
+        Column("handover_size", BigInteger),
+        Column("handover_note", String(4096)),
+    )
+    return AuditTables(events, nodes, head, keys)

@@ -1,31 +1,17 @@
-"""The two keys of an audit log, derived from the one secret in the state folder."""
-
-from dataclasses import dataclass
+"""The HMAC key of sealed details, derived from the secret in the state folder."""
 
 from finsecure_crypto.agreement import derive
-from finsecure_crypto.checkpoint import LogSigner
 from finsecure_crypto.secret import SecretBytes
 from finsecure_crypto.transcript import encode
 
 
-@dataclass(frozen=True)
-class AuditSecrets:
-    """What signs checkpoints and what seals details.
+def seal_key(secret: SecretBytes, origin: str) -> SecretBytes:
+    """Derive the key of a log's sealed details, 32 bytes, from its secret (HKDF-SHA-256).
 
-    Attributes:
-        signer: Ed25519 key of the log, with the log's name.
-        seal_key: HMAC key, 32 bytes.
+    It lives as long as the log, whatever key signs its checkpoints, so that what was sealed can be
+    confirmed later.
     """
-
-    signer: LogSigner
-    seal_key: SecretBytes
-
-    @classmethod
-    def derive(cls, secret: SecretBytes, origin: str) -> "AuditSecrets":
-        """Derive both keys of a log from its 32-byte secret (HKDF-SHA-256)."""
-        seed = derive(secret, b"", encode("audit-checkpoint-seed", origin))
-        seal_key = derive(secret, b"", encode("audit-seal-key", origin))
-        return cls(LogSigner.from_seed(origin, seed), seal_key)
+    return derive(secret, b"", encode("audit-seal-key", origin))
 
 
 def log_origin(domain: str) -> str:

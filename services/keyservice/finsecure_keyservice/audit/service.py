@@ -8,12 +8,12 @@ from typing import Any, TypeAlias
 
 import grpc
 from finsecure.keyservice.v1 import audit_pb2, audit_pb2_grpc
-from finsecure_crypto.checkpoint import LogSigner
-from finsecure_crypto.merkle import Edge
+from finsecure_crypto.checkpoint import LogVerifier
 from finsecure_rpc.paging import decode_token, encode_token, page_size
 from sqlalchemy import Connection
 
-from finsecure_keyservice.audit.log import AuditLog, Entry
+from finsecure_keyservice.audit.log import Entry
+from finsecure_keyservice.audit.signed_log import Batch, SignedLog
 from finsecure_keyservice.decisions import Transactions
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -27,23 +27,25 @@ class AuditService(audit_pb2_grpc.AuditServiceServicer):
 
     Args:
         books: where transactions run.
-        log: the log.
-        signer: its key.
+        signed: the log with its keys.
     """
 
-    def __init__(self, books: Transactions, log: AuditLog, signer: LogSigner) -> None:
+    def __init__(self, books: Transactions, signed: SignedLog) -> None:
         self._books = books
-        self._log = log
-        self._signer = signer
+        self._signed = signed
+        self._log = signed.log
 
     async def GetCheckpoint(
         self, request: audit_pb2.GetCheckpointRequest, context: Context
     ) -> audit_pb2.GetCheckpointResponse:
         """See the proto."""
-        edge = await self._books.transact(self._log.edge)
-        return audit_pb2.GetCheckpointResponse(
-            checkpoint=self._sign(edge), verifier_key=self._signer.verifier.serialise()
-        )
+
+        def sign(connection: Connection) -> tuple[str, LogVerifier]:
+            note = self._signed.checkpoint(connection).note
+            return note, self._signed.keys.signer(connection).verifier
+
+        note, verifier = await self._books.transact(sign)
+        return audit_pb2.GetCheckpointResponse(checkpoint=note, verifier_key=verifier.serialise())
 
     async def GetConsistencyProof(
         self, request: audit_pb2.GetConsistencyProofRequest, context: Context
@@ -72,14 +74,28 @@ class AuditService(audit_pb2_grpc.AuditServiceServicer):
     ) -> audit_pb2.ProvePublicationResponse:
         """See the proto."""
 
-        def prove(connection: Connection) -> tuple[Entry, Edge, list[bytes]]:
+        def prove(connection: Connection) -> tuple[Entry, str, list[bytes]]:
             entry = self._log.publication(connection, request.subject, request.sha256)
-            edge = self._log.edge(connection)
-            return entry, edge, self._log.tree(connection, edge.size).inclusion_proof(entry.index)
+            newest = self._signed.checkpoint(connection)
+            tree = self._log.tree(connection, newest.size)
+            return entry, newest.note, tree.inclusion_proof(entry.index)
 
-        entry, edge, hashes = await self._books.transact(prove)
+        entry, note, hashes = await self._books.transact(prove)
         return audit_pb2.ProvePublicationResponse(
-            event=_event(entry), checkpoint=self._sign(edge), hashes=hashes
+            event=_event(entry), checkpoint=note, hashes=hashes
+        )
+
+    async def GetKeyHandover(
+        self, request: audit_pb2.GetKeyHandoverRequest, context: Context
+    ) -> audit_pb2.GetKeyHandoverResponse:
+        """See the proto."""
+        proof = await self._books.transact(
+            lambda connection: self._signed.keys.handover(connection, request.verifier_key)
+        )
+        return audit_pb2.GetKeyHandoverResponse(
+            event=audit_pb2.AuditEvent(index=proof.index, leaf=proof.leaf),
+            checkpoint=proof.note,
+            hashes=proof.hashes,
         )
 
     async def ListEvents(
@@ -102,35 +118,30 @@ class AuditService(audit_pb2_grpc.AuditServiceServicer):
     ) -> AsyncIterator[audit_pb2.WatchEventsResponse]:
         """See the proto."""
         position: int = request.start
+        signed = position - 1  # a handover right here is told again: who asks may lack it
 
-        def read(connection: Connection) -> tuple[list[Entry], Edge]:
-            return list(self._log.entries(connection, position, _BATCH)), self._log.edge(connection)
+        def read(connection: Connection) -> Batch:
+            return self._signed.batch(connection, position, _BATCH, signed)
 
-        said = False
         while True:
-            entries, edge = await self._books.transact(read)
-            position += len(entries)
-            if entries or not said:
-                said = position >= edge.size
+            batch = await self._books.transact(read)
+            position += len(batch.entries)
+            if batch.note:
+                signed = position
+            if batch.entries or batch.note:
                 yield audit_pb2.WatchEventsResponse(
-                    events=[_event(entry) for entry in entries],
-                    checkpoint=self._sign(edge) if said else "",
+                    events=[_event(entry) for entry in batch.entries], checkpoint=batch.note
                 )
-            if said:
+            if position >= batch.size:
                 # The console may write too, from another process, so nobody would wake us.
                 await asyncio.sleep(_POLL_S)
 
-    def _sign(self, edge: Edge) -> str:
-        return self._signer.sign(edge.size, edge.root)
 
-
-def service(
-    books: Transactions, log: AuditLog, signer: LogSigner
-) -> tuple[Callable[[Any, Any], None], object]:
+def service(books: Transactions, signed: SignedLog) -> tuple[Callable[[Any, Any], None], object]:
     """The service with the generated function that adds it to a server."""
     return (
         audit_pb2_grpc.add_AuditServiceServicer_to_server,
-        AuditService(books, log, signer),
+        AuditService(books, signed),
     )
 
 

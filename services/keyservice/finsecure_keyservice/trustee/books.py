@@ -16,12 +16,15 @@ from finsecure_rpc.database import Database, open_own_database
 from finsecure_rpc.logs import get_logger
 from sqlalchemy import Connection
 
+from finsecure_keyservice.audit.keys import LogKeys
 from finsecure_keyservice.audit.log import AuditLog
-from finsecure_keyservice.audit.secrets import AuditSecrets
+from finsecure_keyservice.audit.secrets import seal_key
+from finsecure_keyservice.audit.signed_log import SignedLog
 from finsecure_keyservice.audit.trail import Caller, Trail
 from finsecure_keyservice.clock import Clock
 from finsecure_keyservice.decisions import NO_DECISION, Auditor
 from finsecure_keyservice.protection.kek import KeyEncryptionKey
+from finsecure_keyservice.protection.vault import Vault
 from finsecure_keyservice.trustee import store
 from finsecure_keyservice.trustee.schema import AUDIT
 
@@ -107,7 +110,7 @@ def log_secret_context(origin: str) -> bytes:
 
 def opened_books(
     url: str, federation: str, trustee: SpiffeId, custody: KeyEncryptionKey, clock: Clock
-) -> tuple[Books, AuditSecrets]:
+) -> tuple[Books, SignedLog]:
     """Open a trustee's database; an empty one becomes its own, with a log and the log's secret.
 
     Args:
@@ -124,18 +127,24 @@ def opened_books(
     """
     origin = trustee_log(trustee.trust_domain, trustee.id)
 
-    def prepare(connection: Connection) -> AuditSecrets:
-        if store.prepare(connection, federation, trustee.id):
+    signed = SignedLog(LOG, LogKeys(AUDIT, LOG, origin, Vault(custody)))
+
+    def prepare(connection: Connection) -> Auditor:
+        fresh = store.prepare(connection, federation, trustee.id)
+        if fresh:
             LOG.create(connection)
             wrapped = custody.wrap(draw_secret(os.urandom), log_secret_context(origin))
             store.add_log_secret(connection, wrapped)
-        wrapped = store.log_secret(connection)
-        return AuditSecrets.derive(custody.unwrap(wrapped, log_secret_context(origin)), origin)
+        secret = custody.unwrap(store.log_secret(connection), log_secret_context(origin))
+        auditor = Auditor(LOG, seal_key(secret, origin), clock)
+        if fresh:
+            signed.keys.create(connection, auditor.trail(connection, Caller("local:enrol")))
+        return auditor
 
     database = open_own_database(url)
     try:
-        secrets = database.run_sync(prepare)
+        auditor = database.run_sync(prepare)
     except BaseException:
         database.close()
         raise
-    return Books(database, Auditor(LOG, secrets.seal_key, clock)), secrets
+    return Books(database, auditor), signed

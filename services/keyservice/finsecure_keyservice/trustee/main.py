@@ -14,6 +14,7 @@ from finsecure_rpc.member_service import check_member_service, enrol_service
 
 from finsecure_keyservice.clock import system_clock
 from finsecure_keyservice.protection.opening import create_kek, open_kek
+from finsecure_keyservice.trustee import audit_key_rotation
 from finsecure_keyservice.trustee.books import opened_books
 from finsecure_keyservice.trustee.config import Configuration
 from finsecure_keyservice.trustee.rewrapping import rotate_key_encryption_key
@@ -38,15 +39,17 @@ def enrol(
             raise
     admission = console.read_api_key(api_key_file)
     trustee = asyncio.run(enrol_service(configuration, admission)).spiffe_id
-    books, secrets = opened_books(
+    books, log = opened_books(
         configuration.database,
         configuration.federation,
         trustee,
         open_kek(configuration.protection),
         system_clock,
     )
-    books.database.close()
-    key = secrets.signer.verifier.serialise()
+    try:
+        key = books.database.run_sync(log.keys.signer).verifier.serialise()
+    finally:
+        books.database.close()
     typer.echo(f"enrolled as      {trustee}")
     typer.echo(f"audit log's key  {key}   (for `finsecure audit --trustee {trustee.id} --key`)")
 
@@ -70,6 +73,16 @@ def rotate_kek(config: Config) -> None:
     """Make a new wrapping key and wrap all secrets anew; the trustee may be running."""
     version, count = rotate_key_encryption_key(load(config, Configuration), system_clock())
     typer.echo(f"version {version} wraps from now on; {count} secrets were wrapped anew")
+
+
+@app.command(epilog="Example: finsecure-trustee rotate-audit-key --config trustee.toml")
+def rotate_audit_key(config: Config) -> None:
+    """Make a new key that signs the log's checkpoints; the trustee may be running.
+
+    The former key announces it in the log and signs nothing more.
+    """
+    key = audit_key_rotation.rotate_audit_key(load(config, Configuration), system_clock())
+    typer.echo(f"audit log's key  {key}   (for `finsecure audit --trustee ID --key`)")
 
 
 def main() -> None:

@@ -9,6 +9,7 @@ from datetime import datetime
 from finsecure_rpc.identity_store import IdentityStore
 from sqlalchemy import Connection
 
+from finsecure_keyservice.audit.keys import LogKeys
 from finsecure_keyservice.audit.trail import Caller
 from finsecure_keyservice.protection.kek import KeyEncryptionKey, rewrapped
 from finsecure_keyservice.protection.opening import open_kek
@@ -31,13 +32,13 @@ def rotate_key_encryption_key(configuration: Configuration, now: datetime) -> tu
     """
     own = IdentityStore(configuration.identity_dir).current().spiffe_id
     custody = open_kek(configuration.protection)
-    books, secrets = opened_books(
+    books, log = opened_books(
         configuration.database, configuration.federation, own, custody, lambda: now
     )
 
     def work(connection: Connection) -> tuple[int, int]:
         version = custody.rotate()
-        count = _rewrap(connection, custody, secrets.signer.verifier.origin)
+        count = _rewrap(connection, custody, log.keys)
         books.trail(connection, Caller("local:rotate-kek")).record(
             "key-encryption-key.rotate",
             trustee_name(configuration.federation, own.id),
@@ -51,8 +52,8 @@ def rotate_key_encryption_key(configuration: Configuration, now: datetime) -> tu
         books.database.close()
 
 
-def _rewrap(connection: Connection, custody: KeyEncryptionKey, origin: str) -> int:
-    """Wrap shares, the seed of the sealing key and the secret of the log; returns how many."""
+def _rewrap(connection: Connection, custody: KeyEncryptionKey, keys: LogKeys) -> int:
+    """Wrap shares, the seed of the sealing key, the secret and key of the log; returns how many."""
     shares = store.wrapped_shares(connection)
     for name, wrapped in shares.items():
         store.set_share(connection, name, rewrapped(custody, wrapped, share_context(name)))
@@ -62,5 +63,6 @@ def _rewrap(connection: Connection, custody: KeyEncryptionKey, origin: str) -> i
         seed = rewrapped(custody, wrapped, sealing_context(public))
         store.set_sealing_seed(connection, seed)
     secret = store.log_secret(connection)
-    store.set_log_secret(connection, rewrapped(custody, secret, log_secret_context(origin)))
-    return len(shares) + (sealing is not None) + 1
+    store.set_log_secret(connection, rewrapped(custody, secret, log_secret_context(keys.origin)))
+    keys.rewrap(connection)
+    return len(shares) + (sealing is not None) + 2

@@ -13,7 +13,7 @@ from sqlalchemy import (
 from finsecure_keyservice.audit.schema import audit_tables
 from finsecure_keyservice.schema import Instant
 
-VERSION = "2"
+VERSION = "3"
 
 METADATA = MetaData()
 
@@ -77,7 +77,7 @@ CONTRIBUTIONS = Table(
 # The log of all decisions, for and against.
 AUDIT = audit_tables(METADATA)
 
-# What the log's keys are derived from; there is one.
+# What the key of the log's sealed details is derived from; there is one.
 LOG_SECRETS = Table(
     "log_secrets",
     METADATA,

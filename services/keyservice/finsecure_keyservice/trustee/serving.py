@@ -8,8 +8,9 @@ from datetime import timedelta
 from functools import partial
 
 from finsecure_crypto.certificates import Role, SpiffeId
-from finsecure_rpc.audit import LogFollower, LogMemory
+from finsecure_rpc.audit import LogFollower
 from finsecure_rpc.credentials import server_credentials
+from finsecure_rpc.log_memory import LogMemory
 from finsecure_rpc.member_service import (
     MemberService,
     connected,
@@ -19,13 +20,13 @@ from finsecure_rpc.member_service import (
 from finsecure_rpc.server import Listener, RpcServer, build_server
 
 from finsecure_keyservice.audit import mirror as mirrors
-from finsecure_keyservice.audit.secrets import AuditSecrets
 from finsecure_keyservice.audit.service import service as audit_service
+from finsecure_keyservice.audit.signed_log import SignedLog
 from finsecure_keyservice.clock import system_clock
 from finsecure_keyservice.protection.kek import KeyEncryptionKey
 from finsecure_keyservice.protection.opening import open_kek
 from finsecure_keyservice.refusals import RefusalRecorder
-from finsecure_keyservice.trustee.books import LOG, Books, opened_books
+from finsecure_keyservice.trustee.books import Books, opened_books
 from finsecure_keyservice.trustee.ceremonies import Ceremonies
 from finsecure_keyservice.trustee.config import Configuration
 from finsecure_keyservice.trustee.dealt_shares import DealtShares
@@ -48,7 +49,7 @@ async def serve(configuration: Configuration) -> None:
     Raises:
         ConfigurationError: IDENTITY_MISSING, IDENTITY_MISMATCH, KEY_FILE_*, DATABASE_* or
             LISTEN_FAILED; the owner's.
-        IntegrityError: AUDIT_LOG_ROLLED_BACK, AUDIT_LOG_FORKED, CHECKPOINT_UNTRUSTED: the database
+        IntegrityError: AUDIT_LOG_ROLLED_BACK, AUDIT_LOG_FORKED: the database
             is not the one that the second copy of its log was made from, such as an older copy.
     """
     async with opened(configuration) as server:
@@ -62,7 +63,7 @@ async def opened(configuration: Configuration) -> AsyncIterator[RpcServer]:
     custody = open_kek(configuration.protection)
     async with AsyncExitStack() as stack:
         own = identities.current().spiffe_id
-        books, secrets = await _books(configuration, custody, own, stack)
+        books, log = await _books(configuration, custody, own, stack)
         member = await stack.enter_async_context(connected(configuration, identities))
         around = _surroundings(configuration, custody, member, books)
         holdings = Holdings(around, identities)
@@ -77,7 +78,7 @@ async def opened(configuration: Configuration) -> AsyncIterator[RpcServer]:
         refusals = RefusalRecorder(books, books.auditor)
         stack.push_async_callback(refusals.drain)
         server = build_server(
-            [*services(desk), audit_service(books, LOG, secrets.signer)],
+            [*services(desk), audit_service(books, log)],
             POLICY,
             member.authenticator(),
             [Listener(configuration.listen, server_credentials(identities))],
@@ -93,18 +94,18 @@ async def opened(configuration: Configuration) -> AsyncIterator[RpcServer]:
 
 async def _books(
     configuration: Configuration, custody: KeyEncryptionKey, own: SpiffeId, stack: AsyncExitStack
-) -> tuple[Books, AuditSecrets]:
+) -> tuple[Books, SignedLog]:
     """The database, compared with the second copy of its log before anything is decided."""
-    books, secrets = opened_books(
+    books, log = opened_books(
         configuration.database, configuration.federation, own, custody, system_clock
     )
     stack.callback(books.database.close)
-    mirror = await mirrors.started(books, LOG, secrets.signer, configuration.audit_file)
+    mirror = await mirrors.started(books, log, configuration.audit_file)
     if mirror is None:
-        return books, secrets
+        return books, log
     stack.push_async_callback(mirror.stop)
     watched = replace(books.auditor, admit=mirror.admit, healthy=lambda: mirror.healthy)
-    return replace(books, auditor=watched), secrets
+    return replace(books, auditor=watched), log
 
 
 def _surroundings(

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from finsecure.validate import validate_pb2 as buf_dot_validate_dot_validate__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#finsecure/keyservice/v1/audit.proto\x12\x17\x66insecure.keyservice.v1\x1a\x1b\x62uf/validate/validate.proto\"3\n\nAuditEvent\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x16\n\x04leaf\x18\x02 \x01(\x0c\x42\x08\xbaH\x05z\x03\x18\x80@\"\x16\n\x14GetCheckpointRequest\"U\n\x15GetCheckpointResponse\x12\x1c\n\ncheckpoint\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12\x1e\n\x0cverifier_key\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"E\n\x1aGetConsistencyProofRequest\x12\x12\n\nfirst_size\x18\x01 \x01(\x04\x12\x13\n\x0bsecond_size\x18\x02 \x01(\x04\"=\n\x1bGetConsistencyProofResponse\x12\x1e\n\x06hashes\x18\x01 \x03(\x0c\x42\x0e\xbaH\x0b\x92\x01\x08\x10@\"\x04z\x02h \"<\n\x18GetInclusionProofRequest\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x11\n\ttree_size\x18\x02 \x01(\x04\";\n\x19GetInclusionProofResponse\x12\x1e\n\x06hashes\x18\x01 \x03(\x0c\x42\x0e\xbaH\x0b\x92\x01\x08\x10@\"\x04z\x02h \"O\n\x17ProvePublicationRequest\x12\x1b\n\x07subject\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08\x12\x17\n\x06sha256\x18\x02 \x01(\x0c\x42\x07\xbaH\x04z\x02h \"\x8c\x01\n\x18ProvePublicationResponse\x12\x32\n\x05\x65vent\x18\x01 \x01(\x0b\x32#.finsecure.keyservice.v1.AuditEvent\x12\x1c\n\ncheckpoint\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12\x1e\n\x06hashes\x18\x03 \x03(\x0c\x42\x0e\xbaH\x0b\x92\x01\x08\x10@\"\x04z\x02h \"\x89\x01\n\x11ListEventsRequest\x12\x1e\n\x05start\x18\x01 \x01(\x04\x42\x0f\xbaH\x0c\x32\n\x18\xff\xff\xff\xff\xff\xff\xff\xff\x7f\x12\x19\n\x07subject\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x1b\n\tpage_size\x18\x03 \x01(\rB\x08\xbaH\x05*\x03\x18\xe8\x07\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"w\n\x12ListEventsResponse\x12>\n\x06\x65vents\x18\x01 \x03(\x0b\x32#.finsecure.keyservice.v1.AuditEventB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12!\n\x0fnext_page_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"4\n\x12WatchEventsRequest\x12\x1e\n\x05start\x18\x01 \x01(\x04\x42\x0f\xbaH\x0c\x32\n\x18\xff\xff\xff\xff\xff\xff\xff\xff\x7f\"s\n\x13WatchEventsResponse\x12>\n\x06\x65vents\x18\x01 \x03(\x0b\x32#.finsecure.keyservice.v1.AuditEventB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12\x1c\n\ncheckpoint\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 2\xc9\x05\n\x0c\x41uditService\x12n\n\rGetCheckpoint\x12-.finsecure.keyservice.v1.GetCheckpointRequest\x1a..finsecure.keyservice.v1.GetCheckpointResponse\x12\x80\x01\n\x13GetConsistencyProof\x12\x33.finsecure.keyservice.v1.GetConsistencyProofRequest\x1a\x34.finsecure.keyservice.v1.GetConsistencyProofResponse\x12z\n\x11GetInclusionProof\x12\x31.finsecure.keyservice.v1.GetInclusionProofRequest\x1a\x32.finsecure.keyservice.v1.GetInclusionProofResponse\x12w\n\x10ProvePublication\x12\x30.finsecure.keyservice.v1.ProvePublicationRequest\x1a\x31.finsecure.keyservice.v1.ProvePublicationResponse\x12\x65\n\nListEvents\x12*.finsecure.keyservice.v1.ListEventsRequest\x1a+.finsecure.keyservice.v1.ListEventsResponse\x12j\n\x0bWatchEvents\x12+.finsecure.keyservice.v1.WatchEventsRequest\x1a,.finsecure.keyservice.v1.WatchEventsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#finsecure/keyservice/v1/audit.proto\x12\x17\x66insecure.keyservice.v1\x1a\x1b\x62uf/validate/validate.proto\"3\n\nAuditEvent\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x16\n\x04leaf\x18\x02 \x01(\x0c\x42\x08\xbaH\x05z\x03\x18\x80@\"\x16\n\x14GetCheckpointRequest\"U\n\x15GetCheckpointResponse\x12\x1c\n\ncheckpoint\x18\x01 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12\x1e\n\x0cverifier_key\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"E\n\x1aGetConsistencyProofRequest\x12\x12\n\nfirst_size\x18\x01 \x01(\x04\x12\x13\n\x0bsecond_size\x18\x02 \x01(\x04\"=\n\x1bGetConsistencyProofResponse\x12\x1e\n\x06hashes\x18\x01 \x03(\x0c\x42\x0e\xbaH\x0b\x92\x01\x08\x10@\"\x04z\x02h \"<\n\x18GetInclusionProofRequest\x12\r\n\x05index\x18\x01 \x01(\x04\x12\x11\n\ttree_size\x18\x02 \x01(\x04\";\n\x19GetInclusionProofResponse\x12\x1e\n\x06hashes\x18\x01 \x03(\x0c\x42\x0e\xbaH\x0b\x92\x01\x08\x10@\"\x04z\x02h \"O\n\x17ProvePublicationRequest\x12\x1b\n\x07subject\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x08\x12\x17\n\x06sha256\x18\x02 \x01(\x0c\x42\x07\xbaH\x04z\x02h \"\x8c\x01\n\x18ProvePublicationResponse\x12\x32\n\x05\x65vent\x18\x01 \x01(\x0b\x32#.finsecure.keyservice.v1.AuditEvent\x12\x1c\n\ncheckpoint\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12\x1e\n\x06hashes\x18\x03 \x03(\x0c\x42\x0e\xbaH\x0b\x92\x01\x08\x10@\"\x04z\x02h \"9\n\x15GetKeyHandoverRequest\x12 \n\x0cverifier_key\x18\x01 \x01(\tB\n\xbaH\x07r\x05\x10\x01\x18\x80\x04\"\x8a\x01\n\x16GetKeyHandoverResponse\x12\x32\n\x05\x65vent\x18\x01 \x01(\x0b\x32#.finsecure.keyservice.v1.AuditEvent\x12\x1c\n\ncheckpoint\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 \x12\x1e\n\x06hashes\x18\x03 \x03(\x0c\x42\x0e\xbaH\x0b\x92\x01\x08\x10@\"\x04z\x02h \"\x89\x01\n\x11ListEventsRequest\x12\x1e\n\x05start\x18\x01 \x01(\x04\x42\x0f\xbaH\x0c\x32\n\x18\xff\xff\xff\xff\xff\xff\xff\xff\x7f\x12\x19\n\x07subject\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x08\x12\x1b\n\tpage_size\x18\x03 \x01(\rB\x08\xbaH\x05*\x03\x18\xe8\x07\x12\x1c\n\npage_token\x18\x04 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"w\n\x12ListEventsResponse\x12>\n\x06\x65vents\x18\x01 \x03(\x0b\x32#.finsecure.keyservice.v1.AuditEventB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12!\n\x0fnext_page_token\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80\x04\"4\n\x12WatchEventsRequest\x12\x1e\n\x05start\x18\x01 \x01(\x04\x42\x0f\xbaH\x0c\x32\n\x18\xff\xff\xff\xff\xff\xff\xff\xff\x7f\"s\n\x13WatchEventsResponse\x12>\n\x06\x65vents\x18\x01 \x03(\x0b\x32#.finsecure.keyservice.v1.AuditEventB\t\xbaH\x06\x92\x01\x03\x10\xe8\x07\x12\x1c\n\ncheckpoint\x18\x02 \x01(\tB\x08\xbaH\x05r\x03\x18\x80 2\xbc\x06\n\x0c\x41uditService\x12n\n\rGetCheckpoint\x12-.finsecure.keyservice.v1.GetCheckpointRequest\x1a..finsecure.keyservice.v1.GetCheckpointResponse\x12\x80\x01\n\x13GetConsistencyProof\x12\x33.finsecure.keyservice.v1.GetConsistencyProofRequest\x1a\x34.finsecure.keyservice.v1.GetConsistencyProofResponse\x12z\n\x11GetInclusionProof\x12\x31.finsecure.keyservice.v1.GetInclusionProofRequest\x1a\x32.finsecure.keyservice.v1.GetInclusionProofResponse\x12w\n\x10ProvePublication\x12\x30.finsecure.keyservice.v1.ProvePublicationRequest\x1a\x31.finsecure.keyservice.v1.ProvePublicationResponse\x12q\n\x0eGetKeyHandover\x12..finsecure.keyservice.v1.GetKeyHandoverRequest\x1a/.finsecure.keyservice.v1.GetKeyHandoverResponse\x12\x65\n\nListEvents\x12*.finsecure.keyservice.v1.ListEventsRequest\x1a+.finsecure.keyservice.v1.ListEventsResponse\x12j\n\x0bWatchEvents\x12+.finsecure.keyservice.v1.WatchEventsRequest\x1a,.finsecure.keyservice.v1.WatchEventsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -50,6 +50,12 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROVEPUBLICATIONRESPONSE'].fields_by_name['checkpoint']._serialized_options = b'\272H\005r\003\030\200 '
   _globals['_PROVEPUBLICATIONRESPONSE'].fields_by_name['hashes']._loaded_options = None
   _globals['_PROVEPUBLICATIONRESPONSE'].fields_by_name['hashes']._serialized_options = b'\272H\013\222\001\010\020@\"\004z\002h '
+  _globals['_GETKEYHANDOVERREQUEST'].fields_by_name['verifier_key']._loaded_options = None
+  _globals['_GETKEYHANDOVERREQUEST'].fields_by_name['verifier_key']._serialized_options = b'\272H\007r\005\020\001\030\200\004'
+  _globals['_GETKEYHANDOVERRESPONSE'].fields_by_name['checkpoint']._loaded_options = None
+  _globals['_GETKEYHANDOVERRESPONSE'].fields_by_name['checkpoint']._serialized_options = b'\272H\005r\003\030\200 '
+  _globals['_GETKEYHANDOVERRESPONSE'].fields_by_name['hashes']._loaded_options = None
+  _globals['_GETKEYHANDOVERRESPONSE'].fields_by_name['hashes']._serialized_options = b'\272H\013\222\001\010\020@\"\004z\002h '
   _globals['_LISTEVENTSREQUEST'].fields_by_name['start']._loaded_options = None
   _globals['_LISTEVENTSREQUEST'].fields_by_name['start']._serialized_options = b'\272H\0142\n\030\377\377\377\377\377\377\377\377\177'
   _globals['_LISTEVENTSREQUEST'].fields_by_name['subject']._loaded_options = None
@@ -86,14 +92,18 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PROVEPUBLICATIONREQUEST']._serialized_end=593
   _globals['_PROVEPUBLICATIONRESPONSE']._serialized_start=596
   _globals['_PROVEPUBLICATIONRESPONSE']._serialized_end=736
-  _globals['_LISTEVENTSREQUEST']._serialized_start=739
-  _globals['_LISTEVENTSREQUEST']._serialized_end=876
-  _globals['_LISTEVENTSRESPONSE']._serialized_start=878
-  _globals['_LISTEVENTSRESPONSE']._serialized_end=997
-  _globals['_WATCHEVENTSREQUEST']._serialized_start=999
-  _globals['_WATCHEVENTSREQUEST']._serialized_end=1051
-  _globals['_WATCHEVENTSRESPONSE']._serialized_start=1053
-  _globals['_WATCHEVENTSRESPONSE']._serialized_end=1168
-  _globals['_AUDITSERVICE']._serialized_start=1171
-  _globals['_AUDITSERVICE']._serialized_end=1884
+  _globals['_GETKEYHANDOVERREQUEST']._serialized_start=738
+  _globals['_GETKEYHANDOVERREQUEST']._serialized_end=795
+  _globals['_GETKEYHANDOVERRESPONSE']._serialized_start=798
+  _globals['_GETKEYHANDOVERRESPONSE']._serialized_end=936
+  _globals['_LISTEVENTSREQUEST']._serialized_start=939
+  _globals['_LISTEVENTSREQUEST']._serialized_end=1076
+  _globals['_LISTEVENTSRESPONSE']._serialized_start=1078
+  _globals['_LISTEVENTSRESPONSE']._serialized_end=1197
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=1199
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=1251
+  _globals['_WATCHEVENTSRESPONSE']._serialized_start=1253
+  _globals['_WATCHEVENTSRESPONSE']._serialized_end=1368
+  _globals['_AUDITSERVICE']._serialized_start=1371
+  _globals['_AUDITSERVICE']._serialized_end=2199
 # @@protoc_insertion_point(module_scope)

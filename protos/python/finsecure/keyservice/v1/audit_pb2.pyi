@@ -248,6 +248,62 @@ class ProvePublicationResponse(_message.Message):
 Global___ProvePublicationResponse: _TypeAlias = ProvePublicationResponse  # noqa: Y015
 
 @_typing.final
+class GetKeyHandoverRequest(_message.Message):
+    """GetKeyHandoverRequest names the former key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    VERIFIER_KEY_FIELD_NUMBER: _builtins.int
+    verifier_key: _builtins.str
+    """Verifier key, `name+key id+key`."""
+    def __init__(
+        self,
+        *,
+        verifier_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["verifier_key", b"verifier_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetKeyHandoverRequest: _TypeAlias = GetKeyHandoverRequest  # noqa: Y015
+
+@_typing.final
+class GetKeyHandoverResponse(_message.Message):
+    """GetKeyHandoverResponse holds the proof."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EVENT_FIELD_NUMBER: _builtins.int
+    CHECKPOINT_FIELD_NUMBER: _builtins.int
+    HASHES_FIELD_NUMBER: _builtins.int
+    checkpoint: _builtins.str
+    """Checkpoint of the tree that ends with this event, signed by both keys."""
+    @_builtins.property
+    def event(self) -> Global___AuditEvent:
+        """The event that names the next key."""
+
+    @_builtins.property
+    def hashes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.bytes]:
+        """Proof that the event is in that tree: hashes in the order of RFC 9162, section 2.1.3."""
+
+    def __init__(
+        self,
+        *,
+        event: Global___AuditEvent | None = ...,
+        checkpoint: _builtins.str = ...,
+        hashes: _abc.Iterable[_builtins.bytes] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["checkpoint", b"checkpoint", "event", b"event", "hashes", b"hashes"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___GetKeyHandoverResponse: _TypeAlias = GetKeyHandoverResponse  # noqa: Y015
+
+@_typing.final
 class ListEventsRequest(_message.Message):
     """ListEventsRequest asks for a page."""
 
@@ -340,7 +396,9 @@ class WatchEventsResponse(_message.Message):
     EVENTS_FIELD_NUMBER: _builtins.int
     CHECKPOINT_FIELD_NUMBER: _builtins.int
     checkpoint: _builtins.str
-    """Checkpoint of the log as it is behind these events; empty while more are known to follow."""
+    """Checkpoint of the log as it is behind these events; empty while more are known to follow. The
+    event that names another key of the log is the last of its message, with its handover.
+    """
     @_builtins.property
     def events(self) -> _containers.RepeatedCompositeFieldContainer[Global___AuditEvent]:
         """The events."""

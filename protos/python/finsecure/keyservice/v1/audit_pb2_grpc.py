@@ -57,6 +57,11 @@ class AuditServiceStub:
                 request_serializer=finsecure_dot_keyservice_dot_v1_dot_audit__pb2.ProvePublicationRequest.SerializeToString,
                 response_deserializer=finsecure_dot_keyservice_dot_v1_dot_audit__pb2.ProvePublicationResponse.FromString,
                 _registered_method=True)
+        self.GetKeyHandover = channel.unary_unary(
+                '/finsecure.keyservice.v1.AuditService/GetKeyHandover',
+                request_serializer=finsecure_dot_keyservice_dot_v1_dot_audit__pb2.GetKeyHandoverRequest.SerializeToString,
+                response_deserializer=finsecure_dot_keyservice_dot_v1_dot_audit__pb2.GetKeyHandoverResponse.FromString,
+                _registered_method=True)
         self.ListEvents = channel.unary_unary(
                 '/finsecure.keyservice.v1.AuditService/ListEvents',
                 request_serializer=finsecure_dot_keyservice_dot_v1_dot_audit__pb2.ListEventsRequest.SerializeToString,
@@ -105,6 +110,14 @@ class AuditServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def GetKeyHandover(self, request, context):
+        """GetKeyHandover proves that a key of the log gave way to the next one. Ask it, key by key, from
+        the one that you know to the one that signs now.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def ListEvents(self, request, context):
         """ListEvents reads events, oldest first, page by page. Operators only.
         """
@@ -141,6 +154,11 @@ def add_AuditServiceServicer_to_server(servicer, server):
                     servicer.ProvePublication,
                     request_deserializer=finsecure_dot_keyservice_dot_v1_dot_audit__pb2.ProvePublicationRequest.FromString,
                     response_serializer=finsecure_dot_keyservice_dot_v1_dot_audit__pb2.ProvePublicationResponse.SerializeToString,
+            ),
+            'GetKeyHandover': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetKeyHandover,
+                    request_deserializer=finsecure_dot_keyservice_dot_v1_dot_audit__pb2.GetKeyHandoverRequest.FromString,
+                    response_serializer=finsecure_dot_keyservice_dot_v1_dot_audit__pb2.GetKeyHandoverResponse.SerializeToString,
             ),
             'ListEvents': grpc.unary_unary_rpc_method_handler(
                     servicer.ListEvents,
@@ -264,6 +282,33 @@ class AuditService:
             '/finsecure.keyservice.v1.AuditService/ProvePublication',
             finsecure_dot_keyservice_dot_v1_dot_audit__pb2.ProvePublicationRequest.SerializeToString,
             finsecure_dot_keyservice_dot_v1_dot_audit__pb2.ProvePublicationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetKeyHandover(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finsecure.keyservice.v1.AuditService/GetKeyHandover',
+            finsecure_dot_keyservice_dot_v1_dot_audit__pb2.GetKeyHandoverRequest.SerializeToString,
+            finsecure_dot_keyservice_dot_v1_dot_audit__pb2.GetKeyHandoverResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -48,6 +48,10 @@ class AuditServiceStub:
     """ProvePublication finds the event that made a public key or list public and proves that it is
     in the log.
     """
+    GetKeyHandover: _grpc.UnaryUnaryMultiCallable[_audit_pb2.GetKeyHandoverRequest, _audit_pb2.GetKeyHandoverResponse]
+    """GetKeyHandover proves that a key of the log gave way to the next one. Ask it, key by key, from
+    the one that you know to the one that signs now.
+    """
     ListEvents: _grpc.UnaryUnaryMultiCallable[_audit_pb2.ListEventsRequest, _audit_pb2.ListEventsResponse]
     """ListEvents reads events, oldest first, page by page. Operators only."""
     WatchEvents: _grpc.UnaryStreamMultiCallable[_audit_pb2.WatchEventsRequest, _audit_pb2.WatchEventsResponse]
@@ -72,6 +76,10 @@ class AuditServiceAsyncStub(AuditServiceStub):
     ProvePublication: _aio.UnaryUnaryMultiCallable[_audit_pb2.ProvePublicationRequest, _audit_pb2.ProvePublicationResponse]  # type: ignore[assignment]
     """ProvePublication finds the event that made a public key or list public and proves that it is
     in the log.
+    """
+    GetKeyHandover: _aio.UnaryUnaryMultiCallable[_audit_pb2.GetKeyHandoverRequest, _audit_pb2.GetKeyHandoverResponse]  # type: ignore[assignment]
+    """GetKeyHandover proves that a key of the log gave way to the next one. Ask it, key by key, from
+    the one that you know to the one that signs now.
     """
     ListEvents: _aio.UnaryUnaryMultiCallable[_audit_pb2.ListEventsRequest, _audit_pb2.ListEventsResponse]  # type: ignore[assignment]
     """ListEvents reads events, oldest first, page by page. Operators only."""
@@ -118,6 +126,16 @@ class AuditServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_audit_pb2.ProvePublicationResponse, _abc.Awaitable[_audit_pb2.ProvePublicationResponse]]:
         """ProvePublication finds the event that made a public key or list public and proves that it is
         in the log.
+        """
+
+    @_abc_1.abstractmethod
+    def GetKeyHandover(
+        self,
+        request: _audit_pb2.GetKeyHandoverRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_audit_pb2.GetKeyHandoverResponse, _abc.Awaitable[_audit_pb2.GetKeyHandoverResponse]]:
+        """GetKeyHandover proves that a key of the log gave way to the next one. Ask it, key by key, from
+        the one that you know to the one that signs now.
         """
 
     @_abc_1.abstractmethod

@@ -1,0 +1,39 @@
+"""Rotating the key of the audit log: a new one signs its checkpoints, and the log goes on."""
+
+from datetime import datetime
+
+from finsecure_rpc.database import open_database
+from sqlalchemy import Connection
+
+from finsecure_keyservice.audit.trail import Caller
+from finsecure_keyservice.books import check_books
+from finsecure_keyservice.config import Configuration
+from finsecure_keyservice.founding import auditor_of, signed_log_of
+from finsecure_keyservice.state import StateFolder
+
+
+def rotate_audit_key(configuration: Configuration, now: datetime) -> str:
+    """Make the next key of the audit log and hand the log over to it; returns its verifier key.
+
+    It works on the database itself, in one transaction, next to a running service, which signs with
+    the new key from the next checkpoint on. The former key is forgotten.
+
+    Raises:
+        ConfigurationError: what `StateFolder.open` and `check_books` raise.
+        UnavailableError: the database or the token; nothing was changed.
+        IntegrityError: WRAPPED_KEY_REJECTED; nothing was changed.
+    """
+    vault, secrets = StateFolder(configuration.state_dir).open(configuration.protected_by)
+    auditor = auditor_of(configuration, secrets, lambda: now)
+    keys = signed_log_of(configuration, vault).keys
+    database = open_database(configuration.database)
+
+    def work(connection: Connection) -> str:
+        check_books(connection, configuration.domain)
+        trail = auditor.trail(connection, Caller("local:rotate-audit-key"))
+        return keys.rotate(connection, trail).verifier.serialise()
+
+    try:
+        return database.run_sync(work)
+    finally:
+        database.close()
