@@ -194,10 +194,6 @@ class Blobs:
                 os.close(descriptor)
         return 0
 
-    def discard_input(self, key: RoundKey, client: str) -> None:
-        """Delete a whole input that was refused; its client may send another."""
-        self.input_path(key, client).unlink(missing_ok=True)
-
     def opening_folder(self, key: RoundKey) -> Path:
         """Where the sum of an encrypted round and the trustees' answers lie, as long as inputs."""
         folder = self._inputs(key) / "opening"

@@ -8,12 +8,12 @@ from pathlib import Path
 from finsecure_crypto.certificates import TrustAnchors
 from finsecure_crypto.errors import NotFoundError, StateError
 from finsecure_crypto.homomorphic.mode import Mode
+from finsecure_rpc.authenticator import RevocationSource
 from finsecure_rpc.durable import write_file
 from finsecure_rpc.encryption_keys import RegisteredKey
 
 from finsecure_aggregator.ciphers import KeyFile
 from finsecure_aggregator.encryption import HeldKey, unknown_key
-from finsecure_aggregator.verifier import RevocationSource
 
 
 class KeyStore:

@@ -3,28 +3,19 @@
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Protocol
 
 from cryptography import x509
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from finsecure_crypto.certificates import (
     Purpose,
-    RevocationList,
     Role,
     TrustAnchors,
     verify_certificate,
 )
 from finsecure_crypto.errors import AuthenticationError, IntegrityError
+from finsecure_rpc.authenticator import RevocationSource
 
 from finsecure_aggregator.clock import Clock
-
-
-class RevocationSource(Protocol):
-    """Gives the newest verified revocation list."""
-
-    def current(self) -> RevocationList:
-        """The list; AuthenticationError REVOCATION_LIST_STALE if it is too old."""
-        ...
 
 
 class PeerVerifier:

@@ -11,6 +11,7 @@ from finsecure_rpc.config import (
     IdPattern,
     LogLevel,
     ManagedKey,
+    MemberSettings,
     RelativePath,
     Settings,
     load,
@@ -24,14 +25,9 @@ from finsecure_client.trainer import Trainer
 Factory = Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_.]*:[A-Za-z_][A-Za-z0-9_]*$")]
 
 
-class ClientSettings(Settings):
+class ClientSettings(MemberSettings):
     """Who this client is and where the servers are."""
 
-    federation: Id
-    identity_dir: RelativePath
-    root: RelativePath
-    keyservice: Address
-    keyservice_enrol: Address
     aggregator: Address
     state_dir: RelativePath
     poll_interval_s: Annotated[float, Field(gt=0, le=3600)] = 10.0

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import grpc
 from finsecure.keyservice.v1 import approvals_pb2, approvals_pb2_grpc
-from finsecure_rpc.paging import decode_token, encode_token, page_size
+from finsecure_rpc.paging import decode_token, page_of, page_size
 from finsecure_rpc.peer import require_peer
 
 from finsecure_keyservice import approvals, convert
@@ -43,8 +43,7 @@ class ApprovalService(approvals_pb2_grpc.ApprovalServiceServicer):
         records = await self._backend.read(
             lambda store: store.approvals.page(before, size + 1, now if request.open_only else None)
         )
-        page = records[:size]
-        token = encode_token(scope, (page[-1].sequence,)) if len(records) > size else ""
+        page, token = page_of(records, size, scope, lambda record: (record.sequence,))
         return approvals_pb2.ListProposalsResponse(
             proposals=[convert.proposal(record, now) for record in page], next_page_token=token
         )

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import grpc
 from finsecure.keyservice.v1 import authorities_pb2, authorities_pb2_grpc
-from finsecure_rpc.paging import decode_token, encode_token, page_size
+from finsecure_rpc.paging import decode_token, page_of, page_size
 
 from finsecure_keyservice import convert
 from finsecure_keyservice.approvals import DangerousAct
@@ -33,12 +33,10 @@ class AuthorityService(authorities_pb2_grpc.AuthorityServiceServicer):
 
         def read(store: Store) -> authorities_pb2.ListAuthoritiesResponse:
             records = store.authorities.page(before, size + 1)
-            page = records[:size]
+            page, token = page_of(records, size, "ListAuthorities", lambda r: (r.sequence,))
             return authorities_pb2.ListAuthoritiesResponse(
                 authorities=[self._message(store, record) for record in page],
-                next_page_token=encode_token("ListAuthorities", (page[-1].sequence,))
-                if len(records) > size
-                else "",
+                next_page_token=token,
             )
 
         return await self._backend.read(read)

@@ -7,7 +7,7 @@ from typing import Any, TypeAlias
 
 import grpc
 from finsecure.keyservice.v1 import certificates_pb2, certificates_pb2_grpc
-from finsecure_rpc.paging import decode_token, encode_token, page_size
+from finsecure_rpc.paging import decode_token, page_of, page_size
 from finsecure_rpc.peer import require_peer
 
 from finsecure_keyservice import administration, convert, revocation
@@ -34,8 +34,7 @@ class CertificateService(certificates_pb2_grpc.CertificateServiceServicer):
         records = await self._backend.read(
             lambda store: store.certificates(request.member, before, size + 1)
         )
-        page = records[:size]
-        token = encode_token(scope, (page[-1].sequence,)) if len(records) > size else ""
+        page, token = page_of(records, size, scope, lambda record: (record.sequence,))
         return certificates_pb2.ListCertificatesResponse(
             certificates=[convert.certificate(record) for record in page], next_page_token=token
         )

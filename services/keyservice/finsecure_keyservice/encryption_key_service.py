@@ -9,7 +9,7 @@ import grpc
 from finsecure.keyservice.v1 import encryption_keys_pb2, encryption_keys_pb2_grpc
 from finsecure_crypto.errors import PermissionDeniedError
 from finsecure_crypto.homomorphic.key_record import KeyState
-from finsecure_rpc.paging import decode_token, encode_token, page_size
+from finsecure_rpc.paging import decode_token, page_of, page_size
 from finsecure_rpc.peer import require_peer
 
 from finsecure_keyservice import convert, encryption_keys, members
@@ -79,8 +79,8 @@ class EncryptionKeyService(encryption_keys_pb2_grpc.EncryptionKeyServiceServicer
         records = await self._backend.read(
             lambda store: store.encryption_keys.page(request.parent, after, size + 1)
         )
-        page = [convert.encryption_key(record) for record in records[:size]]
-        token = encode_token(scope, (page[-1].name,)) if len(records) > size else ""
+        found, token = page_of(records, size, scope, lambda record: (record.description.name,))
+        page = [convert.encryption_key(record) for record in found]
         return encryption_keys_pb2.ListEncryptionKeysResponse(
             encryption_keys=page, next_page_token=token
         )

@@ -6,7 +6,7 @@ from typing import Any, TypeAlias
 
 import grpc
 from finsecure.keyservice.v1 import members_pb2, members_pb2_grpc
-from finsecure_rpc.paging import decode_token, encode_token, page_size
+from finsecure_rpc.paging import decode_token, page_of, page_size
 
 from finsecure_keyservice import convert, members
 from finsecure_keyservice.backend import Backend
@@ -56,6 +56,6 @@ class FederationService(members_pb2_grpc.FederationServiceServicer):
         size = page_size(request.page_size)
         (after,) = decode_token(request.page_token, "ListFederations", (str,)) or ("",)
         records = await self._backend.read(lambda store: store.federations(after, size + 1))
-        page = [convert.federation(record, self._domain) for record in records[:size]]
-        token = encode_token("ListFederations", (page[-1].name,)) if len(records) > size else ""
+        found, token = page_of(records, size, "ListFederations", lambda record: (record.name,))
+        page = [convert.federation(record, self._domain) for record in found]
         return members_pb2.ListFederationsResponse(federations=page, next_page_token=token)

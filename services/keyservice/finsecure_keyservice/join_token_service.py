@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import grpc
 from finsecure.keyservice.v1 import join_tokens_pb2 as pb
 from finsecure.keyservice.v1 import join_tokens_pb2_grpc
-from finsecure_rpc.paging import decode_token, encode_token, page_size
+from finsecure_rpc.paging import decode_token, page_of, page_size
 
 from finsecure_keyservice import convert, join_tokens
 from finsecure_keyservice.backend import Backend
@@ -70,8 +70,7 @@ class JoinTokenService(join_tokens_pb2_grpc.JoinTokenServiceServicer):
             return list(store.join_tokens.page(request.parent, before, size + 1))
 
         records = await self._backend.read(read)
-        page = records[:size]
-        token = encode_token(scope, (page[-1].sequence,)) if len(records) > size else ""
+        page, token = page_of(records, size, scope, lambda record: (record.sequence,))
         return pb.ListJoinTokensResponse(
             join_tokens=[_message(record, now) for record in page], next_page_token=token
         )
@@ -89,8 +88,7 @@ class JoinTokenService(join_tokens_pb2_grpc.JoinTokenServiceServicer):
             return list(store.join_tokens.joins(record.id, after, size + 1))
 
         records = await self._backend.read(read)
-        page = records[:size]
-        token = encode_token(scope, (page[-1].sequence,)) if len(records) > size else ""
+        page, token = page_of(records, size, scope, lambda record: (record.sequence,))
         uses = [
             pb.JoinTokenUse(member=record.member, join_time=convert.timestamp(record.spending.time))
             for record in page

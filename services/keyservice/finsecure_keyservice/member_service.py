@@ -6,7 +6,7 @@ from typing import Any, TypeAlias, TypeVar
 
 import grpc
 from finsecure.keyservice.v1 import members_pb2, members_pb2_grpc
-from finsecure_rpc.paging import decode_token, encode_token, page_size
+from finsecure_rpc.paging import decode_token, page_of, page_size
 from finsecure_rpc.peer import require_peer
 
 from finsecure_keyservice import administration, approvals, convert, members, suspension
@@ -71,8 +71,8 @@ class MemberService(members_pb2_grpc.MemberServiceServicer):
         records = await self._backend.read(
             lambda store: members.list_members(store, request.parent, after, size + 1)
         )
-        page = [convert.member(record, self._domain) for record in records[:size]]
-        token = encode_token(scope, (page[-1].name,)) if len(records) > size else ""
+        found, token = page_of(records, size, scope, lambda record: (record.name,))
+        page = [convert.member(record, self._domain) for record in found]
         return members_pb2.ListMembersResponse(members=page, next_page_token=token)
 
     async def RevokeMember(

@@ -54,6 +54,25 @@ ManagedKey = Annotated[str, Field(pattern=f"^federations/{ID}/keyRings/{ID}/cryp
 
 LogLevel = Literal["DEBUG", "INFO", "WARNING", "ERROR"]
 
+
+class MemberSettings(Settings):
+    """Who a member of a federation is, and where its key service is.
+
+    Attributes:
+        federation: id of the federation.
+        identity_dir: folder of keys and certificates.
+        root: the pinned root certificate, as given out of band.
+        keyservice: address of the key service.
+        keyservice_enrol: address of its enrolment listener.
+    """
+
+    federation: Id
+    identity_dir: RelativePath
+    root: RelativePath
+    keyservice: Address
+    keyservice_enrol: Address
+
+
 Model = TypeVar("Model", bound=BaseModel)
 
 

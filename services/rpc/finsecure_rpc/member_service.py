@@ -12,7 +12,7 @@ from pydantic import Field
 
 from finsecure_rpc.admission import Admission
 from finsecure_rpc.authenticator import Authenticator
-from finsecure_rpc.config import Address, DatabaseUrl, Id, LogLevel, RelativePath, Settings
+from finsecure_rpc.config import Address, DatabaseUrl, LogLevel, MemberSettings
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.enrolment import enrol, read_root
 from finsecure_rpc.health import check_health, local_address
@@ -27,14 +27,9 @@ _log = get_logger(__name__)
 _READINESS_S = 5.0
 
 
-class MemberServiceSettings(Settings):
+class MemberServiceSettings(MemberSettings):
     """What the owner of every such service decides."""
 
-    federation: Id
-    identity_dir: RelativePath
-    root: RelativePath
-    keyservice: Address
-    keyservice_enrol: Address
     listen: Address
     database: DatabaseUrl
 

@@ -98,7 +98,7 @@ async def test_daemons_train_and_stop(federation):
             processes.append(await spawn("run", "--config", home / "client.toml"))
         fake = federation.aggregator
         fake.phase_s = 60
-        async with asyncio.timeout(60):
+        async with asyncio.timeout(240):
             while sum(map(bool, fake._streams.values())) < 3:  # noqa: ASYNC110
                 await asyncio.sleep(0.05)
         sums = await fake.run_round(BANKS)

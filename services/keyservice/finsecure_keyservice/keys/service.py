@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from finsecure.keyservice.v1 import keys_pb2 as pb
 from finsecure.keyservice.v1 import keys_pb2_grpc
 from finsecure_crypto.errors import InvalidArgumentError, StateError
-from finsecure_rpc.paging import decode_token, encode_token, page_size
+from finsecure_rpc.paging import decode_token, page_of, page_size
 
 from finsecure_keyservice.approvals import DangerousAct
 from finsecure_keyservice.keys import convert, importing, lookup, registry, versions
@@ -59,8 +59,8 @@ class KeyManagementService(keys_pb2_grpc.KeyManagementServiceServicer):
         records = await self._decisions.read(
             lambda store: lookup.list_rings(store, request.parent, behind, size + 1)
         )
-        page = [convert.key_ring(record) for record in records[:size]]
-        token = encode_token(scope, (page[-1].name,)) if len(records) > size else ""
+        found, token = page_of(records, size, scope, lambda record: (record.name,))
+        page = [convert.key_ring(record) for record in found]
         return pb.ListKeyRingsResponse(key_rings=page, next_page_token=token)
 
     async def CreateCryptoKey(
@@ -96,8 +96,8 @@ class KeyManagementService(keys_pb2_grpc.KeyManagementServiceServicer):
         records = await self._decisions.read(
             lambda store: lookup.list_keys(store, request.parent, behind, size + 1)
         )
-        page = [convert.crypto_key(record) for record in records[:size]]
-        token = encode_token(scope, (page[-1].name,)) if len(records) > size else ""
+        found, token = page_of(records, size, scope, lambda record: (record.name,))
+        page = [convert.crypto_key(record) for record in found]
         return pb.ListCryptoKeysResponse(crypto_keys=page, next_page_token=token)
 
     async def UpdateCryptoKey(
@@ -165,8 +165,8 @@ class KeyManagementService(keys_pb2_grpc.KeyManagementServiceServicer):
 
         def act(store: KeyStore) -> tuple[list[pb.CryptoKeyVersion], str]:
             records = lookup.list_versions(store, request.parent, behind, size + 1)
-            token = encode_token(scope, (records[size - 1].number,)) if len(records) > size else ""
-            return [_version(store, record) for record in records[:size]], token
+            found, token = page_of(records, size, scope, lambda record: (record.number,))
+            return [_version(store, record) for record in found], token
 
         page, token = await self._decisions.read(act)
         return pb.ListCryptoKeyVersionsResponse(crypto_key_versions=page, next_page_token=token)

@@ -8,6 +8,7 @@ from finsecure_crypto import transcript
 from finsecure_crypto.certificates import RevocationList, TrustAnchors
 from finsecure_crypto.errors import AuthenticationError, UnavailableError
 from finsecure_crypto.homomorphic.key_record import KeyDescription, KeyState
+from finsecure_rpc.authenticator import RevocationSource
 
 from finsecure_keyservice.clock import Clock
 from finsecure_keyservice.protection.kek import KeyEncryptionKey
@@ -23,14 +24,6 @@ def share_context(key_name: str) -> bytes:
 def trustee_name(federation: str, trustee: str) -> str:
     """Resource name of a trustee, from the ids of its federation and its own."""
     return f"federations/{federation}/trustees/{trustee}"
-
-
-class RevocationSource(Protocol):
-    """Gives the newest verified revocation list."""
-
-    def current(self) -> RevocationList:
-        """The list; AuthenticationError REVOCATION_LIST_STALE if it is too old."""
-        ...
 
 
 class KeyStates(Protocol):
