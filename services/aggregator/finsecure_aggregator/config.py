@@ -4,6 +4,7 @@ from typing import Literal, Self
 
 from finsecure_rpc.config import Address, Id, ManagedKey, RelativePath, Settings
 from finsecure_rpc.member_service import MemberServiceSettings
+from finsecure_rpc.oidc_settings import OidcSettings
 from pydantic import Field, model_validator
 
 
@@ -49,6 +50,10 @@ class Configuration(MemberServiceSettings):
 
     blob_dir: RelativePath
 
+    operator_listen: Address | None = None
+    operator_calls_per_s: float = Field(default=20, gt=0, le=10_000)
+    oidc: OidcSettings | None = None
+
     settle_s: float = Field(default=1, ge=0, le=3600)
     reconnect_grace_s: float = Field(default=10, ge=0, le=86400)
     arithmetic: Arithmetic = Arithmetic()
@@ -57,3 +62,9 @@ class Configuration(MemberServiceSettings):
     encryption: EncryptionSettings = EncryptionSettings()
     trustees: tuple[TrusteeSettings, ...] = ()
     sums: SumSettings = SumSettings()
+
+    @model_validator(mode="after")
+    def _people_and_their_provider(self) -> Self:
+        if (self.operator_listen is None) != (self.oidc is None):
+            raise ValueError("operator_listen and [oidc] go together")
+        return self

@@ -3,7 +3,7 @@
 from types import MappingProxyType
 
 from finsecure_crypto.certificates import Role
-from finsecure_rpc.policy import ADMINISTRATORS, READERS, Access, Limits, Policy
+from finsecure_rpc.policy import ADMINISTRATORS, READERS, Access, Limits, Policy, for_people
 
 _OPERATOR = ADMINISTRATORS
 _CLIENT = frozenset({Role.CLIENT})
@@ -43,6 +43,9 @@ POLICY: Policy = MappingProxyType(
         f"{_PACKAGE}AuditedSumService/CancelSum": _OPERATOR | _CLIENT,
     }
 )
+
+TOKEN_METHODS = for_people(POLICY)
+"""What people may call with a token; the steps of rounds and contributing to sums are not there."""
 
 _DAY_S = 86400.0
 _HOUR_S = 3600.0

@@ -2,6 +2,7 @@
 
 import asyncio
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import UTC, datetime
 from functools import partial
 
@@ -11,6 +12,7 @@ from finsecure_rpc.connection import Connection
 from finsecure_rpc.credentials import server_credentials
 from finsecure_rpc.database import open_own_database
 from finsecure_rpc.encryption_keys import download_published
+from finsecure_rpc.identity_store import IdentityStore
 from finsecure_rpc.log_memory import LogMemory
 from finsecure_rpc.member_service import (
     MemberService,
@@ -18,7 +20,9 @@ from finsecure_rpc.member_service import (
     own_identities,
     reporting_readiness,
 )
+from finsecure_rpc.policy import Limits, Rate
 from finsecure_rpc.server import Listener, build_server
+from finsecure_rpc.sign_in import open_door
 
 from finsecure_aggregator import schema
 from finsecure_aggregator.arithmetic import open_slices
@@ -34,7 +38,7 @@ from finsecure_aggregator.key_store import KeyStore
 from finsecure_aggregator.models import ModelKeeper
 from finsecure_aggregator.names import Names
 from finsecure_aggregator.participation import Participation
-from finsecure_aggregator.policy import LIMITS, POLICY
+from finsecure_aggregator.policy import LIMITS, POLICY, TOKEN_METHODS
 from finsecure_aggregator.quarantine import Quarantine
 from finsecure_aggregator.rechecks import Rechecks
 from finsecure_aggregator.scheduler import Scheduler
@@ -64,20 +68,37 @@ async def serve(configuration: Configuration) -> None:
         member = await stack.enter_async_context(connected(configuration, identities))
         encryption = await _encryption(configuration, member, stack)
         desk = await _desk(configuration, member, encryption, stack)
+        door, follow_keys = open_door(configuration.oidc, member.anchors().domain, TOKEN_METHODS)
         server = build_server(
             services(desk),
             POLICY,
             member.authenticator(),
-            [Listener(configuration.listen, server_credentials(identities))],
-            LIMITS,
+            _listeners(configuration, identities),
+            _limits(configuration),
             reflection=configuration.reflection,
+            door=door,
         )
         await desk.scheduler.start()
         await desk.sums.start()
-        sweeps = asyncio.create_task(desk.rechecks.run())
-        stack.callback(sweeps.cancel)
+        for work in (desk.rechecks.run(), follow_keys()):
+            stack.callback(asyncio.create_task(work).cancel)
         await stack.enter_async_context(reporting_readiness(server, partial(_ready, member)))
         await server.serve(configuration.shutdown_grace_s)
+
+
+def _listeners(configuration: Configuration, identities: IdentityStore) -> list[Listener]:
+    """Where members come with certificates and, if there is a provider, people with tokens."""
+    listeners = [Listener(configuration.listen, server_credentials(identities))]
+    if configuration.operator_listen is not None:
+        without = server_credentials(identities, client_certificates=False)
+        listeners.append(Listener(configuration.operator_listen, without))
+    return listeners
+
+
+def _limits(configuration: Configuration) -> Limits:
+    if configuration.operator_listen is None:
+        return LIMITS
+    return replace(LIMITS, anonymous_rate=Rate.steady(configuration.operator_calls_per_s))
 
 
 async def _ready(member: MemberService) -> bool:

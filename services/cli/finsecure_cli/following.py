@@ -19,6 +19,7 @@ from finsecure_rpc.log_memory import LogMemory
 
 from finsecure_cli.renewal import renew_if_due
 from finsecure_cli.settings import OperatorSettings, load_operator
+from finsecure_cli.token_option import require_certificate
 
 T = TypeVar("T")
 
@@ -74,9 +75,10 @@ async def with_log(
         trustee: id of whose log it is; empty for the key service.
 
     Raises:
-        ConfigurationError: TRUSTEE_UNKNOWN.
+        ConfigurationError: TRUSTEE_UNKNOWN, CERTIFICATE_NEEDED.
         FinSecureError: what the configuration, the identity or the service say.
     """
+    require_certificate()
     settings = load_operator(config)
     await renew_if_due(settings)
     identities = IdentityStore(settings.identity_dir)

@@ -21,6 +21,7 @@ from finsecure_cli.commands import (
 )
 from finsecure_cli.commands.demo import demo
 from finsecure_cli.commands.up import init, up
+from finsecure_cli.token_option import TokenOption, use_token_file
 
 app = typer.Typer(
     name="finsecure",
@@ -28,10 +29,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
     context_settings={"help_option_names": ["--help", "-h"]},
-    help="Train one model among organisations that may not show each other their data.",
     epilog="Exit status: 0 done; 1 failed; 2 wrong usage, file or configuration; 3 not "
     "authenticated or not allowed; 4 not found; 5 unavailable, try again later.",
 )
+
+
+@app.callback()
+def _finsecure(token_file: TokenOption = None) -> None:
+    """Train one model among organisations that may not show each other their data."""
+    use_token_file(token_file)
+
+
 app.command(
     epilog="Example: finsecure init lending --federation lending --clients bank-a,bank-b,bank-c"
 )(init)

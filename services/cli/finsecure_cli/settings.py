@@ -30,6 +30,7 @@ class OperatorSettings(Settings):
         keyservice: address of the key service.
         keyservice_enrol: address of its enrolment listener.
         aggregator: address of the federation's aggregator.
+        aggregator_operators: its address for people with tokens, if it has one.
         trustees: who holds shares of encryption keys.
         model_key: managed key that has to have signed every model, if there is one.
     """
@@ -40,6 +41,7 @@ class OperatorSettings(Settings):
     keyservice: Address
     keyservice_enrol: Address
     aggregator: Address
+    aggregator_operators: Address | None = None
     trustees: tuple[TrusteeAddress, ...] = ()
     model_key: ManagedKey | None = None
 

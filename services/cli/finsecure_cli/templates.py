@@ -122,6 +122,8 @@ root = "root.pem"
 keyservice = "$keyservice"
 keyservice_enrol = "$keyservice_enrol"
 aggregator = "$aggregator"
+# With `finsecure --token-file`: the aggregator's operator_listen, if it has one.
+# aggregator_operators = "…:7544"
 """
 
 TRUSTEE_ADDRESS = """

@@ -21,13 +21,12 @@ from finsecure.keyservice.v1 import (
     members_pb2,
     members_pb2_grpc,
 )
-from finsecure_crypto.certificates import RevocationList, Role, SpiffeId, TrustAnchors
+from finsecure_crypto.certificates import RevocationList, Role, TrustAnchors
 from finsecure_crypto.errors import IntegrityError
 from finsecure_rpc.call import call, stream
-from finsecure_rpc.channel import open_channel
-from finsecure_rpc.identity_store import IdentityStore
 from finsecure_rpc.model_statements import ModelKeys
 
+from finsecure_cli.callers import Caller, CertificateCaller
 from finsecure_cli.convert import Document, document, task_spec
 from finsecure_cli.rounds import ROUND_ENDS
 from finsecure_cli.settings import OperatorSettings
@@ -47,13 +46,19 @@ class Services:
     Args:
         settings: the operator's configuration.
         wait_for_ready: whether calls wait for a service that is still starting.
+        caller: who calls; by default the operator with its certificate.
     """
 
-    def __init__(self, settings: OperatorSettings, *, wait_for_ready: bool = False) -> None:
+    def __init__(
+        self,
+        settings: OperatorSettings,
+        *,
+        wait_for_ready: bool = False,
+        caller: Caller | None = None,
+    ) -> None:
         self._settings = settings
         self._wait = wait_for_ready
-        self._store = IdentityStore(settings.identity_dir)
-        self._identity = self._store.current()
+        self._caller = caller or CertificateCaller(settings)
         self._channels: dict[Role, grpc.aio.Channel] = {}
 
     async def __aenter__(self) -> Self:
@@ -76,12 +81,12 @@ class Services:
     @property
     def trust_domain(self) -> str:
         """SPIFFE trust domain of that federation."""
-        return f"{self._settings.federation}.{self._identity.spiffe_id.trust_domain}"
+        return f"{self._settings.federation}.{self.anchors.domain}"
 
     @property
     def anchors(self) -> TrustAnchors:
-        """The authorities that the operator's identity believes."""
-        return self._identity.anchors
+        """The authorities that the operator believes."""
+        return self._caller.anchors
 
     # Key service
 
@@ -177,7 +182,7 @@ class Services:
             certificates_pb2.GetRevocationListRequest(),
         )
         if answer.trust_bundle.intermediates:
-            self._identity = self._store.adopt(tuple(answer.trust_bundle.intermediates))
+            self._caller.adopt(tuple(answer.trust_bundle.intermediates))
         now = datetime.now(UTC)
         revocations = RevocationList.parse(answer.crl, self.anchors, now)
         revocations.check_fresh(now)
@@ -376,14 +381,7 @@ class Services:
 
     def _channel(self, role: Role) -> grpc.aio.Channel:
         if role not in self._channels:
-            domain = self._identity.spiffe_id.trust_domain
-            if role is Role.AGGREGATOR:
-                address, trust_domain = self._settings.aggregator, self.trust_domain
-            else:
-                address, trust_domain = self._settings.keyservice, domain
-            # Identity over location: the certificate has to be for this name, wherever it is.
-            expected = SpiffeId(trust_domain, role, "main").server_name
-            self._channels[role] = open_channel(address, self._identity, expected)
+            self._channels[role] = self._caller.open(role)
         return self._channels[role]
 
 

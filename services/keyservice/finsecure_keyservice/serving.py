@@ -8,14 +8,15 @@ from types import MappingProxyType
 from finsecure_crypto.certificate_profile import authority_domain
 from finsecure_crypto.errors import ConfigurationError
 from finsecure_rpc.authenticator import Authenticator
-from finsecure_rpc.bearer import Bearers
+from finsecure_rpc.bearer import TokenDoor
 from finsecure_rpc.credentials import server_credentials
 from finsecure_rpc.database import open_database
 from finsecure_rpc.identity_store import IdentityStore
 from finsecure_rpc.interceptors import OnRefusal
 from finsecure_rpc.logs import get_logger
-from finsecure_rpc.policy import Limits, Rate, domain_peers
+from finsecure_rpc.policy import Limits, Rate, domain_peers, for_people_alone
 from finsecure_rpc.server import Listener, RpcServer, Service, build_server
+from finsecure_rpc.sign_in import open_door
 
 from finsecure_keyservice.approval_gate import ApprovalGate
 from finsecure_keyservice.audit.mirror import started
@@ -49,14 +50,11 @@ from finsecure_keyservice.rotation import Rotation
 from finsecure_keyservice.schema import REQUESTS
 from finsecure_keyservice.service import services
 from finsecure_keyservice.state import StateFolder
-from finsecure_keyservice.tokens import open_tokens
 from finsecure_keyservice.upkeep import Upkeep
 
 _log = get_logger(__name__)
 _WATCH_DEADLINE_S = 3600.0
 _TICK_S = 30.0
-_BURST_S = 4.0
-"""A burst of calls may be as large as this many seconds of them."""
 
 
 async def serve(configuration: Configuration) -> None:
@@ -124,8 +122,10 @@ async def opened(
         )
         more = [audit_service(books, signed_log), *key_services(desk)]
         refusals = RefusalRecorder(books, auditor)
-        bearers, follow_keys = open_tokens(configuration.oidc, configuration.domain, clock)
-        server = _server(configuration, backend, more, own, clock, refusals.note, bearers)
+        door, follow_keys = open_door(
+            configuration.oidc, configuration.domain, for_people_alone(POLICY), clock
+        )
+        server = _server(configuration, backend, more, own, clock, refusals.note, door)
         shortest = min(lifetime, configuration.certificate_lifetime)
         interval_s = min(_TICK_S, shortest.total_seconds() / 8)
         tasks = [
@@ -155,7 +155,7 @@ def _server(
     own: OwnIdentity,
     clock: Clock,
     on_refusal: OnRefusal,
-    bearers: Bearers | None,
+    door: TokenDoor | None,
 ) -> RpcServer:
     authenticator = Authenticator(
         backend.feed.anchors, backend.feed, domain_peers(configuration.domain), clock
@@ -166,8 +166,8 @@ def _server(
     ]
     limits = Limits(
         deadlines=MappingProxyType(dict.fromkeys(STAYS_OPEN, _WATCH_DEADLINE_S)),
-        rate=_rate(configuration.limits.member_calls_per_s),
-        anonymous_rate=_rate(configuration.limits.enrolment_calls_per_s),
+        rate=Rate.steady(configuration.limits.member_calls_per_s),
+        anonymous_rate=Rate.steady(configuration.limits.enrolment_calls_per_s),
     )
     return build_server(
         [*services(backend), *more],
@@ -177,9 +177,5 @@ def _server(
         limits,
         reflection=configuration.reflection,
         on_refusal=on_refusal,
-        bearers=bearers,
+        door=door,
     )
-
-
-def _rate(per_second: float) -> Rate:
-    return Rate(per_second, max(1.0, per_second * _BURST_S))

@@ -23,11 +23,13 @@ class Bearer:
         spiffe_id: name under which it acts here; follows from issuer and subject.
         subject: subject in the token, for people who read the log.
         not_after: until when it is let in.
+        key_id: of the provider's key that signed the token.
     """
 
     spiffe_id: SpiffeId
     subject: str
     not_after: datetime
+    key_id: str
 
 
 class Bearers(Protocol):
@@ -45,8 +47,22 @@ class Bearers(Protocol):
         """Check again what changes with time.
 
         Raises:
-            AuthenticationError: TOKEN_EXPIRED.
+            AuthenticationError: TOKEN_EXPIRED; TOKEN_KEY_UNKNOWN when the provider has withdrawn
+                the key that signed the token.
         """
+
+
+@dataclass(frozen=True)
+class TokenDoor:
+    """Where people come in with tokens.
+
+    Attributes:
+        bearers: verifies tokens.
+        methods: full names of those that take one, of callers whose role may call them.
+    """
+
+    bearers: Bearers
+    methods: frozenset[str]
 
 
 def token_of(metadata: Iterable[Any]) -> str | None:

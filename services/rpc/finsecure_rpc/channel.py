@@ -18,6 +18,7 @@ from finsecure.keyservice.v1 import (
 )
 from finsecure_crypto.certificates import Role, TrustAnchors
 from finsecure_crypto.errors import ConfigurationError
+from finsecure_crypto.secret import SecretBytes
 from google.protobuf.message import Message
 
 from finsecure_rpc.credentials import channel_credentials
@@ -159,6 +160,24 @@ def open_anonymous_channel(
         options=_options(target_name),
     )
     return channel if on_send is None else _ObservedChannel(channel, on_send)
+
+
+def open_token_channel(
+    address: str, root_pem: bytes, target_name: str, token: SecretBytes
+) -> grpc.aio.Channel:
+    """Open a channel of a person with a bearer token (RFC 6750), to a listener that takes tokens.
+
+    Args:
+        address: `host:port`; where, not who.
+        root_pem: root certificate as given out of band; the token leaves for nobody else.
+        target_name: DNS name that the server's certificate must have.
+        token: it goes with each call.
+    """
+    credentials = grpc.composite_channel_credentials(
+        grpc.ssl_channel_credentials(root_certificates=root_pem),
+        grpc.access_token_call_credentials(token.expose().decode("ascii")),
+    )
+    return grpc.aio.secure_channel(address, credentials, options=_options(target_name))
 
 
 class _ObservedChannel(grpc.aio.Channel):

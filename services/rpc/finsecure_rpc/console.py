@@ -1,5 +1,6 @@
 """How every command of the project ends: one line for people, an exit status for machines."""
 
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -10,7 +11,10 @@ from finsecure_crypto import errors
 from finsecure_crypto.errors import ConfigurationError, FinSecureError
 from finsecure_crypto.secret import SecretBytes
 
+from finsecure_rpc.bearer import MAXIMUM_TOKEN
+
 _MOST_KEY_BYTES = 4096
+_TOKEN = re.compile(rb"[A-Za-z0-9._~+/-]{1,%d}=*" % MAXIMUM_TOKEN)  # RFC 6750, section 2.1
 
 
 class ExitCode(IntEnum):
@@ -84,19 +88,37 @@ def read_api_key(path: Path) -> SecretBytes:
     Raises:
         ConfigurationError: API_KEY_MISSING.
     """
+    return _read_secret(
+        path, _MOST_KEY_BYTES, "API_KEY_MISSING", "the file that the operator sent you"
+    )
+
+
+def read_token(path: Path) -> SecretBytes:
+    """Read a bearer token from a file, or from standard input where the path is `-`.
+
+    Raises:
+        ConfigurationError: TOKEN_MISSING, also for what is no text of a token.
+    """
+    token = _read_secret(path, MAXIMUM_TOKEN + 2, "TOKEN_MISSING", "a token of your provider")
+    if not _TOKEN.fullmatch(token.expose()):
+        raise ConfigurationError(
+            "TOKEN_MISSING",
+            f"{path} holds no token; sign in again and store the access token alone",
+        )
+    return token
+
+
+def _read_secret(path: Path, most: int, code: str, wanted: str) -> SecretBytes:
     try:
         if str(path) == "-":
-            content = sys.stdin.buffer.read(_MOST_KEY_BYTES)
+            content = sys.stdin.buffer.read(most)
         else:
             with path.open("rb") as stream:
-                content = stream.read(_MOST_KEY_BYTES)
+                content = stream.read(most)
     except OSError as error:
         raise ConfigurationError(
-            "API_KEY_MISSING",
-            f"{path} cannot be read ({error.strerror}); give the file that the operator sent you",
+            code, f"{path} cannot be read ({error.strerror}); give {wanted}"
         ) from error
     if not content.strip():
-        raise ConfigurationError(
-            "API_KEY_MISSING", f"{path} is empty; give the file that the operator sent you"
-        )
+        raise ConfigurationError(code, f"{path} is empty; give {wanted}")
     return SecretBytes(content.strip())

@@ -15,8 +15,8 @@ def server_credentials(
 
     Args:
         provider: asked at each handshake; cheap when nothing changed.
-        client_certificates: demand a certificate below the pinned root. False only for the
-            listener where members enrol.
+        client_certificates: demand a certificate below the pinned root. False only for
+            listeners of newcomers and of people with tokens.
     """
     first = provider.current()
     served = first.generation

@@ -27,11 +27,11 @@ from finsecure_crypto.errors import (
 from google.protobuf.message import DecodeError, Message
 
 from finsecure_rpc.authenticator import Authenticator
-from finsecure_rpc.bearer import Bearer, Bearers, token_of
+from finsecure_rpc.bearer import Bearer, TokenDoor, token_of
 from finsecure_rpc.logs import get_logger
 from finsecure_rpc.open_streams import OpenStreams
 from finsecure_rpc.peer import Peer, set_peer
-from finsecure_rpc.policy import ANYONE, READERS, Access, Limits, Policy
+from finsecure_rpc.policy import ANYONE, Limits, Policy
 from finsecure_rpc.rate import RateLimiter
 from finsecure_rpc.status import RateExceededError, to_wire
 from finsecure_rpc.validation import check_message
@@ -57,7 +57,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         limits: bounds on deadlines and rates.
         on_refusal: hears of callers who are not who they say or may not call a method.
         clock: monotonic seconds.
-        bearers: verifies tokens of people who have no certificate; None takes no tokens.
+        door: where people come in who have a token and no certificate; None takes no tokens.
     """
 
     def __init__(
@@ -67,13 +67,13 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         limits: Limits,
         on_refusal: OnRefusal | None = None,
         clock: Callable[[], float] = time.monotonic,
-        bearers: Bearers | None = None,
+        door: TokenDoor | None = None,
     ) -> None:
         self._policy = policy
         self._authenticator = authenticator
         self._limits = limits
         self._on_refusal = on_refusal
-        self._bearers = bearers
+        self._door = door
         self._known = RateLimiter(limits.rate, clock)
         self._anonymous = RateLimiter(limits.anonymous_rate, clock)
         self._streams = OpenStreams(self._recheck, limits.recheck_s, limits.streams)
@@ -170,24 +170,24 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     def _recheck(self, caller: Certified | Bearer) -> None:
         if isinstance(caller, Certified):
             self._authenticator.recheck(caller)
-        elif self._bearers is not None:
-            self._bearers.recheck(caller)
+        elif self._door is not None:
+            self._door.bearers.recheck(caller)
 
-    def _bearer(self, context: Context, access: Access) -> Bearer | None:
-        """Who comes with a token, where only people are let in.
+    def _bearer(self, method: str, context: Context) -> Bearer | None:
+        """Who comes with a token, if there is one.
 
         Raises:
             AuthenticationError: TOKEN_*.
             PermissionDeniedError: TOKEN_NOT_ALLOWED, TOKEN_WITHOUT_ROLE.
         """
-        token = None if self._bearers is None else token_of(context.invocation_metadata() or ())
-        if self._bearers is None or token is None:
+        token = None if self._door is None else token_of(context.invocation_metadata() or ())
+        if self._door is None or token is None:
             return None
-        if access is ANYONE or not access <= READERS:
+        if method not in self._door.methods:
             raise PermissionDeniedError(
                 "TOKEN_NOT_ALLOWED", "This call takes no token: come with a certificate."
             )
-        return self._bearers.verify(token)
+        return self._door.bearers.verify(token)
 
     def _let_in(self, method: str, context: Context) -> Certified | Bearer | None:
         address = _address(context.peer())
@@ -210,7 +210,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         access = self._policy.get(method, frozenset())
         if access is ANYONE:
             return caller
-        if caller is None and (bearer := self._bearer(context, access)) is not None:
+        if caller is None and (bearer := self._bearer(method, context)) is not None:
             set_peer(Peer(bearer.spiffe_id, 0, bearer.not_after), address)
             wait_s = self._known.take(str(bearer.spiffe_id))
             if wait_s:

@@ -19,7 +19,7 @@ from joserfc.errors import JoseError
 
 from finsecure_rpc.authenticator import utc_now
 from finsecure_rpc.bearer import BEARER_PREFIX, MAXIMUM_TOKEN, Bearer
-from finsecure_rpc.jwks import KeySource
+from finsecure_rpc.jwks import KeySource, PublicKey
 from finsecure_rpc.logs import get_logger
 from finsecure_rpc.oidc_settings import OidcSettings
 
@@ -70,7 +70,7 @@ class OidcVerifier:
         if not isinstance(subject, str) or not 0 < len(subject) <= 255:
             raise _rejected("TOKEN_MALFORMED", "the token names no subject")
         role = self._role(claims)
-        bearer = Bearer(self._identity(role, subject), subject, end)
+        bearer = Bearer(self._identity(role, subject), subject, end, str(header["kid"]))
         _log.info("token accepted", caller=str(bearer.spiffe_id), subject=subject)
         return bearer
 
@@ -78,6 +78,7 @@ class OidcVerifier:
         """See `Bearers`."""
         if self._clock() > bearer.not_after:
             raise _rejected("TOKEN_EXPIRED", "the token has expired; sign in again")
+        self._key(bearer.key_id)
 
     def _claims(self, token: str, header: Mapping[str, Any]) -> Mapping[str, Any]:
         algorithm, kid = header.get("alg"), header.get("kid")
@@ -85,11 +86,7 @@ class OidcVerifier:
             raise _rejected("TOKEN_ALGORITHM", "the token is signed in a way that is not allowed")
         if any(name in header for name in _REFUSED_HEADERS) or header.get("typ") not in _TYPES:
             raise _rejected("TOKEN_MALFORMED", "the token has a header that is not allowed")
-        key = self._keys.get(kid) if isinstance(kid, str) else None
-        if key is None:
-            raise _rejected(
-                "TOKEN_KEY_UNKNOWN", "the provider has no such key; try again in a minute"
-            )
+        key = self._key(kid)
         try:
             claims = jwt.decode(token, key, algorithms=list(self._settings.algorithms)).claims
         except (JoseError, ValueError, TypeError, RecursionError) as error:
@@ -97,6 +94,14 @@ class OidcVerifier:
         if not isinstance(claims, dict):
             raise _rejected("TOKEN_MALFORMED", "the token holds no claims")
         return claims
+
+    def _key(self, kid: object) -> PublicKey:
+        key = self._keys.get(kid) if isinstance(kid, str) else None
+        if key is None:
+            raise _rejected(
+                "TOKEN_KEY_UNKNOWN", "the provider has no such key; try again in a minute"
+            )
+        return key
 
     def _check_times(self, claims: Mapping[str, Any], now: datetime) -> datetime:
         """Check when the token is good; returns until when, leeway included."""

@@ -57,6 +57,11 @@ class Rate:
         if not (self.per_second > 0 and self.burst >= 1):
             raise ValueError("a rate needs per_second > 0 and burst >= 1")
 
+    @classmethod
+    def steady(cls, per_second: float) -> "Rate":
+        """A rate whose burst is what comes in four seconds, but at least one call."""
+        return cls(per_second, max(1.0, per_second * 4.0))
+
 
 @dataclass(frozen=True)
 class Limits:
@@ -108,6 +113,22 @@ def domain_peers(domain: str) -> Accepts:
         return spiffe_id.trust_domain == domain
 
     return accepts
+
+
+def for_people(policy: Policy) -> frozenset[str]:
+    """Methods that people may call, whoever else may."""
+    return frozenset(
+        method for method, access in policy.items() if access is not ANYONE and access & READERS
+    )
+
+
+def for_people_alone(policy: Policy) -> frozenset[str]:
+    """Methods that people may call and nobody else."""
+    return frozenset(
+        method
+        for method, access in policy.items()
+        if access is not ANYONE and access and access <= READERS
+    )
 
 
 def methods_of(*modules: ModuleType) -> set[str]:

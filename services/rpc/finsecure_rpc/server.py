@@ -12,7 +12,7 @@ from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection as reflection_service
 
 from finsecure_rpc.authenticator import Authenticator
-from finsecure_rpc.bearer import Bearers
+from finsecure_rpc.bearer import TokenDoor
 from finsecure_rpc.channel import MESSAGE_LIMIT
 from finsecure_rpc.interceptors import Guard, OnRefusal
 from finsecure_rpc.logs import get_logger
@@ -121,7 +121,7 @@ def build_server(
     reflection: bool = False,
     maximum_calls: int = 20_000,
     on_refusal: OnRefusal | None = None,
-    bearers: Bearers | None = None,
+    door: TokenDoor | None = None,
 ) -> RpcServer:
     """Build a server whose every call passes the `Guard`.
 
@@ -133,7 +133,7 @@ def build_server(
         limits: bounds on deadlines and rates.
         reflection: let members list the methods.
         on_refusal: hears of callers who are not let in; see `Guard`.
-        bearers: verifies tokens of people who have no certificate; None takes no tokens.
+        door: where people come in who have a token and no certificate; None takes no tokens.
         maximum_calls: open calls at once, streams included; more get RESOURCE_EXHAUSTED.
 
     Raises:
@@ -142,7 +142,7 @@ def build_server(
     whole_policy = {**policy, **HEALTH_POLICY, **(REFLECTION_POLICY if reflection else {})}
     server = grpc.aio.server(
         interceptors=[
-            Guard(whole_policy, authenticator, limits or Limits(), on_refusal, bearers=bearers)
+            Guard(whole_policy, authenticator, limits or Limits(), on_refusal, door=door)
         ],
         options=_OPTIONS,
         maximum_concurrent_rpcs=maximum_calls,

@@ -78,6 +78,19 @@ async def test_each_role_may_what_is_its_own(tmp_path: Path) -> None:
             await keyservice.create("operators/oidc-mallory")
 
 
+async def test_each_person_has_a_rate_of_its_own(tmp_path: Path) -> None:
+    provider = Provider()
+    oidc = settings(provider.write(tmp_path))
+    limits = {"enrolment_calls_per_s": 1000, "member_calls_per_s": 0.01}
+    async with deployed(tmp_path, oidc=oidc, limits=limits) as keyservice:
+        codes = []
+        for subject in ("erin", "erin", "frank"):
+            listing = (members_grpc.MemberServiceStub, "ListMembers", members.ListMembersRequest())
+            refused = await outcome(keyservice, provider.token(sub=subject), *listing)
+            codes.append(refused and refused.code)
+        assert codes == [None, "RATE_EXCEEDED", None]
+
+
 async def test_without_a_provider_no_token_is_looked_at(keyservice: Deployment) -> None:
     refused = await outcome(
         keyservice,

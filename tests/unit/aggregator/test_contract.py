@@ -33,7 +33,13 @@ def test_the_example_configuration_is_complete_and_shows_the_defaults():
     for name, field in Configuration.model_fields.items():
         assert any(
             f"\n{form}" in text
-            for form in (f"{name} = ", f"[{name}]\n", f"# [[{name}]]", f"# {name} = ")
+            for form in (
+                f"{name} = ",
+                f"[{name}]\n",
+                f"# [[{name}]]",
+                f"# [{name}]\n",
+                f"# {name} = ",
+            )
         )
         if not field.is_required():
             assert getattr(example, name) == field.default

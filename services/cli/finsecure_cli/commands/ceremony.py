@@ -17,6 +17,7 @@ from finsecure_cli.convert import Document
 from finsecure_cli.key_transport import key_name
 from finsecure_cli.output import JsonOption, print_json
 from finsecure_cli.settings import DEFAULT_FILE, load_operator
+from finsecure_cli.token_option import require_certificate
 from finsecure_cli.transport import Services
 
 app = typer.Typer(
@@ -46,6 +47,7 @@ KeyArgument = Annotated[str, typer.Argument(help="Id of the new key, such as bgv
 
 def with_trustees(config: Path, act: Callable[[Services, Trustees], Awaitable[T]]) -> T:
     """Connect as the operator to the key service and to all trustees and run `act`."""
+    require_certificate()
 
     async def work(services: Services) -> T:
         async with Trustees(load_operator(config)) as trustees:

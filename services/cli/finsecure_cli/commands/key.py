@@ -11,6 +11,7 @@ from finsecure_cli.commands.options import ConfigOption, with_services
 from finsecure_cli.output import JsonOption, print_json, print_table, short_name, short_time
 from finsecure_cli.renewal import renew_if_due
 from finsecure_cli.settings import DEFAULT_FILE, load_operator
+from finsecure_cli.token_option import require_certificate
 
 app = typer.Typer(no_args_is_help=True, help="Look at encryption keys, and take them out of use.")
 
@@ -74,6 +75,7 @@ def show(key: KeyArgument, json: JsonOption = False, config: ConfigOption = DEFA
 @app.command(epilog="Example: finsecure key verify bgv-1")
 def verify(key: KeyArgument, json: JsonOption = False, config: ConfigOption = DEFAULT_FILE) -> None:
     """Check a key as clients do: the trustees' signatures, its digest, and the audit log."""
+    require_certificate()
 
     async def work() -> dict[str, object]:
         settings = load_operator(config)
