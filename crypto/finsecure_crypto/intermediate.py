@@ -19,6 +19,11 @@ BACKDATE = timedelta(minutes=10)
 """How far validity reaches back, so that a receiver whose clock is slow accepts at once."""
 
 
+def root_hash(key: ec.EllipticCurvePrivateKey) -> hashes.SHA256 | hashes.SHA384:
+    """The hash that a root of this key signs with: as long as its curve asks for."""
+    return hashes.SHA384() if isinstance(key.curve, ec.SECP384R1) else hashes.SHA256()
+
+
 def certify_intermediate(
     public_key: ec.EllipticCurvePublicKey,
     root: x509.Certificate,
@@ -64,7 +69,7 @@ def certify_intermediate(
     )
     for extension, critical in authority_extensions(domain, 0):
         builder = builder.add_extension(extension, critical=critical)
-    return builder.sign(root_key, hashes.SHA384())
+    return builder.sign(root_key, root_hash(root_key))
 
 
 def certify_request(

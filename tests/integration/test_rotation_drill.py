@@ -20,13 +20,18 @@ from finsecure_cli.enrolment import enrol_operator
 from finsecure_cli.initial import build_initial_model
 from finsecure_cli.processes import ServiceProcess, run_command
 from finsecure_cli.renewal import renew_if_due
-from finsecure_cli.root_signing import read_certificate, sign_request, write_request
 from finsecure_cli.settings import OperatorSettings
 from finsecure_cli.task_file import TaskFile
 from finsecure_cli.transport import Services
 from finsecure_crypto.errors import StateError
 from finsecure_crypto.secret import SecretBytes
 from finsecure_rpc.config import load
+from finsecure_rpc.root_signing import (
+    read_certificate,
+    read_root_key,
+    sign_request,
+    write_request,
+)
 
 from tests.integration.test_chaos import write_files
 
@@ -79,7 +84,7 @@ async def rotate(deployment: Deployment, carol: OperatorSettings, dave: Operator
     sign_request(
         folder / "next.csr",
         folder / "root.pem",
-        offline,
+        lambda _: read_root_key(offline),
         folder / "next.pem",
         datetime.now(UTC),
         timedelta(days=30),

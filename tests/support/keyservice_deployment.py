@@ -16,6 +16,7 @@ from finsecure_crypto.secret import SecretBytes
 from finsecure_keyservice.clock import system_clock
 from finsecure_keyservice.config import Configuration
 from finsecure_keyservice.founding import Founded, found, renew_operator_key
+from finsecure_keyservice.protection.settings import RootToken
 from finsecure_keyservice.serving import opened
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.enrolment import enrol
@@ -131,7 +132,10 @@ class Deployment:
 
 @asynccontextmanager
 async def deployed(
-    folder: Path, skew: timedelta = timedelta(0), **settings: Any
+    folder: Path,
+    skew: timedelta = timedelta(0),
+    root_key: Path | RootToken | None = None,
+    **settings: Any,
 ) -> AsyncIterator[Deployment]:
     settings.setdefault("database", str(folder / "keyservice.db"))
     configuration = Configuration(
@@ -142,7 +146,7 @@ async def deployed(
         **settings,
     )
     clock = SkewedClock(skew)
-    founded = found(configuration, "alice", "lending", None, clock())
+    founded = found(configuration, "alice", "lending", root_key, clock())
     async with AsyncExitStack() as stack:
         deployment = Deployment(folder, configuration, founded, clock, stack)
         stack.push_async_callback(deployment.stop)

@@ -1,9 +1,9 @@
 """The certificate authority: makes the root and the intermediate, issues, and signs the CRL.
 
 Keys and `now` come in, certificates go out; nothing here reads a clock, a file or a store. The
-root (P-384) signs one intermediate and is then kept offline; the intermediate (P-256) signs
-everything else. Source of the profile: RFC 5280 sections 4 and 5; SPIFFE X509-SVID sections 2
-and 4 (one URI SAN, leaf not a CA).
+root (P-384, or P-256 where its key lies in a token) signs one intermediate and is then kept
+offline; the intermediate (P-256) signs everything else. Source of the profile: RFC 5280 sections 4
+and 5; SPIFFE X509-SVID sections 2 and 4 (one URI SAN, leaf not a CA).
 """
 
 from collections.abc import Iterable
@@ -23,7 +23,7 @@ from finsecure_crypto.certificates import (
     leaf_extensions,
 )
 from finsecure_crypto.errors import StateError
-from finsecure_crypto.intermediate import BACKDATE, certify_intermediate
+from finsecure_crypto.intermediate import BACKDATE, certify_intermediate, root_hash
 
 PublicKey = ec.EllipticCurvePublicKey | ed25519.Ed25519PublicKey
 
@@ -45,9 +45,22 @@ class Root:
     key: ec.EllipticCurvePrivateKey
 
     @classmethod
-    def create(cls, domain: str, now: datetime, lifetime: timedelta) -> "Root":
-        """Make a self-signed P-384 root."""
-        key = ec.generate_private_key(ec.SECP384R1())
+    def create(
+        cls,
+        domain: str,
+        now: datetime,
+        lifetime: timedelta,
+        key: ec.EllipticCurvePrivateKey | None = None,
+    ) -> "Root":
+        """Make a self-signed root.
+
+        Args:
+            domain: what it is the root of.
+            now: the time.
+            lifetime: how long it is valid.
+            key: its key, P-256 or P-384, which may lie in a token; None makes one on P-384.
+        """
+        key = key or ec.generate_private_key(ec.SECP384R1())
         public_key = key.public_key()
         attribute = x509.NameAttribute(NameOID.COMMON_NAME, f"FinSecure root {domain}"[:64])
         name = x509.Name([attribute])
@@ -63,7 +76,7 @@ class Root:
         )
         for extension, critical in authority_extensions(domain, path_length=1):
             builder = builder.add_extension(extension, critical=critical)
-        return cls(builder.sign(key, hashes.SHA384()), key)
+        return cls(builder.sign(key, root_hash(key)), key)
 
     def create_intermediate(
         self,

@@ -39,6 +39,8 @@ from finsecure_keyservice.names import MemberName, federation_id
 from finsecure_keyservice.own_identity import OwnIdentity
 from finsecure_keyservice.pepper import PepperFile
 from finsecure_keyservice.protection.opening import create_vault
+from finsecure_keyservice.protection.root_token import create_root_key, require_apart
+from finsecure_keyservice.protection.settings import RootToken
 from finsecure_keyservice.protection.vault import Vault
 from finsecure_keyservice.revocation import rebuild_list
 from finsecure_keyservice.schema import AUDIT
@@ -55,7 +57,7 @@ class Founded:
     """What the operator has to know after `init`."""
 
     root: Path
-    root_key: Path
+    root_key: Path | None
     fingerprint: str
     log_key: str
     api_key: Path
@@ -65,7 +67,7 @@ def found(
     configuration: Configuration,
     operator: str,
     federation: str | None,
-    root_key: Path | None,
+    root_key: Path | RootToken | None,
     now: datetime,
 ) -> Founded:
     """Make a key service; touches nothing that exists.
@@ -74,21 +76,26 @@ def found(
         configuration: where everything goes.
         operator: id of the first operator.
         federation: id of a first federation, or None.
-        root_key: where the root's key goes; None means into the state folder.
+        root_key: file or token for the root's key; None means a file in the state folder.
         now: the time.
 
     Raises:
-        ConfigurationError: ALREADY_INITIALISED, or what `create_vault` raises.
+        ConfigurationError: ALREADY_INITIALISED, ROOT_TOKEN_SHARED, or what `create_vault` and
+            `create_root_key` raise.
         InvalidArgumentError: NAME_MALFORMED.
-        UnavailableError: what `create_vault` raises.
+        UnavailableError: what `create_vault` and `create_root_key` raise.
     """
     folder = StateFolder(configuration.state_dir)
-    root_key = root_key or folder.root_key
+    token = root_key if isinstance(root_key, RootToken) else None
+    root_file = None if isinstance(root_key, RootToken) else root_key or folder.root_key
+    if token is not None:
+        require_apart(token, configuration.protected_by)
     name = str(MemberName.parse(f"operators/{operator}"))
     api_key = folder.path / f"operator-{operator}.api-key"
     if federation is not None:
         federation_id(f"federations/{federation}")
-    for occupied in (folder.occupied(), *(file for file in (root_key, api_key) if file.exists())):
+    files = (file for file in (root_file, api_key) if file is not None and file.exists())
+    for occupied in (folder.occupied(), *files):
         if occupied is not None:
             raise ConfigurationError(
                 "ALREADY_INITIALISED",
@@ -101,7 +108,12 @@ def found(
     def work(connection: Connection) -> Founded:
         open_books(connection, configuration.domain)
         vault = create_vault(configuration.protected_by)
-        root = Root.create(configuration.domain, now, timedelta(days=configuration.root_lifetime_d))
+        root = Root.create(
+            configuration.domain,
+            now,
+            timedelta(days=configuration.root_lifetime_d),
+            None if token is None else create_root_key(token),
+        )
         lifetime = timedelta(days=configuration.intermediate_lifetime_d)
         authorities = Authorities(root.certificate, vault)
         material = KeyMaterial(
@@ -125,11 +137,11 @@ def found(
         rebuild_list(store, authority, now, configuration.revocation_list_lifetime)
         credentials = own.prepare(store, now, authority.anchors)
         # Files come before the commit: without it they open nothing, and it without them neither.
-        folder.write(root, root_key, material, vault)
+        folder.write(root, root_file, material, vault)
         own.install(credentials)
         write_file(api_key, key.expose().encode() + b"\n")
         return Founded(
-            folder.root, root_key, fingerprint(root.certificate), log_key.serialise(), api_key
+            folder.root, root_file, fingerprint(root.certificate), log_key.serialise(), api_key
         )
 
     try:

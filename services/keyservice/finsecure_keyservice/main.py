@@ -2,7 +2,9 @@
 
 import asyncio
 import sys
+from datetime import timedelta
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -12,6 +14,7 @@ from finsecure_crypto.certificates import Role
 from finsecure_rpc import console, logs
 from finsecure_rpc.commands import Config, command_line
 from finsecure_rpc.config import load
+from finsecure_rpc.root_signing import sign_request
 
 from finsecure_keyservice import audit_key_rotation, list_renumbering, pepper_rotation
 from finsecure_keyservice import backup as copies
@@ -19,6 +22,8 @@ from finsecure_keyservice.clock import system_clock
 from finsecure_keyservice.config import Configuration
 from finsecure_keyservice.founding import found, renew_operator_key, seal_key_of
 from finsecure_keyservice.health import check
+from finsecure_keyservice.protection.root_token import open_root_key
+from finsecure_keyservice.protection.settings import RootToken
 from finsecure_keyservice.rewrapping import rotate_key_encryption_key
 from finsecure_keyservice.serving import serve
 from finsecure_keyservice.state import StateFolder
@@ -32,13 +37,21 @@ def init(
     operator: Annotated[str, typer.Option(help="Id of the first operator.")] = "operator",
     federation: Annotated[str | None, typer.Option(help="Id of a first federation.")] = None,
     root_key: Annotated[Path | None, typer.Option(help="File for the root's private key.")] = None,
+    root_token: Annotated[
+        Path | None,
+        typer.Option(help="File (TOML) that names a token in which to make the root's key."),
+    ] = None,
 ) -> None:
     """Make the authorities, the database and the first operator. Overwrites nothing."""
-    made = found(load(config, Configuration), operator, federation, root_key, system_clock())
+    if root_key is not None and root_token is not None:
+        raise typer.BadParameter("the root's key goes into a file or into a token, not both")
+    place = root_key if root_token is None else load(root_token, RootToken)
+    made = found(load(config, Configuration), operator, federation, place, system_clock())
     typer.echo(f"root certificate    {made.root}   (give it to every member)")
     typer.echo(f"its SHA-256         {made.fingerprint}")
     typer.echo(f"audit log's key     {made.log_key}   (for `finsecure audit --key`)")
-    typer.echo(f"root private key    {made.root_key}   (move it offline now)")
+    lies = made.root_key or f"in the token that {root_token} names"
+    typer.echo(f"root private key    {lies}   (move it offline now)")
     typer.echo(f"operator's API key  {made.api_key}   (good for one enrolment; then delete it)")
 
 
@@ -148,6 +161,28 @@ def restore(
     """
     events = copies.restore(load(config, Configuration), source)
     typer.echo(f"restored; the audit log has {events} events, the last one is {events - 1}")
+
+
+@app.command(
+    epilog="Example: finsecure-keyservice ca-sign next.csr --root root.pem "
+    "--root-token root-token.toml --out next.pem"
+)
+def ca_sign(
+    csr: Annotated[Path, typer.Argument(help="Request from `finsecure ca prepare`.")],
+    root: Annotated[Path, typer.Option(help="Root certificate.")],
+    root_token: Annotated[Path, typer.Option(help="File (TOML) that names the root's token.")],
+    out: Annotated[Path, typer.Option(help="New file for the certificate.")],
+    days: Annotated[int, typer.Option(min=1, max=3650, help="Days of validity.")] = 1825,
+) -> None:
+    """Sign a request with the root's key in a token. Needs no network and no service.
+
+    Where that key lies in a file, `finsecure ca sign` does it.
+    """
+    place = load(root_token, RootToken)
+    made = sign_request(
+        csr, root, partial(open_root_key, place), out, system_clock(), timedelta(days=days)
+    )
+    typer.echo(f"{out}: {made.subject.rfc4514_string()}, until {made.not_valid_after_utc}")
 
 
 @app.command(epilog="Example: finsecure-keyservice rotate-audit-key --config keyservice.toml")

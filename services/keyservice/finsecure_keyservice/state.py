@@ -77,14 +77,18 @@ class StateFolder:
     def write(
         self,
         root: Root,
-        root_key: Path,
+        root_key: Path | None,
         material: KeyMaterial,
         vault: Vault,
     ) -> None:
-        """Write everything; the folder is readable by its owner alone."""
+        """Write everything; the folder is readable by its owner alone.
+
+        The root's key goes where `root_key` says; nowhere, when that is None.
+        """
         self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
         self.path.chmod(0o700)
-        write_file(root_key, _key_pem(root.key))
+        if root_key is not None:
+            write_file(root_key, _key_pem(root.key))
         self.rewrap(vault, material)
         write_file(self.root, root.certificate.public_bytes(Encoding.PEM), mode=0o644)
 

@@ -8,8 +8,8 @@ from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec, ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from finsecure_cli.main import app
-from finsecure_cli.root_signing import write_request
 from finsecure_crypto.certificates import TrustAnchors
+from finsecure_rpc.root_signing import write_request
 from typer.testing import CliRunner
 
 from tests.support.pki import TestAuthority

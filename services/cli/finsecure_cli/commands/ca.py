@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from finsecure_rpc.root_signing import read_certificate, read_root_key, sign_request, write_request
 
 from finsecure_cli.authority_transport import (
     activate_authority,
@@ -17,7 +18,6 @@ from finsecure_cli.authority_transport import (
 from finsecure_cli.commands.options import ConfigOption, with_services
 from finsecure_cli.convert import Document
 from finsecure_cli.output import JsonOption, print_json, print_table, short_name, short_time
-from finsecure_cli.root_signing import read_certificate, sign_request, write_request
 from finsecure_cli.settings import DEFAULT_FILE
 
 app = typer.Typer(
@@ -77,8 +77,13 @@ def sign(
     out: Annotated[Path, typer.Option(help="New file for the certificate.")],
     days: Annotated[int, typer.Option(min=1, max=3650, help="Days of validity.")] = 1825,
 ) -> None:
-    """Sign a request with the root's key. Needs no network and no configuration."""
-    made = sign_request(csr, root, root_key, out, datetime.now(UTC), timedelta(days=days))
+    """Sign a request with the root's key in a file. Needs no network and no configuration.
+
+    Where that key lies in a token, `finsecure-keyservice ca-sign` does it.
+    """
+    made = sign_request(
+        csr, root, lambda _: read_root_key(root_key), out, datetime.now(UTC), timedelta(days=days)
+    )
     name = made.subject.rfc4514_string()
     typer.echo(f"{out}: {name}, until {made.not_valid_after_utc.isoformat()}")
 

@@ -9,7 +9,7 @@ from finsecure_rpc.durable import read_secret
 
 from finsecure_keyservice.protection.file_kek import FileKek
 from finsecure_keyservice.protection.kek import KeyEncryptionKey
-from finsecure_keyservice.protection.settings import FileProtection, TokenProtection
+from finsecure_keyservice.protection.settings import FileProtection, TokenPlace, TokenProtection
 from finsecure_keyservice.protection.vault import Vault
 
 if TYPE_CHECKING:
@@ -65,7 +65,7 @@ def _vault_of(token: "Token", settings: TokenProtection) -> Vault:
     return Vault(TokenKek(token, settings.key_label), Pkcs11Keys(token, signing_label))
 
 
-def open_token(settings: TokenProtection) -> "Token":
+def open_token(settings: TokenPlace) -> "Token":
     """The token of a configuration, its PIN read from its file; not asked anything yet.
 
     Raises:

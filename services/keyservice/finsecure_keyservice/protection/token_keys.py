@@ -8,7 +8,7 @@ from typing import Any
 import pkcs11
 from cryptography.hazmat.primitives.asymmetric import ed25519, rsa
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
-from finsecure_crypto.errors import IntegrityError
+from finsecure_crypto.errors import ConfigurationError, IntegrityError
 from finsecure_crypto.randomness import Randomness, draw
 from finsecure_crypto.signatures import RSA_BITS, SignatureAlgorithm, load_public_key, verify
 from pkcs11 import MGF, Attribute, KeyType, Mechanism, ObjectClass
@@ -79,6 +79,28 @@ class Pkcs11Keys:
                 "backup",
             )
         return signer
+
+    def find(self, algorithm: SignatureAlgorithm, public_key: bytes) -> "TokenSigner":
+        """The key under the label that has a public key (SubjectPublicKeyInfo, DER).
+
+        Raises:
+            ConfigurationError: TOKEN_KEY_MISSING.
+        """
+
+        def ids(session: pkcs11.Session) -> list[bytes]:
+            require_session(session)
+            wanted = {Attribute.CLASS: ObjectClass.PUBLIC_KEY, Attribute.LABEL: self._label}
+            return [bytes(found[Attribute.ID]) for found in list(session.get_objects(wanted))]
+
+        for key_id in self._token.run(ids):
+            signer = self.open(algorithm, key_id)
+            if signer.public_key == public_key:
+                return signer
+        raise ConfigurationError(
+            "TOKEN_KEY_MISSING",
+            f"the token has no key {self._label} of this certificate; use the token that it was "
+            "made with, or correct `key_label`",
+        )
 
     def destroy(self, key_id: bytes) -> None:
         """See `TokenKeys`."""
