@@ -72,6 +72,7 @@ class KeyRegister(encryption_keys_pb2_grpc.EncryptionKeyServiceServicer):
 
     def __init__(self, trustees: Sequence[Trustee]) -> None:
         public = key()
+        self.trustees = trustees
         self.log = PublicLog(public.digest())
         description = KeyDescription(
             KEY_NAME, Mode.PAILLIER, Generation.DEALER, 3, 2, public.digest()

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from functools import partial
 
 from finsecure_crypto.certificates import Role, SpiffeId, verify_member
-from finsecure_rpc.audit import LogFollower
+from finsecure_rpc.audit import LogFollower, trustee_log
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.credentials import server_credentials
 from finsecure_rpc.database import open_own_database
@@ -33,6 +33,7 @@ from finsecure_aggregator.config import Configuration
 from finsecure_aggregator.desk import Desk
 from finsecure_aggregator.encryption import EncryptionDesk
 from finsecure_aggregator.endorsements import Endorsements, key_service_signs
+from finsecure_aggregator.followed_trustee import FollowedTrustee
 from finsecure_aggregator.initial_models import InitialModels
 from finsecure_aggregator.key_store import KeyStore
 from finsecure_aggregator.models import ModelKeeper
@@ -128,7 +129,12 @@ async def _encryption(
         connection = await stack.enter_async_context(
             Connection(each.address, member.identities, Role.TRUSTEE)
         )
-        trustees[each.id] = RemoteTrustee(each.id, connection, verify)
+        log = LogFollower(
+            connection,
+            LogMemory(configuration.identity_dir / f"audit-{each.id}.json"),
+            origin=trustee_log(member.trust_domain, each.id),
+        )
+        trustees[each.id] = FollowedTrustee(RemoteTrustee(each.id, connection, verify), log)
     follower = LogFollower(member.keyservice, LogMemory(configuration.identity_dir / "audit.json"))
     return EncryptionDesk(
         keys=KeyStore(

@@ -2,6 +2,7 @@
 
 import pytest
 from finsecure.aggregation.v1 import tasks_pb2
+from finsecure_rpc.log_memory import LogMemory, Remembered
 
 from tests.support.encrypted_federation import encrypted_federation, encrypted_spec
 from tests.support.federation import ENCRYPT, Federation, leave_before
@@ -37,6 +38,24 @@ async def test_a_round_with_drop_outs_and_a_trustee_that_is_down(tmp_path):
         ]
         said = {answer.trustee: answer.reason for answer in done.trustees}
         assert said == {"trustee-1": "TRUSTEE_UNREACHED", "trustee-2": "", "trustee-3": ""}
+
+
+@pytest.mark.slow
+async def test_a_trustee_that_forgot_what_it_decided_is_not_used(tmp_path):
+    federation = Federation(tmp_path)
+    async with encrypted_federation(federation) as register:
+        forgetful = register.trustees[0]
+        signer = forgetful.secrets.signer
+        memory = LogMemory(tmp_path / "aggregator" / "identity" / f"audit-{forgetful.id}.json")
+        memory.save(Remembered(signer.verifier, signer.sign(5, bytes(range(32)))))
+        await federation.create_task("credit", SPEC)
+        start(federation)
+        task = await federation.ended("credit", timeout_s=120)
+        assert task.state == tasks_pb2.TASK_STATE_COMPLETED, task.state_detail
+        (done,) = await federation.history("credit")
+        said = {answer.trustee: answer.reason for answer in done.trustees}
+        assert said == {"trustee-1": "AUDIT_LOG_ROLLED_BACK", "trustee-2": "", "trustee-3": ""}
+        assert forgetful.events() == []  # it was not even asked
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ async def test_what_was_opened_for_whom_is_in_the_log(
     assert (opened.action, opened.subject, opened.caller) == ("sum.open", SUBJECT, CALLER.name)
     assert opened.details == {
         "key": KEY_NAME,
-        "digest": bank.request.digest().hex(),
+        "sha256": bank.request.digest().hex(),
         "contributions": 3,
         "total": bank.request.total_sha256.hex(),
         "partial": opening.sha256.hex(),

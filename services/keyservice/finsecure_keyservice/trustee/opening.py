@@ -179,8 +179,8 @@ class Openings:
             around.books.trail(connection, caller).record(
                 "sum.open",
                 context.subject_name,
+                published=granted.request_digest,
                 key=context.key_name,
-                digest=granted.request_digest.hex(),
                 contributions=request.contributions,
                 total=request.total_sha256.hex(),
                 partial=granted.sha256.hex(),
