@@ -22,7 +22,7 @@ class FollowedTrustee:
         """See `encryption.Trustee`.
 
         Raises:
-            IntegrityError: AUDIT_LOG_ROLLED_BACK, AUDIT_LOG_FORKED, AUDIT_LOG_KEY_CHANGED,
+            IntegrityError: AUDIT_LOG_ROLLED_BACK, AUDIT_LOG_FORKED, AUDIT_KEY_UNKNOWN,
                 AUDIT_LOG_FOREIGN or AUDIT_PROOF_INVALID: its database was put back, or it is
                 another trustee; its owner's fault.
             NotFoundError: PUBLICATION_NOT_FOUND: it decided without its log.

@@ -45,7 +45,7 @@ async def test_a_trustee_that_forgot_what_it_decided_is_not_used(tmp_path):
     federation = Federation(tmp_path)
     async with encrypted_federation(federation) as register:
         forgetful = register.trustees[0]
-        signer = forgetful.secrets.signer
+        signer = forgetful.database.run_sync(forgetful.log.keys.signer)
         memory = LogMemory(tmp_path / "aggregator" / "identity" / f"audit-{forgetful.id}.json")
         memory.save(Remembered(signer.verifier, signer.sign(5, bytes(range(32)))))
         await federation.create_task("credit", SPEC)

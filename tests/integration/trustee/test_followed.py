@@ -14,8 +14,8 @@ from finsecure_crypto.certificates import Role, verify_member
 from finsecure_crypto.errors import FinSecureError
 from finsecure_keyservice.audit.trail import Trail
 from finsecure_rpc.audit import LogFollower, trustee_log
-from finsecure_rpc.log_memory import LogMemory
 from finsecure_rpc.connection import Connection
+from finsecure_rpc.log_memory import LogMemory
 
 from tests.support.pki import TestAuthority
 from tests.support.trustees import Bank, Federation, Trustee, key, make_trustee, served
@@ -81,7 +81,7 @@ async def test_a_trustee_whose_database_is_put_back_is_refused_before_it_is_aske
     trustee = make_trustee(tmp_path / "t", federation.pki, 1)
     trustee.hold()
     async with followed(trustee, tmp_path) as reached:
-        with pytest.raises(FinSecureError, match="AUDIT_LOG_KEY_CHANGED"):
+        with pytest.raises(FinSecureError, match="AUDIT_KEY_UNKNOWN"):
             await reached.partially_decrypt(asked, 1)
     trustee.database.close()
 
