@@ -78,9 +78,9 @@ def key_service_signs(connection: Connection, key: str) -> SignModel:
         connection: to the key service, as the aggregator.
         key: resource name of the key.
     """
-    stub = connection.stub(model_signing_pb2_grpc.ModelSigningServiceStub)
 
     async def sign(plan: Plan, record: ModelRecord) -> bytes:
+        stub = connection.stub(model_signing_pb2_grpc.ModelSigningServiceStub)
         answer = await connection.call(stub.SignModel, sign_request(key, plan, record))
         envelope: bytes = answer.envelope
         return envelope

@@ -1,6 +1,7 @@
 """The command `finsecure`: wires the commands together."""
 
 import typer
+from finsecure_rpc import logs
 from finsecure_rpc.console import run
 
 from finsecure_cli.commands import (
@@ -63,6 +64,7 @@ app.command(epilog="Example: finsecure demo --out demo-out --rounds 20")(demo)
 
 def main() -> None:
     """Run the command line."""
+    logs.configure("finsecure", "WARNING")  # on standard error: output may be for a program
     run(app)
 
 

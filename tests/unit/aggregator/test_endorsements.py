@@ -1,8 +1,10 @@
 """Versions are signed by a managed key before they are used, and only after they are on disk."""
 
 import asyncio
+from types import SimpleNamespace
 
 import pytest
+from finsecure_aggregator.endorsements import key_service_signs
 from finsecure_aggregator.rechecks import Rechecks
 from finsecure_aggregator.wire.models import sign_request
 from finsecure_crypto.errors import UnavailableError
@@ -82,3 +84,25 @@ async def test_a_version_is_signed_once_and_anew_when_its_operator_asks(bench):
     renewed = await rechecks.recheck(await _model(bench))
     assert renewed.envelope != first
     assert (await _model(bench)).envelope == renewed.envelope
+
+
+async def test_models_are_signed_on_after_the_own_certificate_was_renewed(bench):
+    class Renewed:
+        """A connection whose channels are closed at each renewal, and all made of them with it."""
+
+        generation = 1
+
+        def stub(self, factory):
+            return SimpleNamespace(SignModel=self.generation)
+
+        async def call(self, method, request):
+            if method != self.generation:
+                raise UnavailableError("CONNECTION_CLOSED", "the channel was closed")
+            return SimpleNamespace(envelope=b"signed")
+
+    await bench.begin()
+    connection = Renewed()
+    sign = key_service_signs(connection, KEY)
+    assert await sign(bench.plan, await _model(bench)) == b"signed"
+    connection.generation = 2
+    assert await sign(bench.plan, await _model(bench)) == b"signed"

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -189,3 +190,15 @@ def test_the_command_line_itself_never_loads_torch() -> None:
     code = "import finsecure_cli.main, sys; sys.exit('torch' in sys.modules)"
     done = subprocess.run([command_path("python"), "-c", code], check=False, timeout=60)
     assert done.returncode == 0
+
+
+def test_what_is_logged_never_mixes_with_what_a_program_reads() -> None:
+    program = (
+        "from finsecure_cli import main; from finsecure_rpc.logs import get_logger;"
+        "main.run = lambda app: get_logger('test').warning('something'); main.main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    assert done.stdout == ""
+    assert "something" in done.stderr
