@@ -1,8 +1,10 @@
 """The key service as a real process: killed at the worst moment, and what it writes to its log."""
 
+import asyncio
 import base64
 import os
 import re
+import resource
 import signal
 import socket
 import subprocess
@@ -22,7 +24,9 @@ from finsecure.keyservice.v1 import members_pb2 as members
 from finsecure.keyservice.v1 import members_pb2_grpc as members_grpc
 from finsecure_crypto.audit_event import Event
 from finsecure_crypto.certificates import Role
+from finsecure_crypto.checkpoint import LogVerifier
 from finsecure_crypto.errors import AuthenticationError, UnavailableError
+from finsecure_crypto.log_verification import verify_export
 from finsecure_crypto.secret import SecretBytes
 from finsecure_keyservice.audit.trail import Unrecorded
 from finsecure_keyservice.authorities import Authorities
@@ -258,6 +262,60 @@ async def test_a_join_that_was_not_answered_is_one_use_after_the_restart(
         assert [item.uses for item in listed.join_tokens] == [2]
     assert process.stop() == 0
     assert token.expose() not in process.log.read_bytes()
+
+
+@pytest.mark.slow
+async def test_a_full_disk_decides_nothing_says_so_and_goes_on(tmp_path: Path) -> None:
+    process = Process(tmp_path, str(tmp_path / "keyservice.db"))
+    # It looks every two seconds whether the log can be written.
+    text = process.config.read_text().replace("DEBUG", "ERROR")
+    process.config.write_text(
+        f'revocation_list_lifetime_h = {16 / 3600}\naudit_file = "audit.jsonl"\n{text}'
+    )
+    printed = process.command("init", "--config", str(process.config), "--operator", "alice")
+    (key,) = re.findall(r"audit log's key +(\S+)", printed)
+    process.start()
+    try:
+        async with await _operator(process) as operator:
+            stub = operator.stub(members_grpc.MemberServiceStub)
+            create = members.CreateMemberRequest(
+                member=members.Member(name="viewers/eve"), request_id=new_id()
+            )
+            _let_files_grow(process, most=0)
+            with pytest.raises(UnavailableError, match="STORE_UNAVAILABLE"):
+                await operator.call(stub.CreateMember, create)
+            await _until(process, health_pb2.HealthCheckResponse.NOT_SERVING)
+            _let_files_grow(process, most=resource.RLIM_INFINITY)
+            await _until(process, health_pb2.HealthCheckResponse.SERVING)
+            await operator.call(stub.CreateMember, create)
+            follower = LogFollower(operator, LogMemory(process.folder / "memory"))
+            events = [Event.parse(leaf) async for leaf in follower.events()]
+            made = [event for event in events if event.request == create.request_id]
+            assert [event.action for event in made] == ["member.create", "api-key.issue"]
+        assert process.stop() == 0
+        with (tmp_path / "audit.jsonl").open("rb") as lines:
+            assert verify_export(lines, LogVerifier.parse(key)).size >= len(events)
+    finally:
+        if process.process is not None and process.process.poll() is None:
+            process.stop(signal.SIGKILL)
+
+
+def _let_files_grow(process: Process, most: int) -> None:
+    """Let the process write to files up to a size: none, as on a full disk, or any."""
+    assert process.process is not None
+    _, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.prlimit(process.process.pid, resource.RLIMIT_FSIZE, (most, hard))
+
+
+async def _until(process: Process, status: int) -> None:
+    async with open_anonymous_channel(process.enrol_address, process.root_pem) as channel:
+        stub = health_pb2_grpc.HealthStub(channel)
+        async with asyncio.timeout(120):
+            while True:
+                answer = await stub.Check(health_pb2.HealthCheckRequest(), timeout=30)
+                if answer.status == status:
+                    return
+                await asyncio.sleep(0.1)
 
 
 async def test_nothing_secret_is_written_anywhere_but_where_it_belongs(process: Process) -> None:
