@@ -31,7 +31,13 @@ from google.protobuf import json_format
 
 from finsecure_cli.convert import Document
 from finsecure_cli.dealer import Cards, DealtKey
-from finsecure_cli.key_transport import get_key, key_name, register_key
+from finsecure_cli.key_transport import (
+    get_key,
+    key_name,
+    list_keys,
+    register_key,
+    renew_endorsements,
+)
 from finsecure_cli.settings import OperatorSettings, trustee_unknown
 from finsecure_cli.transport import Services
 
@@ -229,6 +235,34 @@ async def import_dealt(services: Services, trustees: Trustees, dealt: DealtKey) 
         dealt.public_key,
         [answer.endorsement for answer in answers],
     )
+
+
+async def endorse_again(services: Services, trustees: Trustees, key: str | None) -> list[Document]:
+    """Let the holders of keys sign for them under their present certificates.
+
+    Args:
+        services: connected to the key service.
+        trustees: connected to all trustees.
+        key: id of one key; None means all that are enabled.
+
+    Raises:
+        StateError: ENDORSEMENT_TAINTED while a trustee has not renewed yet.
+        FinSecureError: what a trustee or the key service says; it may be run again.
+    """
+    if key is None:
+        found = [item for item in await list_keys(services) if item["state"] == "enabled"]
+    else:
+        found = [await get_key(services, key)]
+    renewed = []
+    for known in found:
+        request = trustee_pb2.EndorseKeyRequest(encryption_key=known["name"])
+        holders = [item["trustee"] for item in known["endorsements"]]
+        answers = await asyncio.gather(
+            *(trustees.ask(holder, "EndorseKey", request) for holder in holders)
+        )
+        endorsements = [answer.endorsement for answer in answers]
+        renewed.append(await renew_endorsements(services, known["name"], endorsements))
+    return renewed
 
 
 async def _register(

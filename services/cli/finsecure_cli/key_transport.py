@@ -1,6 +1,7 @@
 """An operator's calls about encryption keys; answers come back as documents."""
 
 import uuid
+from collections.abc import Sequence
 from datetime import UTC, datetime
 
 from finsecure.keyservice.v1 import (
@@ -108,6 +109,19 @@ async def register_key(
         encryption_key=key, public_key=public_key, request_id=str(uuid.uuid4())
     )
     answer = await services.keys(_STUB, "RegisterEncryptionKey", request)
+    return document(answer.encryption_key)
+
+
+async def renew_endorsements(
+    services: Services, key: str, endorsements: Sequence[encryption_keys_pb2.KeyEndorsement]
+) -> Document:
+    """Bring new endorsements of a key."""
+    request = encryption_keys_pb2.RenewEndorsementsRequest(
+        name=key_name(services.federation, key),
+        endorsements=endorsements,
+        request_id=str(uuid.uuid4()),
+    )
+    answer = await services.keys(_STUB, "RenewEndorsements", request)
     return document(answer.encryption_key)
 
 

@@ -6,10 +6,11 @@ from datetime import datetime
 from enum import Enum
 from typing import Any
 
+from finsecure_crypto.homomorphic.key_record import KeyState
 from sqlalchemy import ColumnElement, Connection, and_, func, insert, select, update
 
 from finsecure_keyservice.audit.trail import Recorder
-from finsecure_keyservice.schema import AUTHORITIES, CERTIFICATES
+from finsecure_keyservice.schema import AUTHORITIES, CERTIFICATES, ENCRYPTION_KEYS, ENDORSEMENTS
 
 
 class AuthorityState(Enum):
@@ -93,25 +94,42 @@ class AuthorityStore:
         return [_authority(row) for row in self._connection.execute(query).mappings()]
 
     def dependents(self, issuer: str, now: datetime, settled: datetime) -> int:
-        """Number of certificates of an authority that somebody still needs.
+        """Number of certificates of an authority, and of keys under it, that are still needed.
 
-        Those are valid, not revoked, and have no successor (same member, same purpose, another
-        issuer) that is valid since `settled` or longer.
+        Keys are those that are enabled and endorsed under it. Certificates are those that are
+        valid, not revoked, and have no successor (same member, same purpose, another issuer) that
+        is valid since `settled` or longer.
         """
         needed = _needed(issuer, now, settled)
         query = select(func.count()).select_from(CERTIFICATES).where(needed)
-        return self._connection.execute(query).scalar_one()
+        return self._connection.execute(query).scalar_one() + len(self._needing_keys(issuer))
 
     def dependent_members(
         self, issuer: str, now: datetime, settled: datetime, limit: int
     ) -> Sequence[str]:
-        """At most `limit` names of those whose certificates `dependents` counts."""
+        """At most `limit` names of the keys, and of whose certificates, `dependents` counts."""
         query = (
             select(CERTIFICATES.c.member)
             .where(_needed(issuer, now, settled))
             .distinct()
             .order_by(CERTIFICATES.c.member)
             .limit(limit)
+        )
+        members = self._connection.execute(query).scalars()
+        return [*self._needing_keys(issuer), *members][:limit]
+
+    def _needing_keys(self, issuer: str) -> Sequence[str]:
+        """Names of the enabled encryption keys that are endorsed under certificates of it."""
+        query = (
+            select(ENDORSEMENTS.c.key_name)
+            .join(CERTIFICATES, CERTIFICATES.c.der == ENDORSEMENTS.c.certificate)
+            .join(ENCRYPTION_KEYS, ENCRYPTION_KEYS.c.name == ENDORSEMENTS.c.key_name)
+            .where(
+                CERTIFICATES.c.issuer == issuer,
+                ENCRYPTION_KEYS.c.state == KeyState.ENABLED.value,
+            )
+            .distinct()
+            .order_by(ENDORSEMENTS.c.key_name)
         )
         return list(self._connection.execute(query).scalars())
 

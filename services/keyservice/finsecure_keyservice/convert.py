@@ -1,5 +1,6 @@
 """Records to messages of `finsecure.keyservice.v1`; bounds of the other way are in the protos."""
 
+from collections.abc import Iterable
 from datetime import datetime
 
 from finsecure.keyservice.v1 import (
@@ -214,11 +215,11 @@ def key_description(message: encryption_keys_pb2.EncryptionKey) -> KeyDescriptio
     )
 
 
-def endorsements(message: encryption_keys_pb2.EncryptionKey) -> list[Endorsement]:
+def endorsements(messages: Iterable[encryption_keys_pb2.KeyEndorsement]) -> list[Endorsement]:
     """The trustees' signatures."""
     return [
         Endorsement(item.trustee, item.holder, item.signature, item.certificate)
-        for item in message.endorsements
+        for item in messages
     ]
 
 
@@ -249,6 +250,7 @@ def encryption_key(record: EncryptionKeyRecord) -> encryption_keys_pb2.Encryptio
         ],
         state=_KEY_STATES[record.state],
         create_time=timestamp(record.create_time),
+        endorse_time=timestamp(record.endorse_time),
     )
 
 

@@ -35,7 +35,7 @@ class EncryptionKeyService(encryption_keys_pb2_grpc.EncryptionKeyServiceServicer
     ) -> encryption_keys_pb2.RegisterEncryptionKeyResponse:
         """See the proto."""
         description = convert.key_description(request.encryption_key)
-        endorsements = convert.endorsements(request.encryption_key)
+        endorsements = convert.endorsements(request.encryption_key.endorsements)
 
         def act(store: Store) -> encryption_keys_pb2.RegisterEncryptionKeyResponse:
             members.get_federation(store, encryption_keys.parent_of(description.name))
@@ -123,6 +123,33 @@ class EncryptionKeyService(encryption_keys_pb2_grpc.EncryptionKeyServiceServicer
             encryption_keys_pb2.SetEncryptionKeyStateResponse,
             act,
             dangerous=_destruction(request.name, state, request.reason),
+        )
+
+    async def RenewEndorsements(
+        self, request: encryption_keys_pb2.RenewEndorsementsRequest, context: Context
+    ) -> encryption_keys_pb2.RenewEndorsementsResponse:
+        """See the proto."""
+        endorsements = convert.endorsements(request.endorsements)
+
+        def act(store: Store) -> encryption_keys_pb2.RenewEndorsementsResponse:
+            keys, now = store.encryption_keys, self._backend.clock()
+            believed = self._backend.feed.believed()
+            encryption_keys.verify(
+                encryption_keys.get(keys, request.name).description,
+                endorsements,
+                keys.public_key(request.name),
+                believed.anchors,
+                self._backend.feed.current(),
+                now,
+            )
+            encryption_keys.require_lasting(endorsements, believed.anchors, believed.tainted, now)
+            record = encryption_keys.renew_endorsements(keys, request.name, endorsements, now)
+            return encryption_keys_pb2.RenewEndorsementsResponse(
+                encryption_key=convert.encryption_key(record)
+            )
+
+        return await self._backend.mutate(
+            request, request.name, encryption_keys_pb2.RenewEndorsementsResponse, act
         )
 
     async def _record(self, name: str) -> EncryptionKeyRecord:

@@ -12,7 +12,7 @@ from finsecure_crypto.homomorphic.key_record import (
     KeyState,
 )
 from finsecure_crypto.homomorphic.mode import Mode
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Connection, delete, func, insert, select, update
 
 from finsecure_keyservice.audit.trail import Recorder
 from finsecure_keyservice.schema import ENCRYPTION_KEYS, ENDORSEMENTS
@@ -29,6 +29,7 @@ class EncryptionKeyRecord:
         endorsements: the trustees' signatures, by holder.
         state: where the key stands.
         create_time: when it was registered.
+        endorse_time: when the endorsements were taken in.
     """
 
     description: KeyDescription
@@ -37,6 +38,7 @@ class EncryptionKeyRecord:
     endorsements: tuple[Endorsement, ...] = field(repr=False)
     state: KeyState
     create_time: datetime
+    endorse_time: datetime
 
 
 _COLUMNS = [column for column in ENCRYPTION_KEYS.c if column.name != "public_key"]
@@ -65,21 +67,10 @@ class EncryptionKeyStore:
                 public_key=public_key,
                 state=record.state.value,
                 create_time=record.create_time,
+                endorse_time=record.endorse_time,
             )
         )
-        self._connection.execute(
-            insert(ENDORSEMENTS),
-            [
-                {
-                    "key_name": description.name,
-                    "holder": item.holder,
-                    "trustee": item.trustee,
-                    "signature": item.signature,
-                    "certificate": item.certificate,
-                }
-                for item in record.endorsements
-            ],
-        )
+        self._add_endorsements(description.name, record.endorsements)
 
     def get(self, name: str) -> EncryptionKeyRecord | None:
         """Read one key."""
@@ -103,10 +94,35 @@ class EncryptionKeyStore:
         found: bytes = self._connection.execute(query).scalar_one()
         return found
 
+    def replace_endorsements(
+        self, name: str, endorsements: Sequence[Endorsement], time: datetime
+    ) -> None:
+        """Write the endorsements of a key that exists anew."""
+        self._connection.execute(delete(ENDORSEMENTS).where(ENDORSEMENTS.c.key_name == name))
+        self._add_endorsements(name, endorsements)
+        self._connection.execute(
+            update(ENCRYPTION_KEYS).where(ENCRYPTION_KEYS.c.name == name).values(endorse_time=time)
+        )
+
     def set_state(self, name: str, state: KeyState) -> None:
         """Write where a key stands now."""
         self._connection.execute(
             update(ENCRYPTION_KEYS).where(ENCRYPTION_KEYS.c.name == name).values(state=state.value)
+        )
+
+    def _add_endorsements(self, name: str, endorsements: Sequence[Endorsement]) -> None:
+        self._connection.execute(
+            insert(ENDORSEMENTS),
+            [
+                {
+                    "key_name": name,
+                    "holder": item.holder,
+                    "trustee": item.trustee,
+                    "signature": item.signature,
+                    "certificate": item.certificate,
+                }
+                for item in endorsements
+            ],
         )
 
     def _record(self, row: Any) -> EncryptionKeyRecord:
@@ -132,4 +148,5 @@ class EncryptionKeyStore:
             ),
             KeyState(row.state),
             row.create_time,
+            row.endorse_time,
         )

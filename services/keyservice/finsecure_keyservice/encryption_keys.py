@@ -8,10 +8,12 @@ from collections.abc import Sequence
 from datetime import datetime
 
 from finsecure_crypto.certificates import (
+    Purpose,
     RevocationList,
     Role,
     SpiffeId,
     TrustAnchors,
+    verify_certificate,
     verify_member,
 )
 from finsecure_crypto.errors import ConflictError, IntegrityError, NotFoundError, StateError
@@ -81,6 +83,7 @@ def register(
         tuple(sorted(endorsements, key=lambda item: item.holder)),
         KeyState.ENABLED,
         now,
+        now,
     )
     store.add(record, public_key)
     store.trail.record(
@@ -94,6 +97,55 @@ def register(
         trustees=",".join(item.trustee for item in record.endorsements),
     )
     return record
+
+
+def require_lasting(
+    endorsements: Sequence[Endorsement],
+    anchors: TrustAnchors,
+    tainted: frozenset[bytes],
+    now: datetime,
+) -> None:
+    """Refuse verified endorsements under certificates of an authority that is on its way out.
+
+    Raises:
+        StateError: ENDORSEMENT_TAINTED; the trustee has not renewed yet.
+    """
+    for each in endorsements:
+        certified = verify_certificate(each.certificate, anchors, None, now, Purpose.SIGNING)
+        if certified.issuer in tainted:
+            raise StateError(
+                "ENDORSEMENT_TAINTED",
+                f"{each.trustee} signed under a certificate of an authority that is on its way "
+                "out: try again when it has renewed, in half a minute",
+            )
+
+
+def renew_endorsements(
+    store: EncryptionKeyStore, name: str, endorsements: Sequence[Endorsement], now: datetime
+) -> EncryptionKeyRecord:
+    """Replace the endorsements of a key by verified ones of the same trustees.
+
+    Raises:
+        NotFoundError: KEY_UNKNOWN.
+        StateError: ENDORSERS_DIFFER; shares do not move from one trustee to another.
+    """
+    before = get(store, name).endorsements
+    ordered = tuple(sorted(endorsements, key=lambda item: item.holder))
+    if [(item.holder, item.trustee) for item in ordered] != [
+        (item.holder, item.trustee) for item in before
+    ]:
+        raise StateError(
+            "ENDORSERS_DIFFER",
+            f"other trustees signed than hold the shares of {name}; a key with other trustees is "
+            "a new key",
+        )
+    store.replace_endorsements(name, ordered, now)
+    store.trail.record(
+        "encryption-key.renew-endorsements",
+        name,
+        trustees=",".join(item.trustee for item in ordered),
+    )
+    return get(store, name)
 
 
 def get(store: EncryptionKeyStore, name: str) -> EncryptionKeyRecord:

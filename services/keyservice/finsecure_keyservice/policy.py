@@ -29,6 +29,7 @@ _ACCESS: dict[str, dict[str, Access]] = {
         "ListEncryptionKeys": MEMBERS,
         "DownloadEncryptionKey": MEMBERS,
         "SetEncryptionKeyState": ADMINISTRATORS,
+        "RenewEndorsements": ADMINISTRATORS,
     },
     "AuthorityService": {
         "ListAuthorities": READERS,

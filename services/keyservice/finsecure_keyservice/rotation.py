@@ -176,7 +176,8 @@ class Rotation:
                 "AUTHORITY_NEEDED",
                 f"{needed} certificates of authorities/{identifier} have no settled successor yet, "
                 f"such as those of {', '.join(self._needy(store, record, now))}: wait until their "
-                "owners have renewed them, or force it and let them enrol again",
+                "owners have renewed them, let trustees endorse keys anew (`finsecure ceremony "
+                "endorse`), or force it and let them enrol again",
             )
         revoked = replace(record, state=AuthorityState.REVOKED)
         store.update(revoked)

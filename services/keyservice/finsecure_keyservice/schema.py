@@ -262,6 +262,7 @@ ENCRYPTION_KEYS = Table(
     Column("public_key", LargeBinary, nullable=False),
     Column("state", String(16), nullable=False),
     Column("create_time", Instant, nullable=False),
+    Column("endorse_time", Instant, nullable=False),
     Index("encryption_keys_by_parent", "parent", "name"),
 )
 

@@ -58,14 +58,15 @@ class RegisteredKey:
         description: what the trustees have signed.
         endorsements: their signatures.
         state: where the key stands.
-        registered: when it was entered, aware UTC; the trustees' certificates count as of then.
+        endorsed: when the endorsements were entered, aware UTC; the trustees' certificates count as
+            of then.
         public_key: the serialised key, whose digest is the description's.
     """
 
     description: KeyDescription
     endorsements: Sequence[Endorsement]
     state: KeyState
-    registered: datetime
+    endorsed: datetime
     public_key: bytes = field(repr=False)
 
     @property
@@ -83,7 +84,7 @@ class RegisteredKey:
 
         def public_key_of(trustee: str, certificate: bytes) -> bytes:
             member = SpiffeId(trust_domain, Role.TRUSTEE, trustee)
-            return verify_member(certificate, anchors, revocations, self.registered, member)
+            return verify_member(certificate, anchors, revocations, self.endorsed, member)
 
         verify_endorsements(self.description, self.endorsements, public_key_of)
 
@@ -161,6 +162,7 @@ def _registered(message: encryption_keys_pb2.EncryptionKey, public_key: bytes) -
     state = _STATES.get(message.state)
     if state is None or not message.HasField("create_time"):
         raise _invalid(message.name, "it has no state or no time")
+    endorsed = message.endorse_time if message.HasField("endorse_time") else message.create_time
     return RegisteredKey(
         description,
         [
@@ -168,7 +170,7 @@ def _registered(message: encryption_keys_pb2.EncryptionKey, public_key: bytes) -
             for each in message.endorsements
         ],
         state,
-        message.create_time.ToDatetime(UTC),
+        endorsed.ToDatetime(UTC),
         public_key,
     )
 

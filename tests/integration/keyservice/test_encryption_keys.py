@@ -21,18 +21,20 @@ from finsecure_rpc.database import open_database
 from finsecure_rpc.encryption_keys import download_published
 from finsecure_rpc.identity_store import IdentityStore
 from finsecure_rpc.log_memory import LogMemory
+from finsecure_rpc.renewal import Renewer
 from sqlalchemy import update
 
 from tests.support.encryption_keys import (
     NAME,
     PUBLIC,
+    TRUSTEES,
     approve,
     move,
     register,
     registration,
     trustees,
 )
-from tests.support.keyservice_deployment import BANK, LENDING, Deployment
+from tests.support.keyservice_deployment import BANK, LENDING, Deployment, new_id
 
 
 async def refusal(connection: Connection, request: keys.RegisterEncryptionKeyRequest) -> str:
@@ -170,3 +172,49 @@ async def test_states_move_where_they_may_and_end_where_they_end(keyservice: Dep
     with pytest.raises(FinSecureError) as caught:
         await move(operator, keys.ENCRYPTION_KEY_STATE_ENABLED)
     assert caught.value.code == "KEY_STATE"
+
+
+async def renew(
+    connection: Connection, request: keys.RegisterEncryptionKeyRequest
+) -> keys.EncryptionKey:
+    """Bring the endorsements of a registration as new ones."""
+    response = await connection.call(
+        connection.stub(keys_grpc.EncryptionKeyServiceStub).RenewEndorsements,
+        keys.RenewEndorsementsRequest(
+            name=NAME, endorsements=request.encryption_key.endorsements, request_id=new_id()
+        ),
+    )
+    return response.encryption_key
+
+
+async def test_trustees_sign_anew_for_their_own_key_and_nobody_else_does(
+    keyservice: Deployment,
+) -> None:
+    signers = await trustees(keyservice)
+    made = await register(keyservice.operator, registration(signers))
+    stores = [
+        IdentityStore(keyservice.folder / "members" / LENDING / "trustees" / name)
+        for name in TRUSTEES
+    ]
+    for store in stores:
+        async with keyservice.connect(store) as connection:
+            await Renewer(store, connection).renew_now()
+    later = [store.current() for store in stores]
+    renewed = await renew(keyservice.operator, registration(later))
+    assert renewed.endorse_time.ToDatetime() > made.endorse_time.ToDatetime()
+    assert (renewed.digest, renewed.create_time) == (made.digest, made.create_time)
+    bank = await keyservice.member(BANK)
+    follower = LogFollower(bank, LogMemory(keyservice.folder / "memory.json"))
+    key = await download_published(bank, follower, NAME)
+    assert [item.certificate for item in key.endorsements] == [
+        identity.signing_certificate for identity in later
+    ]
+    others = await trustees(keyservice, ("south", "middle", "nowhere"))
+    for signed, reason in (
+        (registration(others), "ENDORSERS_DIFFER"),
+        (registration([later[1], later[0], later[2]]), "ENDORSERS_DIFFER"),
+        (registration(later, signed=b"another key"), "KEY_NOT_ENDORSED"),
+    ):
+        with pytest.raises(FinSecureError) as caught:
+            await renew(keyservice.operator, signed)
+        assert caught.value.code == reason

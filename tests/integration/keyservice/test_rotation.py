@@ -8,7 +8,12 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding, load_pem_private_key
-from finsecure.keyservice.v1 import approvals_pb2, approvals_pb2_grpc
+from finsecure.keyservice.v1 import (
+    approvals_pb2,
+    approvals_pb2_grpc,
+    encryption_keys_pb2,
+    encryption_keys_pb2_grpc,
+)
 from finsecure.keyservice.v1 import authorities_pb2 as authorities
 from finsecure.keyservice.v1 import authorities_pb2_grpc as authorities_grpc
 from finsecure.keyservice.v1 import certificates_pb2 as certificates
@@ -16,11 +21,12 @@ from finsecure.keyservice.v1 import certificates_pb2_grpc as certificates_grpc
 from finsecure_crypto.errors import AuthenticationError, PermissionDeniedError, StateError
 from finsecure_crypto.intermediate import certify_request
 from finsecure_rpc.connection import Connection
-from finsecure_rpc.identity_store import IdentityStore
+from finsecure_rpc.identity_store import Identity, IdentityStore
 from finsecure_rpc.renewal import Renewer
 from finsecure_rpc.revocation import RevocationWatcher
 
-from tests.support.keyservice_deployment import BANK, Deployment, deployed, new_id
+from tests.support import encryption_keys
+from tests.support.keyservice_deployment import BANK, LENDING, Deployment, deployed, new_id
 
 MINUTES = 3
 """Life of a revocation list here. The clock of the service is set forward instead of waiting, but
@@ -224,3 +230,40 @@ async def test_who_has_a_certificate_of_a_revoked_authority_is_out_also_on_open_
 async def drain(stream: AsyncIterator[object]) -> None:
     async for _ in stream:
         pass
+
+
+async def test_an_authority_stays_while_a_key_in_use_is_endorsed_under_it(
+    keyservice: Deployment,
+) -> None:
+    carol = await keyservice.officer("carol")
+    signers = await encryption_keys.trustees(keyservice)
+    await encryption_keys.register(keyservice.operator, encryption_keys.registration(signers))
+    (first,) = await listed(carol)
+    before = (await listed(carol))[first].dependents
+    prepared = await step(keyservice.operator, "PrepareAuthority")
+    second, certificate = prepared.name, sign(keyservice, prepared.csr)
+    await step(keyservice.operator, "InstallAuthority", name=second, certificate=certificate)
+    await advance(keyservice)
+    await step(keyservice.operator, "ActivateAuthority", name=second)
+    await step(keyservice.operator, "TaintAuthority", name=first, reason="drill")
+    stub = keyservice.operator.stub(encryption_keys_pb2_grpc.EncryptionKeyServiceStub)
+
+    async def endorse(signers: list[Identity]) -> None:
+        endorsements = encryption_keys.registration(signers).encryption_key.endorsements
+        request = encryption_keys_pb2.RenewEndorsementsRequest(
+            name=encryption_keys.NAME, endorsements=endorsements, request_id=new_id()
+        )
+        await keyservice.operator.call(stub.RenewEndorsements, request)
+
+    with pytest.raises(StateError, match="ENDORSEMENT_TAINTED"):
+        await endorse(signers)
+    stores = [
+        IdentityStore(keyservice.folder / "members" / LENDING / "trustees" / name)
+        for name in encryption_keys.TRUSTEES
+    ]
+    for store in stores:
+        await Renewer(store, keyservice.connect(store)).renew_now()
+    held_back = (await listed(carol))[first].dependents
+    await endorse([store.current() for store in stores])
+    assert (await listed(carol))[first].dependents == held_back - 1
+    assert before > 0

@@ -91,7 +91,7 @@ BENT: list[tuple[Callable[[RegisteredKey], RegisteredKey], Policy, str]] = [
         "KEY_NOT_ENDORSED",
     ),
     (
-        lambda key: replace(key, registered=key.registered + timedelta(days=400)),
+        lambda key: replace(key, endorsed=key.endorsed + timedelta(days=400)),
         POLICY,
         "CERTIFICATE_EXPIRED",
     ),

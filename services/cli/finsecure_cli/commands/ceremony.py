@@ -83,6 +83,29 @@ def run(
     _report(made, json)
 
 
+@app.command(epilog="Example: finsecure ceremony endorse")
+def endorse(
+    key: Annotated[
+        str | None, typer.Argument(help="Id of a key; none means all that are enabled.")
+    ] = None,
+    json: JsonOption = False,
+    config: ConfigOption = DEFAULT_FILE,
+) -> None:
+    """Let trustees sign anew for the keys that they hold, after a change of the authority.
+
+    Signatures under certificates of a revoked authority are not believed any more.
+    """
+    made = with_trustees(
+        config,
+        lambda services, trustees: ceremony_transport.endorse_again(services, trustees, key),
+    )
+    if json:
+        print_json(made)
+        return
+    for item in made:
+        typer.echo(f"{item['name']} is endorsed anew")
+
+
 @app.command(epilog="Example: finsecure ceremony cards --out cards.json")
 def cards(
     out: Annotated[Path, typer.Option(help="New file to carry to the dealer.")],

@@ -5,7 +5,7 @@ import os
 
 from finsecure_crypto import transcript
 from finsecure_crypto.agreement import KeyPair
-from finsecure_crypto.errors import ConflictError, PolicyError
+from finsecure_crypto.errors import ConflictError, NotFoundError, PolicyError
 from finsecure_crypto.homomorphic.ceremony import TrusteeCard
 from finsecure_crypto.homomorphic.key_record import Endorsement, Generation, KeyDescription
 from finsecure_crypto.homomorphic.scheme import EncryptionKey, KeyShare
@@ -50,6 +50,30 @@ class Holdings:
         return Endorsement(
             identity.spiffe_id.id, held.holder, signature, identity.signing_certificate
         )
+
+    async def endorse_again(self, caller: Caller, name: str) -> Endorsement:
+        """Sign once more for a key that is held, as after a change of authorities.
+
+        Raises:
+            PolicyError: FEDERATION_MISMATCH.
+            NotFoundError: KEY_UNKNOWN.
+            StateError: SHARE_ERASED.
+        """
+        books = self._around.books
+
+        def found(connection: Connection) -> HeldKey:
+            held = store.key(connection, name)
+            if held is None:
+                raise NotFoundError("KEY_UNKNOWN", f"this trustee holds no share of {name}")
+            held.require_share()
+            books.trail(connection, caller).record(
+                "key.endorse", name, digest=held.description.digest.hex(), holder=held.holder
+            )
+            return held
+
+        async with books.refusing(caller, "EndorseKey", name):
+            self.require_federation(name)
+            return self.endorse(await books.transact(found))
 
     async def keep(
         self,

@@ -18,6 +18,7 @@ POLICY: Policy = MappingProxyType(
         f"{_SERVICE}GetTrustee": ADMINISTRATORS,
         f"{_SERVICE}AdvanceCeremony": ADMINISTRATORS,
         f"{_SERVICE}ImportShare": ADMINISTRATORS,
+        f"{_SERVICE}EndorseKey": ADMINISTRATORS,
     }
 )
 

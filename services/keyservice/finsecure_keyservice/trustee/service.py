@@ -133,6 +133,13 @@ class TrusteeService(trustee_pb2_grpc.TrusteeServiceServicer):
             endorsement=convert.endorsement(self._desk.holdings.endorse(held))
         )
 
+    async def EndorseKey(
+        self, request: trustee_pb2.EndorseKeyRequest, context: Context
+    ) -> trustee_pb2.EndorseKeyResponse:
+        """See the proto."""
+        endorsement = await self._desk.holdings.endorse_again(calling(), request.encryption_key)
+        return trustee_pb2.EndorseKeyResponse(endorsement=convert.endorsement(endorsement))
+
 
 async def _header(requests: Requests) -> trustee_pb2.DecryptionRequest:
     first = await anext(requests, None)

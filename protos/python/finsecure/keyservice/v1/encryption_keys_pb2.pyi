@@ -160,6 +160,7 @@ class EncryptionKey(_message.Message):
     ENDORSEMENTS_FIELD_NUMBER: _builtins.int
     STATE_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    ENDORSE_TIME_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `federations/{federation}/encryptionKeys/{key}`."""
     mode: Global___EncryptionMode.ValueType
@@ -184,6 +185,12 @@ class EncryptionKey(_message.Message):
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was registered. Output only."""
 
+    @_builtins.property
+    def endorse_time(self) -> _timestamp_pb2.Timestamp:
+        """When the trustees' endorsements were taken in, which their certificates have to be valid at:
+        `create_time`, unless they were renewed since. Output only.
+        """
+
     def __init__(
         self,
         *,
@@ -197,10 +204,11 @@ class EncryptionKey(_message.Message):
         endorsements: _abc.Iterable[Global___KeyEndorsement] | None = ...,
         state: Global___EncryptionKeyState.ValueType = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        endorse_time: _timestamp_pb2.Timestamp | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "endorse_time", b"endorse_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "digest", b"digest", "endorsements", b"endorsements", "generation", b"generation", "holders", b"holders", "mode", b"mode", "name", b"name", "size_bytes", b"size_bytes", "state", b"state", "threshold", b"threshold"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "digest", b"digest", "endorse_time", b"endorse_time", "endorsements", b"endorsements", "generation", b"generation", "holders", b"holders", "mode", b"mode", "name", b"name", "size_bytes", b"size_bytes", "state", b"state", "threshold", b"threshold"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -503,3 +511,59 @@ class SetEncryptionKeyStateResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___SetEncryptionKeyStateResponse: _TypeAlias = SetEncryptionKeyStateResponse  # noqa: Y015
+
+@_typing.final
+class RenewEndorsementsRequest(_message.Message):
+    """RenewEndorsementsRequest brings new endorsements of a key."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    ENDORSEMENTS_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Resource name."""
+    request_id: _builtins.str
+    """UUID4 that makes a repeated call harmless."""
+    @_builtins.property
+    def endorsements(self) -> _containers.RepeatedCompositeFieldContainer[Global___KeyEndorsement]:
+        """The endorsements of all holders, who are those of before."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        endorsements: _abc.Iterable[Global___KeyEndorsement] | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endorsements", b"endorsements", "name", b"name", "request_id", b"request_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewEndorsementsRequest: _TypeAlias = RenewEndorsementsRequest  # noqa: Y015
+
+@_typing.final
+class RenewEndorsementsResponse(_message.Message):
+    """RenewEndorsementsResponse holds the key as it is now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENCRYPTION_KEY_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def encryption_key(self) -> Global___EncryptionKey:
+        """The key."""
+
+    def __init__(
+        self,
+        *,
+        encryption_key: Global___EncryptionKey | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["encryption_key", b"encryption_key"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encryption_key", b"encryption_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___RenewEndorsementsResponse: _TypeAlias = RenewEndorsementsResponse  # noqa: Y015

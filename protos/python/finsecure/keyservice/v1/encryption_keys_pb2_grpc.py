@@ -62,6 +62,11 @@ class EncryptionKeyServiceStub:
                 request_serializer=finsecure_dot_keyservice_dot_v1_dot_encryption__keys__pb2.SetEncryptionKeyStateRequest.SerializeToString,
                 response_deserializer=finsecure_dot_keyservice_dot_v1_dot_encryption__keys__pb2.SetEncryptionKeyStateResponse.FromString,
                 _registered_method=True)
+        self.RenewEndorsements = channel.unary_unary(
+                '/finsecure.keyservice.v1.EncryptionKeyService/RenewEndorsements',
+                request_serializer=finsecure_dot_keyservice_dot_v1_dot_encryption__keys__pb2.RenewEndorsementsRequest.SerializeToString,
+                response_deserializer=finsecure_dot_keyservice_dot_v1_dot_encryption__keys__pb2.RenewEndorsementsResponse.FromString,
+                _registered_method=True)
 
 
 class EncryptionKeyServiceServicer:
@@ -108,6 +113,15 @@ class EncryptionKeyServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def RenewEndorsements(self, request, context):
+        """RenewEndorsements replaces the endorsements of a key by new ones of the same trustees, under
+        certificates of the present authority: those of a revoked one are not believed any more.
+        Operators only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_EncryptionKeyServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -135,6 +149,11 @@ def add_EncryptionKeyServiceServicer_to_server(servicer, server):
                     servicer.SetEncryptionKeyState,
                     request_deserializer=finsecure_dot_keyservice_dot_v1_dot_encryption__keys__pb2.SetEncryptionKeyStateRequest.FromString,
                     response_serializer=finsecure_dot_keyservice_dot_v1_dot_encryption__keys__pb2.SetEncryptionKeyStateResponse.SerializeToString,
+            ),
+            'RenewEndorsements': grpc.unary_unary_rpc_method_handler(
+                    servicer.RenewEndorsements,
+                    request_deserializer=finsecure_dot_keyservice_dot_v1_dot_encryption__keys__pb2.RenewEndorsementsRequest.FromString,
+                    response_serializer=finsecure_dot_keyservice_dot_v1_dot_encryption__keys__pb2.RenewEndorsementsResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -275,6 +294,33 @@ class EncryptionKeyService:
             '/finsecure.keyservice.v1.EncryptionKeyService/SetEncryptionKeyState',
             finsecure_dot_keyservice_dot_v1_dot_encryption__keys__pb2.SetEncryptionKeyStateRequest.SerializeToString,
             finsecure_dot_keyservice_dot_v1_dot_encryption__keys__pb2.SetEncryptionKeyStateResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def RenewEndorsements(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finsecure.keyservice.v1.EncryptionKeyService/RenewEndorsements',
+            finsecure_dot_keyservice_dot_v1_dot_encryption__keys__pb2.RenewEndorsementsRequest.SerializeToString,
+            finsecure_dot_keyservice_dot_v1_dot_encryption__keys__pb2.RenewEndorsementsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -52,6 +52,11 @@ class EncryptionKeyServiceStub:
     """SetEncryptionKeyState moves a key to another state. Operators only; to destroy one, for good,
     needs two security officers.
     """
+    RenewEndorsements: _grpc.UnaryUnaryMultiCallable[_encryption_keys_pb2.RenewEndorsementsRequest, _encryption_keys_pb2.RenewEndorsementsResponse]
+    """RenewEndorsements replaces the endorsements of a key by new ones of the same trustees, under
+    certificates of the present authority: those of a revoked one are not believed any more.
+    Operators only.
+    """
 
 @_typing.type_check_only
 class EncryptionKeyServiceAsyncStub(EncryptionKeyServiceStub):
@@ -76,6 +81,11 @@ class EncryptionKeyServiceAsyncStub(EncryptionKeyServiceStub):
     SetEncryptionKeyState: _aio.UnaryUnaryMultiCallable[_encryption_keys_pb2.SetEncryptionKeyStateRequest, _encryption_keys_pb2.SetEncryptionKeyStateResponse]  # type: ignore[assignment]
     """SetEncryptionKeyState moves a key to another state. Operators only; to destroy one, for good,
     needs two security officers.
+    """
+    RenewEndorsements: _aio.UnaryUnaryMultiCallable[_encryption_keys_pb2.RenewEndorsementsRequest, _encryption_keys_pb2.RenewEndorsementsResponse]  # type: ignore[assignment]
+    """RenewEndorsements replaces the endorsements of a key by new ones of the same trustees, under
+    certificates of the present authority: those of a revoked one are not believed any more.
+    Operators only.
     """
 
 class EncryptionKeyServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -128,6 +138,17 @@ class EncryptionKeyServiceServicer(metaclass=_abc_1.ABCMeta):
     ) -> _typing.Union[_encryption_keys_pb2.SetEncryptionKeyStateResponse, _abc.Awaitable[_encryption_keys_pb2.SetEncryptionKeyStateResponse]]:
         """SetEncryptionKeyState moves a key to another state. Operators only; to destroy one, for good,
         needs two security officers.
+        """
+
+    @_abc_1.abstractmethod
+    def RenewEndorsements(
+        self,
+        request: _encryption_keys_pb2.RenewEndorsementsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_encryption_keys_pb2.RenewEndorsementsResponse, _abc.Awaitable[_encryption_keys_pb2.RenewEndorsementsResponse]]:
+        """RenewEndorsements replaces the endorsements of a key by new ones of the same trustees, under
+        certificates of the present authority: those of a revoked one are not believed any more.
+        Operators only.
         """
 
 def add_EncryptionKeyServiceServicer_to_server(servicer: EncryptionKeyServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

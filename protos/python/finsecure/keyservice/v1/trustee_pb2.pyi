@@ -720,3 +720,49 @@ class ImportShareResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ImportShareResponse: _TypeAlias = ImportShareResponse  # noqa: Y015
+
+@_typing.final
+class EndorseKeyRequest(_message.Message):
+    """EndorseKeyRequest names a key that this trustee holds a share of."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENCRYPTION_KEY_FIELD_NUMBER: _builtins.int
+    encryption_key: _builtins.str
+    """Resource name."""
+    def __init__(
+        self,
+        *,
+        encryption_key: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["encryption_key", b"encryption_key"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndorseKeyRequest: _TypeAlias = EndorseKeyRequest  # noqa: Y015
+
+@_typing.final
+class EndorseKeyResponse(_message.Message):
+    """EndorseKeyResponse holds the signature."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    ENDORSEMENT_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def endorsement(self) -> _encryption_keys_pb2.KeyEndorsement:
+        """This trustee's word that it holds its share of the key."""
+
+    def __init__(
+        self,
+        *,
+        endorsement: _encryption_keys_pb2.KeyEndorsement | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["endorsement", b"endorsement"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["endorsement", b"endorsement"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___EndorseKeyResponse: _TypeAlias = EndorseKeyResponse  # noqa: Y015

@@ -56,6 +56,11 @@ class TrusteeServiceStub:
                 request_serializer=finsecure_dot_keyservice_dot_v1_dot_trustee__pb2.ImportShareRequest.SerializeToString,
                 response_deserializer=finsecure_dot_keyservice_dot_v1_dot_trustee__pb2.ImportShareResponse.FromString,
                 _registered_method=True)
+        self.EndorseKey = channel.unary_unary(
+                '/finsecure.keyservice.v1.TrusteeService/EndorseKey',
+                request_serializer=finsecure_dot_keyservice_dot_v1_dot_trustee__pb2.EndorseKeyRequest.SerializeToString,
+                response_deserializer=finsecure_dot_keyservice_dot_v1_dot_trustee__pb2.EndorseKeyResponse.FromString,
+                _registered_method=True)
 
 
 class TrusteeServiceServicer:
@@ -101,6 +106,14 @@ class TrusteeServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def EndorseKey(self, request, context):
+        """EndorseKey signs again, under this trustee's present certificate, that it holds its share of a
+        key. Operators only.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_TrusteeServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -123,6 +136,11 @@ def add_TrusteeServiceServicer_to_server(servicer, server):
                     servicer.ImportShare,
                     request_deserializer=finsecure_dot_keyservice_dot_v1_dot_trustee__pb2.ImportShareRequest.FromString,
                     response_serializer=finsecure_dot_keyservice_dot_v1_dot_trustee__pb2.ImportShareResponse.SerializeToString,
+            ),
+            'EndorseKey': grpc.unary_unary_rpc_method_handler(
+                    servicer.EndorseKey,
+                    request_deserializer=finsecure_dot_keyservice_dot_v1_dot_trustee__pb2.EndorseKeyRequest.FromString,
+                    response_serializer=finsecure_dot_keyservice_dot_v1_dot_trustee__pb2.EndorseKeyResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -235,6 +253,33 @@ class TrusteeService:
             '/finsecure.keyservice.v1.TrusteeService/ImportShare',
             finsecure_dot_keyservice_dot_v1_dot_trustee__pb2.ImportShareRequest.SerializeToString,
             finsecure_dot_keyservice_dot_v1_dot_trustee__pb2.ImportShareResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def EndorseKey(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finsecure.keyservice.v1.TrusteeService/EndorseKey',
+            finsecure_dot_keyservice_dot_v1_dot_trustee__pb2.EndorseKeyRequest.SerializeToString,
+            finsecure_dot_keyservice_dot_v1_dot_trustee__pb2.EndorseKeyResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -56,6 +56,10 @@ class TrusteeServiceStub:
     and answers with the endorsement. Operators only; refused unless this trustee's own
     configuration accepts dealt keys, and for keys of other schemes than Paillier.
     """
+    EndorseKey: _grpc.UnaryUnaryMultiCallable[_trustee_pb2.EndorseKeyRequest, _trustee_pb2.EndorseKeyResponse]
+    """EndorseKey signs again, under this trustee's present certificate, that it holds its share of a
+    key. Operators only.
+    """
 
 @_typing.type_check_only
 class TrusteeServiceAsyncStub(TrusteeServiceStub):
@@ -84,6 +88,10 @@ class TrusteeServiceAsyncStub(TrusteeServiceStub):
     """ImportShare hands over a share that a dealer has sealed to this trustee, with the public key,
     and answers with the endorsement. Operators only; refused unless this trustee's own
     configuration accepts dealt keys, and for keys of other schemes than Paillier.
+    """
+    EndorseKey: _aio.UnaryUnaryMultiCallable[_trustee_pb2.EndorseKeyRequest, _trustee_pb2.EndorseKeyResponse]  # type: ignore[assignment]
+    """EndorseKey signs again, under this trustee's present certificate, that it holds its share of a
+    key. Operators only.
     """
 
 class TrusteeServiceServicer(metaclass=_abc_1.ABCMeta):
@@ -134,6 +142,16 @@ class TrusteeServiceServicer(metaclass=_abc_1.ABCMeta):
         """ImportShare hands over a share that a dealer has sealed to this trustee, with the public key,
         and answers with the endorsement. Operators only; refused unless this trustee's own
         configuration accepts dealt keys, and for keys of other schemes than Paillier.
+        """
+
+    @_abc_1.abstractmethod
+    def EndorseKey(
+        self,
+        request: _trustee_pb2.EndorseKeyRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_trustee_pb2.EndorseKeyResponse, _abc.Awaitable[_trustee_pb2.EndorseKeyResponse]]:
+        """EndorseKey signs again, under this trustee's present certificate, that it holds its share of a
+        key. Operators only.
         """
 
 def add_TrusteeServiceServicer_to_server(servicer: TrusteeServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
