@@ -34,8 +34,10 @@ class RevocationFeed:
         self._changed = asyncio.Event()
 
     def publish(self, news: News | None) -> None:
-        """Make a list the newest, unless it is not newer."""
+        """Make a list the newest if it is newer and has not ended, as one of before a long stop."""
         if news is None or news.list.number <= self.number:
+            return
+        if news.list.next_update < self._clock():
             return
         self._newest = RevocationList.parse(news.list.der, news.believed.anchors, self._clock())
         self._believed = news.believed

@@ -344,6 +344,16 @@ async def test_ten_minutes_between_the_clocks_do_no_harm(tmp_path: Path, minutes
         await _newest_list(bank)
 
 
+async def test_a_service_that_was_off_for_longer_than_its_list_lasts_starts(
+    keyservice: Deployment,
+) -> None:
+    served = await _served_certificate(keyservice)
+    await keyservice.stop()
+    keyservice.clock.skew = timedelta(hours=30)
+    await keyservice.start()
+    assert await _served_certificate(keyservice) != served
+
+
 async def test_upkeep_replaces_list_and_own_certificates_before_they_end(tmp_path: Path) -> None:
     # The interval of upkeep follows from the shortest lifetime: here 0.9 seconds.
     async with deployed(tmp_path, revocation_list_lifetime_h=0.002) as keyservice:
