@@ -17,6 +17,7 @@ from finsecure_cli.commands import (
     model,
     operator,
     rounds,
+    seal,
     sums,
     task,
 )
@@ -45,6 +46,9 @@ app.command(
     epilog="Example: finsecure init lending --federation lending --clients bank-a,bank-b,bank-c"
 )(init)
 app.command(epilog="Example: finsecure up lending --with-clients")(up)
+app.command(epilog="Example: finsecure unseal --share-file share-….txt")(seal.unseal)
+app.command("seal-status", epilog="Example: finsecure seal-status --json")(seal.status)
+app.command(epilog="Example: finsecure seal --reason 'intruder on the host'")(seal.seal)
 app.add_typer(federation.app, name="federation")
 app.add_typer(member.app, name="member")
 app.add_typer(ca.app, name="ca")

@@ -9,10 +9,13 @@ from finsecure_keyservice.audit.trail import Caller
 from finsecure_keyservice.books import check_books
 from finsecure_keyservice.config import Configuration
 from finsecure_keyservice.founding import auditor_of, signed_log_of
+from finsecure_keyservice.protection.secret_files import CLEAR, SecretFiles
 from finsecure_keyservice.state import StateFolder
 
 
-def rotate_audit_key(configuration: Configuration, now: datetime) -> str:
+def rotate_audit_key(
+    configuration: Configuration, now: datetime, files: SecretFiles = CLEAR
+) -> str:
     """Make the next key of the audit log and hand the log over to it; returns its verifier key.
 
     It works on the database itself, in one transaction, next to a running service, which signs with
@@ -23,7 +26,8 @@ def rotate_audit_key(configuration: Configuration, now: datetime) -> str:
         UnavailableError: the database or the token; nothing was changed.
         IntegrityError: WRAPPED_KEY_REJECTED; nothing was changed.
     """
-    vault, secrets = StateFolder(configuration.state_dir).open(configuration.protected_by)
+    folder = StateFolder(configuration.state_dir)
+    vault, secrets = folder.open(configuration.protected_by, files)
     auditor = auditor_of(configuration, secrets, lambda: now)
     keys = signed_log_of(configuration, vault).keys
     database = open_database(configuration.database)

@@ -25,7 +25,7 @@ from finsecure_keyservice.audit.log import AuditLog
 from finsecure_keyservice.books import check_books
 from finsecure_keyservice.config import Configuration
 from finsecure_keyservice.protection.opening import open_vault
-from finsecure_keyservice.protection.settings import FileProtection
+from finsecure_keyservice.protection.secret_files import CLEAR, SecretFiles, read_sealed
 from finsecure_keyservice.schema import AUDIT
 from finsecure_keyservice.state import StateFolder
 
@@ -80,10 +80,7 @@ class Places:
         protection = self.configuration.protected_by
         database = self.database
         left_out = {state.root_key.resolve()}
-        if isinstance(protection, FileProtection):
-            left_out.add(protection.key_file.resolve())
-        else:
-            left_out.add(protection.pin_file.resolve())
+        left_out.add(protection.secret_file.resolve())
         if self.configuration.audit_file is not None:
             left_out.add(self.configuration.audit_file.resolve())
         for path in sorted(state.path.rglob("*")):
@@ -124,7 +121,10 @@ def back_up(configuration: Configuration, folder: Path, now: datetime) -> Manife
         raise ConfigurationError(
             "BACKUP_EXISTS", f"{folder} is not empty; a copy needs a folder of its own"
         )
-    StateFolder(configuration.state_dir).open(configuration.protected_by)
+    if configuration.seal is None:
+        StateFolder(configuration.state_dir).open(configuration.protected_by)
+    else:  # a copy is nothing that operators should have to come together for
+        read_sealed(configuration.protected_by.secret_file)
     places = Places(configuration, folder)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
@@ -146,7 +146,7 @@ def back_up(configuration: Configuration, folder: Path, now: datetime) -> Manife
     return manifest
 
 
-def restore(configuration: Configuration, folder: Path) -> int:
+def restore(configuration: Configuration, folder: Path, files: SecretFiles = CLEAR) -> int:
     """Put a copy where the configuration says, which has to be empty there.
 
     Returns:
@@ -172,7 +172,7 @@ def restore(configuration: Configuration, folder: Path) -> int:
             f"{folder} was taken from a key service on PostgreSQL; restore its dump with "
             "pg_restore, and name that in `database`",
         )
-    open_vault(configuration.protected_by)
+    open_vault(configuration.protected_by, files)
     targets = {name: places.original(name) for name in manifest.files}
     beside = [] if places.database is None else _logs_of(places.database)
     for path in (*targets.values(), *beside):
@@ -189,7 +189,7 @@ def restore(configuration: Configuration, folder: Path) -> int:
             mode = 0o644 if target.suffix == ".pem" else 0o600
             write_file(target, (folder / name).read_bytes(), mode=mode)
     configuration.state_dir.chmod(0o700)
-    StateFolder(configuration.state_dir).open(configuration.protected_by)
+    StateFolder(configuration.state_dir).open(configuration.protected_by, files)
     return _count_events(configuration.database, configuration.domain)
 
 

@@ -1,15 +1,16 @@
 """Configuration of the key service; `config.example.toml` explains every key."""
 
 from datetime import timedelta
-from typing import Annotated
+from typing import Annotated, Self
 
 from finsecure_rpc.config import Address, DatabaseUrl, LogLevel, RelativePath, Settings
 from finsecure_rpc.oidc_settings import OidcSettings
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from finsecure_keyservice.protection.settings import (
     FileProtection,
     ProtectionSettings,
+    SealSettings,
     TokenProtection,
 )
 
@@ -51,6 +52,15 @@ class Configuration(Settings):
     limits: Limits = Limits()
     oidc: OidcSettings | None = None
     protection: ProtectionSettings | None = None
+    seal: SealSettings | None = None
+
+    @model_validator(mode="after")
+    def _apart(self) -> Self:
+        if self.seal is not None and self.seal.shares_dir.resolve().is_relative_to(
+            self.state_dir.resolve()
+        ):
+            raise ValueError("seal.shares_dir is in state_dir, whose backups shares must not be in")
+        return self
 
     @property
     def protected_by(self) -> FileProtection | TokenProtection:

@@ -40,10 +40,12 @@ from finsecure_keyservice.own_identity import OwnIdentity
 from finsecure_keyservice.pepper import PepperFile
 from finsecure_keyservice.protection.opening import create_vault
 from finsecure_keyservice.protection.root_token import create_root_key, require_apart
-from finsecure_keyservice.protection.settings import RootToken
+from finsecure_keyservice.protection.secret_files import CLEAR, SecretFiles
+from finsecure_keyservice.protection.settings import RootToken, TokenProtection
 from finsecure_keyservice.protection.vault import Vault
 from finsecure_keyservice.revocation import rebuild_list
 from finsecure_keyservice.schema import AUDIT
+from finsecure_keyservice.seal.share_set import ShareSet
 from finsecure_keyservice.sql_store import SqlStore
 from finsecure_keyservice.state import (
     SECRET_BYTES,
@@ -61,6 +63,7 @@ class Founded:
     fingerprint: str
     log_key: str
     api_key: Path
+    shares: tuple[Path, ...] = ()
 
 
 def found(
@@ -107,7 +110,9 @@ def found(
 
     def work(connection: Connection) -> Founded:
         open_books(connection, configuration.domain)
-        vault = create_vault(configuration.protected_by)
+        share_set = ShareSet.configured(configuration)
+        protection = configuration.protected_by
+        vault = create_vault(protection, CLEAR if share_set is None else share_set.files)
         root = Root.create(
             configuration.domain,
             now,
@@ -140,9 +145,14 @@ def found(
         folder.write(root, root_file, material, vault)
         own.install(credentials)
         write_file(api_key, key.expose().encode() + b"\n")
-        return Founded(
-            folder.root, root_file, fingerprint(root.certificate), log_key.serialise(), api_key
-        )
+        shares: tuple[Path, ...] = ()
+        if share_set is not None:
+            share_set.record(trail, configuration.domain)
+            shares = share_set.hand_out()
+            if isinstance(protection, TokenProtection):  # its PIN was there in the clear
+                share_set.take_over(protection.secret_file)
+        found_root = fingerprint(root.certificate)
+        return Founded(folder.root, root_file, found_root, log_key.serialise(), api_key, shares)
 
     try:
         return database.run_sync(work)
@@ -151,7 +161,12 @@ def found(
 
 
 def renew_operator_key(
-    configuration: Configuration, operator: str, role: Role, target: Path, now: datetime
+    configuration: Configuration,
+    operator: str,
+    role: Role,
+    target: Path,
+    now: datetime,
+    files: SecretFiles = CLEAR,
 ) -> None:
     """Write a new API key for a person who administers, and who may be new.
 
@@ -169,7 +184,7 @@ def renew_operator_key(
     if target.exists():
         raise ConfigurationError("FILE_EXISTS", f"{target} exists; name another file")
     folder = StateFolder(configuration.state_dir)
-    vault, material = folder.open(configuration.protected_by)
+    vault, material = folder.open(configuration.protected_by, files)
     issuer = issuer_of(configuration, PepperFile(folder, vault))
     auditor = auditor_of(configuration, material, lambda: now)
     database = open_database(configuration.database)

@@ -14,12 +14,13 @@ from finsecure_keyservice.authorities import Authorities
 from finsecure_keyservice.books import check_books
 from finsecure_keyservice.config import Configuration
 from finsecure_keyservice.founding import auditor_of
+from finsecure_keyservice.protection.secret_files import CLEAR, SecretFiles
 from finsecure_keyservice.revocation import rebuild_list
 from finsecure_keyservice.sql_store import SqlStore
 from finsecure_keyservice.state import StateFolder
 
 
-def renumber_list(configuration: Configuration, now: datetime) -> int:
+def renumber_list(configuration: Configuration, now: datetime, files: SecretFiles = CLEAR) -> int:
     """Sign a new list whose number is the time in seconds; returns it.
 
     Lists are made far less often than once a second, so the time is above every number that was
@@ -30,7 +31,8 @@ def renumber_list(configuration: Configuration, now: datetime) -> int:
         ConfigurationError: what `StateFolder.open` and `check_books` raise.
         UnavailableError: the database or the token.
     """
-    vault, secrets = StateFolder(configuration.state_dir).open(configuration.protected_by)
+    folder = StateFolder(configuration.state_dir)
+    vault, secrets = folder.open(configuration.protected_by, files)
     auditor = auditor_of(configuration, secrets, lambda: now)
     database = open_database(configuration.database)
 

@@ -1,6 +1,7 @@
 """The command `finsecure-keyservice`."""
 
 import asyncio
+import os
 import sys
 from datetime import timedelta
 from enum import StrEnum
@@ -15,6 +16,7 @@ from finsecure_rpc import console, logs
 from finsecure_rpc.commands import Config, command_line
 from finsecure_rpc.config import load
 from finsecure_rpc.root_signing import sign_request
+from finsecure_rpc.unsealing import asked_shares
 
 from finsecure_keyservice import audit_key_rotation, list_renumbering, pepper_rotation
 from finsecure_keyservice import backup as copies
@@ -25,10 +27,19 @@ from finsecure_keyservice.health import check
 from finsecure_keyservice.protection.root_token import open_root_key
 from finsecure_keyservice.protection.settings import RootToken
 from finsecure_keyservice.rewrapping import rotate_key_encryption_key
-from finsecure_keyservice.serving import serve
+from finsecure_keyservice.running import serve
+from finsecure_keyservice.seal import local, resharing
+from finsecure_keyservice.seal.unlocking import unlock
 from finsecure_keyservice.state import StateFolder
 
 app = command_line("Who belongs to a federation, and the certificates that prove it.")
+ShareFiles = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--share-file",
+        help="File of one operator's share; once for each. What is missing is asked for.",
+    ),
+]
 
 
 @app.command()
@@ -53,14 +64,18 @@ def init(
     lies = made.root_key or f"in the token that {root_token} names"
     typer.echo(f"root private key    {lies}   (move it offline now)")
     typer.echo(f"operator's API key  {made.api_key}   (good for one enrolment; then delete it)")
+    _print_shares(made.shares)
 
 
 @app.command()
 def run(config: Config) -> None:
-    """Serve until told to stop."""
+    """Serve until told to stop; with [seal], once operators have given enough shares."""
     configuration = load(config, Configuration)
     logs.configure("keyservice", configuration.log_level)
-    asyncio.run(serve(configuration))
+    if asyncio.run(serve(configuration)):
+        # Python cannot erase what was in memory, so the process gives its memory back.
+        sys.stdout.flush()
+        os.execv(sys.executable, sys.orig_argv)  # noqa: S606  # this very command line
 
 
 @app.command()
@@ -85,13 +100,15 @@ def operator_key(
     role: Annotated[
         Administrator, typer.Option(help="What the person may do; see the README.")
     ] = Administrator.OPERATOR,
+    share_file: ShareFiles = None,
 ) -> None:
     """Write a new API key for a person who administers; the service may be running.
 
     For who is locked out, and to make security officers, who cannot be made over the network.
     """
     settings = load(config, Configuration)
-    renew_operator_key(settings, operator, Role(role.value), output, system_clock())
+    files = unlock(settings, share_file or ())
+    renew_operator_key(settings, operator, Role(role.value), output, system_clock(), files)
     typer.echo(f"{role.value}'s API key  {output}   (good for one enrolment; then delete it)")
 
 
@@ -99,32 +116,40 @@ def operator_key(
 def sealed(
     config: Config,
     detail: Annotated[str, typer.Option(help="Name of the detail, such as `reason`.")],
+    share_file: ShareFiles = None,
 ) -> None:
     """Print what the audit log holds of a text, read from standard input, to confirm a guess."""
     settings = load(config, Configuration)
-    _, material = StateFolder(settings.state_dir).open(settings.protected_by)
+    files = unlock(settings, share_file or ())
+    _, material = StateFolder(settings.state_dir).open(settings.protected_by, files)
     key = seal_key_of(settings, material)
     typer.echo(seal(key, detail, sys.stdin.read().removesuffix("\n")))
 
 
 @app.command()
-def rotate_kek(config: Config) -> None:
+def rotate_kek(config: Config, share_file: ShareFiles = None) -> None:
     """Make a new key-encryption key and wrap everything anew; the service may be running."""
-    version, count = rotate_key_encryption_key(load(config, Configuration), system_clock())
+    settings = load(config, Configuration)
+    files = unlock(settings, share_file or ())
+    version, count = rotate_key_encryption_key(settings, system_clock(), files)
     typer.echo(f"version {version} wraps from now on; {count} keys were wrapped anew")
 
 
 @app.command(epilog="Example: finsecure-keyservice rotate-pepper --config keyservice.toml")
-def rotate_pepper(config: Config) -> None:
+def rotate_pepper(config: Config, share_file: ShareFiles = None) -> None:
     """Make a new pepper; unused API keys and join tokens become void, while the service runs."""
-    keys, tokens = pepper_rotation.rotate_pepper(load(config, Configuration), system_clock())
+    settings = load(config, Configuration)
+    files = unlock(settings, share_file or ())
+    keys, tokens = pepper_rotation.rotate_pepper(settings, system_clock(), files)
     typer.echo(f"there is a new pepper; {keys} unused API keys and {tokens} join tokens are void")
 
 
 @app.command(epilog="Example: finsecure-keyservice renumber-list --config keyservice.toml")
-def renumber_list(config: Config) -> None:
+def renumber_list(config: Config, share_file: ShareFiles = None) -> None:
     """Make a revocation list that members take again after a restore. Revoke again first."""
-    number = list_renumbering.renumber_list(load(config, Configuration), system_clock())
+    settings = load(config, Configuration)
+    files = unlock(settings, share_file or ())
+    number = list_renumbering.renumber_list(settings, system_clock(), files)
     typer.echo(f"revocation list {number} is signed; a running service sends it in half a minute")
 
 
@@ -154,12 +179,14 @@ def backup(
 def restore(
     config: Config,
     source: Annotated[Path, typer.Option("--from", help="Folder that `backup` made.")],
+    share_file: ShareFiles = None,
 ) -> None:
     """Put a copy back where the configuration says; overwrites nothing.
 
     The key-encryption key has to be there before, and of PostgreSQL the database.
     """
-    events = copies.restore(load(config, Configuration), source)
+    settings = load(config, Configuration)
+    events = copies.restore(settings, source, unlock(settings, share_file or ()))
     typer.echo(f"restored; the audit log has {events} events, the last one is {events - 1}")
 
 
@@ -186,14 +213,49 @@ def ca_sign(
 
 
 @app.command(epilog="Example: finsecure-keyservice rotate-audit-key --config keyservice.toml")
-def rotate_audit_key(config: Config) -> None:
+def rotate_audit_key(config: Config, share_file: ShareFiles = None) -> None:
     """Make a new key that signs the audit log's checkpoints; the service may be running.
 
     The former key announces it in the log and signs nothing more. Who follows the log goes over to
     the new key without being told; give it to those who will pin it.
     """
-    key = audit_key_rotation.rotate_audit_key(load(config, Configuration), system_clock())
+    settings = load(config, Configuration)
+    files = unlock(settings, share_file or ())
+    key = audit_key_rotation.rotate_audit_key(settings, system_clock(), files)
     typer.echo(f"audit log's key     {key}   (for `finsecure audit --key`)")
+
+
+@app.command(epilog="Example: finsecure-keyservice unseal --config keyservice.toml")
+def unseal(config: Config, share_file: ShareFiles = None) -> None:
+    """Give a share to the sealed service on this machine, whose certificate may have expired.
+
+    Operators elsewhere use `finsecure unseal`.
+    """
+    settings = load(config, Configuration)
+    typer.echo(asyncio.run(local.unseal(settings, asked_shares(share_file or ()))))
+
+
+@app.command(epilog="Example: finsecure-keyservice reshare --config F --share-file A")
+def reshare(config: Config, share_file: ShareFiles = None) -> None:
+    """Make new shares, or the first ones; the former open nothing more. The service may be running.
+
+    How many, and where their files go, is in the section [seal] of the configuration.
+    """
+    settings = load(config, Configuration)
+    _print_shares(resharing.reshare(settings, share_file or (), system_clock()))
+
+
+@app.command(epilog="Example: finsecure-keyservice end-seal --config F --share-file A")
+def end_seal(config: Config, share_file: ShareFiles = None) -> None:
+    """Let the key or the PIN of [protection] lie open again; then take [seal] out."""
+    settings = load(config, Configuration)
+    path = resharing.end_seal(settings, share_file or (), system_clock())
+    typer.echo(f"{path} lies open; take the section [seal] out of {config}")
+
+
+def _print_shares(paths: tuple[Path, ...]) -> None:
+    for path in paths:
+        typer.echo(f"operator's share    {path}   (give it to one operator; then delete it)")
 
 
 def main() -> None:

@@ -11,11 +11,14 @@ from finsecure_keyservice.audit.trail import Caller
 from finsecure_keyservice.books import check_books
 from finsecure_keyservice.config import Configuration
 from finsecure_keyservice.founding import auditor_of
+from finsecure_keyservice.protection.secret_files import CLEAR, SecretFiles
 from finsecure_keyservice.sql_store import SqlStore
 from finsecure_keyservice.state import SECRET_BYTES, StateFolder
 
 
-def rotate_pepper(configuration: Configuration, now: datetime) -> tuple[int, int]:
+def rotate_pepper(
+    configuration: Configuration, now: datetime, files: SecretFiles = CLEAR
+) -> tuple[int, int]:
     """Put another pepper in the place of the present one.
 
     Returns:
@@ -28,7 +31,7 @@ def rotate_pepper(configuration: Configuration, now: datetime) -> tuple[int, int
         UnavailableError: the database or the token.
     """
     folder = StateFolder(configuration.state_dir)
-    vault, secrets = folder.open(configuration.protected_by)
+    vault, secrets = folder.open(configuration.protected_by, files)
     auditor = auditor_of(configuration, secrets, lambda: now)
     database = open_database(configuration.database)
 

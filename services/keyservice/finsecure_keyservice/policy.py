@@ -81,6 +81,11 @@ _ACCESS: dict[str, dict[str, Access]] = {
         "ListJoinTokenUses": READERS,
         "RevokeJoinToken": ADMINISTRATORS,
     },
+    "SealService": {
+        "GetSealStatus": ANYONE,
+        "Unseal": ANYONE,  # the share authenticates
+        "Seal": OFFICERS,
+    },
     "MemberService": {
         "CreateMember": ADMINISTRATORS,
         "GetMember": READERS,

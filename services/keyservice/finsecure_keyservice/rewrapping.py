@@ -17,11 +17,14 @@ from finsecure_keyservice.config import Configuration
 from finsecure_keyservice.founding import auditor_of, signed_log_of
 from finsecure_keyservice.keys.material import Material
 from finsecure_keyservice.keys.store import KeyStore
+from finsecure_keyservice.protection.secret_files import CLEAR, SecretFiles
 from finsecure_keyservice.sql_store import SqlStore
 from finsecure_keyservice.state import StateFolder
 
 
-def rotate_key_encryption_key(configuration: Configuration, now: datetime) -> tuple[int, int]:
+def rotate_key_encryption_key(
+    configuration: Configuration, now: datetime, files: SecretFiles = CLEAR
+) -> tuple[int, int]:
     """Make the next version and wrap everything under it; returns it, and how many keys there are.
 
     It works on the database itself, next to a running service. What lies in a token stays there.
@@ -32,7 +35,7 @@ def rotate_key_encryption_key(configuration: Configuration, now: datetime) -> tu
         IntegrityError: WRAPPED_KEY_REJECTED; nothing in the database was changed.
     """
     folder = StateFolder(configuration.state_dir)
-    vault, secrets = folder.open(configuration.protected_by)
+    vault, secrets = folder.open(configuration.protected_by, files)
     auditor = auditor_of(configuration, secrets, lambda: now)
     database = open_database(configuration.database)
 

@@ -21,7 +21,7 @@ from finsecure_rpc.sign_in import open_door
 from finsecure_keyservice.approval_gate import ApprovalGate
 from finsecure_keyservice.audit.mirror import started
 from finsecure_keyservice.audit.service import service as audit_service
-from finsecure_keyservice.audit.trail import Unrecorded
+from finsecure_keyservice.audit.trail import Caller, Unrecorded
 from finsecure_keyservice.authorities import Authorities
 from finsecure_keyservice.authority_store import AuthorityStore
 from finsecure_keyservice.backend import Backend
@@ -45,9 +45,13 @@ from finsecure_keyservice.keys.store import KeyStore
 from finsecure_keyservice.own_identity import OwnIdentity
 from finsecure_keyservice.pepper import PepperFile
 from finsecure_keyservice.policy import POLICY, STAYS_OPEN
+from finsecure_keyservice.protection.secret_files import CLEAR
 from finsecure_keyservice.refusals import RefusalRecorder
 from finsecure_keyservice.rotation import Rotation
 from finsecure_keyservice.schema import REQUESTS
+from finsecure_keyservice.seal.service import OpenSeal
+from finsecure_keyservice.seal.service import service as seal_service
+from finsecure_keyservice.seal.unsealing import Unsealed
 from finsecure_keyservice.service import services
 from finsecure_keyservice.state import StateFolder
 from finsecure_keyservice.upkeep import Upkeep
@@ -57,24 +61,24 @@ _WATCH_DEADLINE_S = 3600.0
 _TICK_S = 30.0
 
 
-async def serve(configuration: Configuration) -> None:
-    """Serve until the process is told to stop."""
-    async with opened(configuration) as server:
-        await server.serve(configuration.shutdown_grace_s)
-
-
 @asynccontextmanager
 async def opened(
-    configuration: Configuration, clock: Clock = system_clock
+    configuration: Configuration, clock: Clock = system_clock, unsealed: Unsealed | None = None
 ) -> AsyncIterator[RpcServer]:
     """A key service that is ready to be started, with its upkeep running.
+
+    Args:
+        configuration: of the key service.
+        clock: the time.
+        unsealed: the open seal, where the configuration has one.
 
     Raises:
         ConfigurationError: NOT_INITIALISED, KEY_FILE_EXPOSED, STATE_DAMAGED, DATABASE_LAYOUT or
             DOMAIN_MISMATCH.
     """
     folder = StateFolder(configuration.state_dir)
-    vault, material = folder.open(configuration.protected_by)
+    files = CLEAR if unsealed is None else unsealed.files
+    vault, material = folder.open(configuration.protected_by, files)
     domain = authority_domain(material.root, root=True)
     if domain != configuration.domain:
         raise ConfigurationError(
@@ -99,6 +103,9 @@ async def opened(
         lifetime = configuration.revocation_list_lifetime
         mirror = await started(books, signed_log, configuration.audit_file)
         auditor = auditor_of(configuration, material, clock, mirror)
+        if unsealed is not None:  # before anything else is decided
+            record, caller = unsealed.record, Caller("")
+            await books.transact(lambda c: record(auditor.trail(c, caller), configuration.domain))
         upkeep = Upkeep(books, feed, own, vault.kek, lifetime, auditor)
         await upkeep.tick()
         backend = Backend(
@@ -120,7 +127,11 @@ async def opened(
             life,
             configuration.domain,
         )
-        more = [audit_service(books, signed_log), *key_services(desk)]
+        more = [
+            audit_service(books, signed_log),
+            seal_service(OpenSeal(backend, unsealed)),
+            *key_services(desk),
+        ]
         refusals = RefusalRecorder(books, auditor)
         door, follow_keys = open_door(
             configuration.oidc, configuration.domain, for_people_alone(POLICY), clock
@@ -146,6 +157,7 @@ async def opened(
                 await mirror.stop()
     finally:
         database.close()
+        vault.close()
 
 
 def _server(

@@ -16,6 +16,7 @@ from finsecure_rpc.durable import read_secret, write_file
 
 from finsecure_keyservice.authority import Root
 from finsecure_keyservice.protection.opening import open_vault
+from finsecure_keyservice.protection.secret_files import CLEAR, SecretFiles
 from finsecure_keyservice.protection.settings import FileProtection, TokenProtection
 from finsecure_keyservice.protection.vault import Vault
 
@@ -62,6 +63,11 @@ class StateFolder:
         return self.path / "identity"
 
     @property
+    def socket(self) -> Path:
+        """Where a sealed service takes shares from its own machine."""
+        return self.path / "unseal.socket"
+
+    @property
     def _pepper(self) -> Path:
         return self.path / "api-key.pepper"
 
@@ -92,8 +98,14 @@ class StateFolder:
         self.rewrap(vault, material)
         write_file(self.root, root.certificate.public_bytes(Encoding.PEM), mode=0o644)
 
-    def open(self, protection: FileProtection | TokenProtection) -> tuple[Vault, KeyMaterial]:
+    def open(
+        self, protection: FileProtection | TokenProtection, files: SecretFiles = CLEAR
+    ) -> tuple[Vault, KeyMaterial]:
         """Open the vault and read what the running service needs.
+
+        Args:
+            protection: what wraps the keys.
+            files: reads what the protection needs; see `seal.unlocking.unlock`.
 
         Raises:
             ConfigurationError: NOT_INITIALISED, KEY_FILE_EXPOSED, STATE_DAMAGED, or what
@@ -117,7 +129,7 @@ class StateFolder:
             ) from error
         except ValueError as error:
             raise self._damaged() from error
-        vault = open_vault(protection)
+        vault = open_vault(protection, files)
         try:
             pepper = vault.open_secret(wrapped_pepper, _PEPPER)
             audit = vault.open_secret(wrapped_audit, _AUDIT)

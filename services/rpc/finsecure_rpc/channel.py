@@ -14,6 +14,7 @@ from finsecure.keyservice.v1 import (
     certificates_pb2,
     encryption_keys_pb2,
     members_pb2,
+    seal_pb2,
     trustee_pb2,
 )
 from finsecure_crypto.certificates import Role, TrustAnchors
@@ -40,6 +41,7 @@ _CONTRACT = (
     trustee_pb2,
     approvals_pb2,
     authorities_pb2,
+    seal_pb2,
 )
 
 

@@ -58,6 +58,7 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         on_refusal: hears of callers who are not who they say or may not call a method.
         clock: monotonic seconds.
         door: where people come in who have a token and no certificate; None takes no tokens.
+        closed: what methods without a policy are answered, whoever calls; None denies them.
     """
 
     def __init__(
@@ -68,7 +69,9 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         on_refusal: OnRefusal | None = None,
         clock: Callable[[], float] = time.monotonic,
         door: TokenDoor | None = None,
+        closed: Callable[[], FinSecureError] | None = None,
     ) -> None:
+        self._closed = closed
         self._policy = policy
         self._authenticator = authenticator
         self._limits = limits
@@ -86,10 +89,12 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         handler_call_details: grpc.HandlerCallDetails,
     ) -> Handler:
         """Wrap the handler of a method, whichever of the four kinds it is."""
+        method: str = handler_call_details.method
+        if self._closed is not None and method not in self._policy:
+            return _refusing(method, self._closed)
         handler = await continuation(handler_call_details)
         if handler is None:
             return None  # gRPC answers UNIMPLEMENTED
-        method: str = handler_call_details.method
         known = self._wrapped.get(method)
         if known is None or known[0] is not handler:
             known = (handler, self._wrap(method, handler))
@@ -257,6 +262,15 @@ class Guard(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             raise InvalidArgumentError(
                 "DEADLINE_TOO_LONG", f"The deadline of {method} is at most {most:g} seconds away."
             )
+
+
+def _refusing(method: str, closed: Callable[[], FinSecureError]) -> Handler:
+    """A handler that reads nothing and refuses; callers of all four kinds of method take that."""
+
+    async def refuse(_: Any, context: Context) -> None:
+        await _abort(method, context, closed())
+
+    return grpc.stream_stream_rpc_method_handler(refuse)
 
 
 async def _only(requests: AsyncIterator[bytes]) -> bytes:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from finsecure_crypto.errors import ConfigurationError
+from finsecure_crypto.errors import ConfigurationError, FinSecureError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection as reflection_service
 
@@ -68,7 +68,10 @@ class RpcServer:
         health_servicer: Any,
         names: Sequence[str],
         ports: Sequence[int],
+        *,
+        closed: bool = False,
     ) -> None:
+        self._closed = closed
         self._server = server
         self._health = health_servicer
         self._names = ("", *names)
@@ -87,7 +90,7 @@ class RpcServer:
     async def start(self) -> None:
         """Begin to serve."""
         await self._server.start()
-        await self.set_serving(True)
+        await self.set_serving(not self._closed)
         _log.info("serving", ports=list(self.ports))
 
     async def stop(self, grace_s: float = 5.0) -> None:
@@ -96,16 +99,24 @@ class RpcServer:
         await self._server.stop(grace_s)
         _log.info("stopped")
 
-    async def serve(self, grace_s: float = 5.0) -> None:
-        """Serve until SIGTERM or SIGINT, then stop gracefully."""
+    async def serve(self, grace_s: float = 5.0, until: asyncio.Event | None = None) -> bool:
+        """Serve until SIGTERM, SIGINT or an event, then stop gracefully.
+
+        Returns:
+            Whether it was a signal.
+        """
         loop = asyncio.get_running_loop()
         asked = asyncio.Event()
+        waits = [asyncio.create_task(event.wait()) for event in (asked, until) if event is not None]
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, asked.set)
         try:
             await self.start()
-            await asked.wait()
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+            return asked.is_set()
         finally:
+            for task in waits:
+                task.cancel()
             for number in (signal.SIGTERM, signal.SIGINT):
                 loop.remove_signal_handler(number)
             await self.stop(grace_s)
@@ -122,6 +133,7 @@ def build_server(
     maximum_calls: int = 20_000,
     on_refusal: OnRefusal | None = None,
     door: TokenDoor | None = None,
+    closed: Callable[[], FinSecureError] | None = None,
 ) -> RpcServer:
     """Build a server whose every call passes the `Guard`.
 
@@ -134,6 +146,7 @@ def build_server(
         reflection: let members list the methods.
         on_refusal: hears of callers who are not let in; see `Guard`.
         door: where people come in who have a token and no certificate; None takes no tokens.
+        closed: see `Guard`; a server that is closed says NOT_SERVING.
         maximum_calls: open calls at once, streams included; more get RESOURCE_EXHAUSTED.
 
     Raises:
@@ -142,7 +155,14 @@ def build_server(
     whole_policy = {**policy, **HEALTH_POLICY, **(REFLECTION_POLICY if reflection else {})}
     server = grpc.aio.server(
         interceptors=[
-            Guard(whole_policy, authenticator, limits or Limits(), on_refusal, door=door)
+            Guard(
+                whole_policy,
+                authenticator,
+                limits or Limits(),
+                on_refusal,
+                door=door,
+                closed=closed,
+            )
         ],
         options=_OPTIONS,
         maximum_concurrent_rpcs=maximum_calls,
@@ -172,4 +192,4 @@ def build_server(
                 "is the address not this machine's?",
             ) from failure
         ports.append(port)
-    return RpcServer(server, health_servicer, names, ports)
+    return RpcServer(server, health_servicer, names, ports, closed=closed is not None)

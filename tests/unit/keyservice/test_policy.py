@@ -11,6 +11,7 @@ from finsecure.keyservice.v1 import (
     keys_pb2,
     members_pb2,
     model_signing_pb2,
+    seal_pb2,
     trustee_pb2,
 )
 from finsecure_crypto.certificates import Role
@@ -36,12 +37,13 @@ CONTRACT = (
     keys_pb2,
     members_pb2,
     model_signing_pb2,
+    seal_pb2,
 )
 
-OPEN_TO_ALL = {"Enrol", "Join", "GetTrustBundle"}
+OPEN_TO_ALL = {"Enrol", "Join", "GetTrustBundle", "GetSealStatus", "Unseal"}
 FOR_OFFICERS = {
     *("ApproveProposal", "RejectProposal", "RevokeAuthority"),
-    *("DestroyCryptoKeyVersion", "ImportCryptoKeyVersion"),
+    *("DestroyCryptoKeyVersion", "ImportCryptoKeyVersion", "Seal"),
 }
 FOR_AGGREGATORS = {"WrapDataKey", "UnwrapDataKey", "SignModel"}
 FOR_MEMBERS = {

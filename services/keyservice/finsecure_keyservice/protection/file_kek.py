@@ -1,4 +1,4 @@
-"""A key-encryption key in a file, for development: who reads the file reads everything.
+"""A key-encryption key in a file: who reads the file, unless it is sealed, reads everything.
 
 The file has one line for each version, its number and the key in hexadecimal, oldest first.
 """
@@ -12,9 +12,9 @@ from finsecure_crypto import aead
 from finsecure_crypto.errors import ConfigurationError, IntegrityError
 from finsecure_crypto.randomness import Randomness, draw_secret
 from finsecure_crypto.secret import SecretBytes
-from finsecure_rpc.durable import read_secret, write_file
 
 from finsecure_keyservice.protection import kek
+from finsecure_keyservice.protection.secret_files import CLEAR, SecretFiles
 
 _LINE = re.compile(rb"([1-9][0-9]{0,8}) ([0-9a-f]{64})\n")
 
@@ -23,17 +23,22 @@ class FileKek:
     """`KeyEncryptionKey` from a file of mode 0600.
 
     Raises:
-        ConfigurationError: KEK_MISSING, KEK_DAMAGED, KEY_FILE_EXPOSED.
+        ConfigurationError: KEK_MISSING, KEK_DAMAGED, or what `SecretFiles` raises.
     """
 
-    def __init__(self, path: Path, randomness: Randomness = os.urandom) -> None:
+    def __init__(
+        self, path: Path, randomness: Randomness = os.urandom, files: SecretFiles = CLEAR
+    ) -> None:
         self._path = path
         self._randomness = randomness
+        self._files = files
         self._lock = threading.Lock()
-        self._keys = _read(path)
+        self._keys = _read(path, files)
 
     @classmethod
-    def create(cls, path: Path, randomness: Randomness = os.urandom) -> "FileKek":
+    def create(
+        cls, path: Path, randomness: Randomness = os.urandom, files: SecretFiles = CLEAR
+    ) -> "FileKek":
         """Make the first version in a new file.
 
         Raises:
@@ -44,8 +49,8 @@ class FileKek:
                 "ALREADY_INITIALISED", f"{path} exists; nothing was changed. Name another file"
             )
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        _write(path, {1: draw_secret(randomness)})
-        return cls(path, randomness)
+        files.write(path, _content({1: draw_secret(randomness)}))
+        return cls(path, randomness, files)
 
     @property
     def version(self) -> int:
@@ -65,7 +70,7 @@ class FileKek:
         version, sealed = kek.parse(wrapped)
         key = self._keys.get(version)
         if key is None:  # another process may have rotated
-            self._keys = _read(self._path)
+            self._keys = _read(self._path, self._files)
             key = self._keys.get(version)
         if key is None:
             raise kek.rejected()
@@ -77,9 +82,9 @@ class FileKek:
     def rotate(self) -> int:
         """See `KeyEncryptionKey`."""
         with self._lock:
-            keys = _read(self._path)  # another process may have rotated
+            keys = _read(self._path, self._files)  # another process may have rotated
             keys[max(keys) + 1] = draw_secret(self._randomness)
-            _write(self._path, keys)
+            self._files.write(self._path, _content(keys))
             self._keys = keys
             return self.version
 
@@ -87,9 +92,9 @@ class FileKek:
         """See `KeyEncryptionKey`; a key in memory can always be used."""
 
 
-def _read(path: Path) -> dict[int, SecretBytes]:
+def _read(path: Path, files: SecretFiles) -> dict[int, SecretBytes]:
     try:
-        content = read_secret(path)
+        content = files.read(path).expose()
     except FileNotFoundError as error:
         raise ConfigurationError(
             "KEK_MISSING",
@@ -113,6 +118,6 @@ def _read(path: Path) -> dict[int, SecretBytes]:
     return {int(line[1]): SecretBytes(bytes.fromhex(line[2].decode())) for line in lines}
 
 
-def _write(path: Path, keys: dict[int, SecretBytes]) -> None:
+def _content(keys: dict[int, SecretBytes]) -> SecretBytes:
     lines = (f"{version} {key.expose().hex()}\n" for version, key in sorted(keys.items()))
-    write_file(path, "".join(lines).encode())
+    return SecretBytes("".join(lines).encode())

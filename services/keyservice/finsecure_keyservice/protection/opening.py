@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING
 
 from finsecure_crypto.errors import ConfigurationError
 from finsecure_crypto.secret import SecretBytes
-from finsecure_rpc.durable import read_secret
 
 from finsecure_keyservice.protection.file_kek import FileKek
 from finsecure_keyservice.protection.kek import KeyEncryptionKey
+from finsecure_keyservice.protection.secret_files import CLEAR, SecretFiles
 from finsecure_keyservice.protection.settings import FileProtection, TokenPlace, TokenProtection
 from finsecure_keyservice.protection.vault import Vault
 
@@ -26,15 +26,17 @@ def open_kek(settings: FileProtection | TokenProtection) -> KeyEncryptionKey:
     return open_vault(settings).kek
 
 
-def create_vault(settings: FileProtection | TokenProtection) -> Vault:
+def create_vault(settings: FileProtection | TokenProtection, files: SecretFiles = CLEAR) -> Vault:
     """Make the first key-encryption key where the configuration says; done once, at `init`.
+
+    A key file is written by `files`. The file of a PIN is as its owner has written it: clear.
 
     Raises:
         ConfigurationError: ALREADY_INITIALISED, EXTRA_MISSING, PIN_FILE_MISSING or as `Token`.
         UnavailableError: as `Token`.
     """
     if isinstance(settings, FileProtection):
-        return Vault(FileKek.create(settings.key_file))
+        return Vault(FileKek.create(settings.key_file, files=files))
     token = open_token(settings)
     from finsecure_keyservice.protection.token_kek import TokenKek
 
@@ -42,17 +44,17 @@ def create_vault(settings: FileProtection | TokenProtection) -> Vault:
     return _vault_of(token, settings)
 
 
-def open_vault(settings: FileProtection | TokenProtection) -> Vault:
+def open_vault(settings: FileProtection | TokenProtection, files: SecretFiles = CLEAR) -> Vault:
     """Open what `create_vault` made; never makes a key.
 
     Raises:
-        ConfigurationError: KEK_MISSING, KEK_DAMAGED, KEY_FILE_EXPOSED, EXTRA_MISSING,
-            PIN_FILE_MISSING or as `Token`.
+        ConfigurationError: KEK_MISSING, KEK_DAMAGED, EXTRA_MISSING, PIN_FILE_MISSING, what
+            `SecretFiles` raises, or as `Token`.
         UnavailableError: as `Token`.
     """
     if isinstance(settings, FileProtection):
-        return Vault(FileKek(settings.key_file))
-    vault = _vault_of(open_token(settings), settings)
+        return Vault(FileKek(settings.key_file, files=files))
+    vault = _vault_of(open_token(settings, files), settings)
     vault.kek.check()
     return vault
 
@@ -65,11 +67,11 @@ def _vault_of(token: "Token", settings: TokenProtection) -> Vault:
     return Vault(TokenKek(token, settings.key_label), Pkcs11Keys(token, signing_label))
 
 
-def open_token(settings: TokenPlace) -> "Token":
+def open_token(settings: TokenPlace, files: SecretFiles = CLEAR) -> "Token":
     """The token of a configuration, its PIN read from its file; not asked anything yet.
 
     Raises:
-        ConfigurationError: EXTRA_MISSING, PIN_FILE_MISSING, KEY_FILE_EXPOSED.
+        ConfigurationError: EXTRA_MISSING, PIN_FILE_MISSING, or what `SecretFiles` raises.
     """
     try:
         from finsecure_keyservice.protection.token import Token
@@ -78,12 +80,12 @@ def open_token(settings: TokenPlace) -> "Token":
             "EXTRA_MISSING",
             'PKCS#11 tokens need an extra: pip install "finsecure[hsm]"',
         ) from error
-    return Token(settings.library, settings.token_label, _pin(settings.pin_file))
+    return Token(settings.library, settings.token_label, _pin(settings.pin_file, files))
 
 
-def _pin(path: Path) -> SecretBytes:
+def _pin(path: Path, files: SecretFiles) -> SecretBytes:
     try:
-        return SecretBytes(read_secret(path).rstrip(b"\r\n"))
+        return SecretBytes(files.read(path).expose().rstrip(b"\r\n"))
     except OSError as error:
         raise ConfigurationError(
             "PIN_FILE_MISSING",

@@ -1,9 +1,11 @@
-"""Where keys lie: `[protection]` of the key service and of the trustee, and the root's token."""
+"""Where keys lie: `[protection]` and `[seal]`, and the root's token."""
 
-from typing import Annotated, Literal
+from pathlib import Path
+from typing import Annotated, Literal, Self
 
+from finsecure_crypto.key_seal import MOST_SHARES
 from finsecure_rpc.config import RelativePath, Settings
-from pydantic import Field
+from pydantic import Field, model_validator
 
 _LABEL = r"^[A-Za-z0-9._-]+$"
 
@@ -13,6 +15,11 @@ class FileProtection(Settings):
 
     kind: Literal["file"]
     key_file: RelativePath
+
+    @property
+    def secret_file(self) -> Path:
+        """What whoever has it opens everything with."""
+        return self.key_file
 
 
 class TokenPlace(Settings):
@@ -29,6 +36,11 @@ class TokenProtection(TokenPlace):
     kind: Literal["pkcs11"]
     key_label: str = Field(default="finsecure-kek", pattern=_LABEL, max_length=64)
 
+    @property
+    def secret_file(self) -> Path:
+        """What whoever has it, and the token, opens everything with."""
+        return self.pin_file
+
 
 class RootToken(TokenPlace):
     """The root's key lies in a token of its own: a file that `--root-token` names."""
@@ -37,3 +49,17 @@ class RootToken(TokenPlace):
 
 
 ProtectionSettings = Annotated[FileProtection | TokenProtection, Field(discriminator="kind")]
+
+
+class SealSettings(Settings):
+    """What opens the protection is sealed, and operators hold shares of the key."""
+
+    threshold: int = Field(default=2, ge=2, le=MOST_SHARES)
+    shares: int = Field(default=3, ge=2, le=MOST_SHARES)
+    shares_dir: RelativePath
+
+    @model_validator(mode="after")
+    def _reachable(self) -> Self:
+        if self.threshold > self.shares:
+            raise ValueError("threshold is larger than shares")
+        return self

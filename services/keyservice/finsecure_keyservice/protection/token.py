@@ -97,6 +97,15 @@ class Token:
             self._found[place] = session.get_key(object_class=kind, label=label, id=key_id)
         return self._found[place]
 
+    def close(self) -> None:
+        """Log out and forget the PIN; nothing works any more."""
+        with _turn:
+            self._drop()
+            self._pin = SecretBytes(b"")
+            self._refused = UnavailableError(
+                "TOKEN_CLOSED", "the service stops; try again when it is back"
+            )
+
     def _drop(self) -> None:
         session, self._session = self._session, None
         self._found = {}

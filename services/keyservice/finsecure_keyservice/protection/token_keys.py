@@ -102,6 +102,10 @@ class Pkcs11Keys:
             "made with, or correct `key_label`",
         )
 
+    def close(self) -> None:
+        """See `TokenKeys`."""
+        self._token.close()
+
     def destroy(self, key_id: bytes) -> None:
         """See `TokenKeys`."""
 

@@ -33,6 +33,9 @@ class TokenKeys(Protocol):
     def destroy(self, key_id: bytes) -> None:
         """Destroy a key in the token; one that is gone already is no error."""
 
+    def close(self) -> None:
+        """Log out of the token."""
+
 
 @dataclass(frozen=True)
 class Stored:
@@ -113,6 +116,11 @@ class Vault:
         """Destroy what lies in the token; the handle itself is the store's to forget."""
         if handle.startswith(_IN_TOKEN):
             self._token_keys(handle).destroy(handle[1:])
+
+    def close(self) -> None:
+        """Log out of the token, where there is one; the vault is of no use after that."""
+        if self.token is not None:
+            self.token.close()
 
     def _token_keys(self, handle: bytes) -> TokenKeys:
         if not handle.startswith(_IN_TOKEN) or self.token is None:

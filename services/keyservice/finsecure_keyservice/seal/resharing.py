@@ -1,0 +1,100 @@
+"""Putting a key service under a seal, under another one, and out of it; while it runs or not."""
+
+from collections.abc import Callable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from finsecure_crypto.errors import ConfigurationError
+from finsecure_crypto.key_seal import is_sealed
+from finsecure_rpc.database import open_database
+from finsecure_rpc.durable import read_secret
+from sqlalchemy import Connection
+
+from finsecure_keyservice.audit.trail import Caller, Recorder
+from finsecure_keyservice.books import check_books
+from finsecure_keyservice.config import Configuration
+from finsecure_keyservice.founding import auditor_of
+from finsecure_keyservice.protection.secret_files import CLEAR, SecretFiles
+from finsecure_keyservice.seal.share_set import ShareSet
+from finsecure_keyservice.seal.unlocking import unlock_sealed
+from finsecure_keyservice.state import StateFolder
+
+
+def reshare(
+    configuration: Configuration, share_files: Sequence[Path], now: datetime
+) -> tuple[Path, ...]:
+    """Make new shares, of which the configuration says how many; the former open nothing more.
+
+    What lay open is sealed by it. Returns the files in which the shares are handed out.
+
+    Raises:
+        ConfigurationError: SEAL_NOT_CONFIGURED, or what `unlock` and `StateFolder.open` raise.
+        InvalidArgumentError, AuthenticationError: what `unlock` raises.
+        UnavailableError: the database or the token; nothing was changed.
+    """
+    share_set = ShareSet.configured(configuration)
+    if share_set is None:
+        raise ConfigurationError(
+            "SEAL_NOT_CONFIGURED", "there is no section [seal]; write one first, see the example"
+        )
+    path = configuration.protected_by.secret_file
+    former: SecretFiles = CLEAR
+    former_id = ""
+    if is_sealed(read_secret(path)):
+        former = sealed = unlock_sealed(configuration, share_files)
+        former_id = sealed.seal.set_id
+    # Shares come first: a seal without them would lock everybody out.
+    shares = share_set.hand_out()
+    domain = configuration.domain
+    _record(
+        configuration,
+        former,
+        now,
+        "reshare",
+        lambda trail: share_set.record(trail, domain, former_id),
+    )
+    share_set.take_over(path, former)
+    return shares
+
+
+def end_seal(configuration: Configuration, share_files: Sequence[Path], now: datetime) -> Path:
+    """Let what `[protection]` needs lie open again; returns its file.
+
+    Raises:
+        ConfigurationError: NOT_SEALED, or what `unlock` and `StateFolder.open` raise.
+        InvalidArgumentError, AuthenticationError: what `unlock` raises.
+        UnavailableError: the database or the token; nothing was changed.
+    """
+    path = configuration.protected_by.secret_file
+    files = unlock_sealed(configuration, share_files)
+    set_id, domain = files.seal.set_id, configuration.domain
+    _record(
+        configuration,
+        files,
+        now,
+        "end-seal",
+        lambda trail: trail.record("seal.end", domain, set=set_id),
+    )
+    CLEAR.write(path, files.read(path))
+    return path
+
+
+def _record(
+    configuration: Configuration,
+    files: SecretFiles,
+    now: datetime,
+    command: str,
+    record: Callable[[Recorder], None],
+) -> None:
+    _, material = StateFolder(configuration.state_dir).open(configuration.protected_by, files)
+    auditor = auditor_of(configuration, material, lambda: now)
+    database = open_database(configuration.database)
+
+    def work(connection: Connection) -> None:
+        check_books(connection, configuration.domain)
+        record(auditor.trail(connection, Caller(f"local:{command}")))
+
+    try:
+        database.run_sync(work)
+    finally:
+        database.close()
