@@ -41,6 +41,9 @@ ShareFiles = Annotated[
     ),
 ]
 
+_FAILURE = "FINSECURE_KEYSERVICE_UNSEALING_FAILURE"
+"""Variable by which a process says to the next one why it could not serve."""
+
 
 @app.command()
 def init(
@@ -72,8 +75,10 @@ def run(config: Config) -> None:
     """Serve until told to stop; with [seal], once operators have given enough shares."""
     configuration = load(config, Configuration)
     logs.configure("keyservice", configuration.log_level)
-    if asyncio.run(serve(configuration)):
+    failure = asyncio.run(serve(configuration, os.environ.pop(_FAILURE, "")))
+    if failure is not None:
         # Python cannot erase what was in memory, so the process gives its memory back.
+        os.environ[_FAILURE] = failure
         sys.stdout.flush()
         os.execv(sys.executable, sys.orig_argv)  # noqa: S606  # this very command line
 

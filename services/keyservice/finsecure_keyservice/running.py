@@ -15,11 +15,16 @@ _REPLY_S = 1.0
 """How long the reply to the call that ends a stage may take."""
 
 
-async def serve(configuration: Configuration) -> bool:
-    """Serve until the process is told to stop, or the service to seal itself.
+async def serve(configuration: Configuration, failure: str = "") -> str | None:
+    """Serve until the process is told to stop, or its memory must not live on.
+
+    Args:
+        configuration: of the key service.
+        failure: what this returned to the process before.
 
     Returns:
-        Whether it is to be sealed: then nothing of this process' memory may live on.
+        None when told to stop. Otherwise the process has to start anew, sealed: empty if a security
+        officer said so, or the code of why it could not serve although it had been unsealed.
 
     Raises:
         ConfigurationError: what `opened`, `Unsealing` and `sealed_server` raise.
@@ -27,21 +32,18 @@ async def serve(configuration: Configuration) -> bool:
     if configuration.seal is None:
         async with opened(configuration) as server:
             await server.serve(configuration.shutdown_grace_s)
-        return False
-    failure = ""
-    while True:
-        unsealed = await _wait_for_shares(configuration, failure)
-        if unsealed is None:
-            return False
-        async with AsyncExitStack() as stack:
-            try:
-                server = await stack.enter_async_context(opened(configuration, unsealed=unsealed))
-            except FinSecureError as error:
-                _log.error("unsealed, but it cannot serve; sealed again", exc_info=error)
-                failure = error.code
-                continue
-            grace_s = max(configuration.shutdown_grace_s, _REPLY_S)
-            return not await server.serve(grace_s, unsealed.sealing)
+        return None
+    unsealed = await _wait_for_shares(configuration, failure)
+    if unsealed is None:
+        return None
+    async with AsyncExitStack() as stack:
+        try:
+            server = await stack.enter_async_context(opened(configuration, unsealed=unsealed))
+        except FinSecureError as error:
+            _log.error("unsealed, but it cannot serve; sealed again", exc_info=error)
+            return error.code
+        grace_s = max(configuration.shutdown_grace_s, _REPLY_S)
+        return None if await server.serve(grace_s, unsealed.sealing) else ""
 
 
 async def _wait_for_shares(configuration: Configuration, failure: str) -> Unsealed | None:

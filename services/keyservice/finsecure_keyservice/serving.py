@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, suppress
+from contextlib import asynccontextmanager, closing, suppress
 from types import MappingProxyType
 
 from finsecure_crypto.certificate_profile import authority_domain
@@ -46,6 +46,7 @@ from finsecure_keyservice.own_identity import OwnIdentity
 from finsecure_keyservice.pepper import PepperFile
 from finsecure_keyservice.policy import POLICY, STAYS_OPEN
 from finsecure_keyservice.protection.secret_files import CLEAR
+from finsecure_keyservice.protection.vault import Vault
 from finsecure_keyservice.refusals import RefusalRecorder
 from finsecure_keyservice.rotation import Rotation
 from finsecure_keyservice.schema import REQUESTS
@@ -53,7 +54,7 @@ from finsecure_keyservice.seal.service import OpenSeal
 from finsecure_keyservice.seal.service import service as seal_service
 from finsecure_keyservice.seal.unsealing import Unsealed
 from finsecure_keyservice.service import services
-from finsecure_keyservice.state import StateFolder
+from finsecure_keyservice.state import KeyMaterial, StateFolder
 from finsecure_keyservice.upkeep import Upkeep
 
 _log = get_logger(__name__)
@@ -79,6 +80,20 @@ async def opened(
     folder = StateFolder(configuration.state_dir)
     files = CLEAR if unsealed is None else unsealed.files
     vault, material = folder.open(configuration.protected_by, files)
+    with closing(vault):
+        async with _assembled(configuration, clock, unsealed, vault, material) as server:
+            yield server
+
+
+@asynccontextmanager
+async def _assembled(
+    configuration: Configuration,
+    clock: Clock,
+    unsealed: Unsealed | None,
+    vault: Vault,
+    material: KeyMaterial,
+) -> AsyncIterator[RpcServer]:
+    folder = StateFolder(configuration.state_dir)
     domain = authority_domain(material.root, root=True)
     if domain != configuration.domain:
         raise ConfigurationError(
@@ -157,7 +172,6 @@ async def opened(
                 await mirror.stop()
     finally:
         database.close()
-        vault.close()
 
 
 def _server(

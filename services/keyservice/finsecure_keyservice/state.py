@@ -134,6 +134,7 @@ class StateFolder:
             pepper = vault.open_secret(wrapped_pepper, _PEPPER)
             audit = vault.open_secret(wrapped_audit, _AUDIT)
         except IntegrityError as error:
+            vault.close()
             raise self._damaged() from error
         return vault, KeyMaterial(root, pepper, audit)
 

@@ -161,7 +161,9 @@ def describe(status: seal_pb2.SealStatus) -> str:
         case seal_pb2.SEAL_STATE_SEALED:
             text = f"sealed: {status.shares_given} of the {status.threshold} shares it takes"
             if status.HasField("expire_time"):
-                text += f" until {status.expire_time.ToDatetime(UTC).isoformat(timespec='seconds')}"
+                text += (
+                    f", until {status.expire_time.ToDatetime(UTC).isoformat(timespec='seconds')}"
+                )
             if status.failure:
                 text += f"; the last attempt failed: {status.failure}"
             return f"{text} (set {status.share_set})"

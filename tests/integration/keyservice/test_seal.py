@@ -286,6 +286,7 @@ async def test_what_cannot_be_recorded_keeps_the_service_sealed(tmp_path: Path) 
             status = await process.status()
             assert (status.state, status.shares_given) == (seal_pb2.SEAL_STATE_SEALED, 0)
             assert status.failure
+            assert process.in_memory(process.needles) == set()
         archive.mkdir()
         assert (await process.give(2, 3)).startswith("unsealed")
         assert process.stop() == 0
