@@ -42,6 +42,7 @@ from finsecure_rpc.log_memory import LogMemory
 from finsecure_rpc.renewal import Renewer
 from finsecure_rpc.requests import new_keys
 from google.protobuf.duration_pb2 import Duration
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from sqlalchemy import Connection as SqlConnection
 from sqlalchemy import select
 
