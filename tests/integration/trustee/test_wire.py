@@ -169,7 +169,7 @@ async def test_the_aggregator_reads_why_it_was_refused_before_it_uploads(
 async def test_streams_out_of_order_are_refused(
     federation: Federation, running: list[tuple[Trustee, Aggregator]]
 ) -> None:
-    _, aggregator = running[0]
+    trustee, aggregator = running[0]
     bank = federation.sum()
     first, page = opening(bank)
     pieces = list(chunks(bank.stream))
@@ -188,6 +188,8 @@ async def test_streams_out_of_order_are_refused(
         with pytest.raises(FinSecureError) as caught:
             await aggregator.send(list(messages))
         assert caught.value.code == "STREAM_ORDER"
+    # Whatever named what it wanted to have opened is on record.
+    assert trustee.verdicts(bank.request.context.subject_name) == [("STREAM_ORDER", None)] * 7
     crowd = wire.ManifestPage(contributions=[manifest(bank).contributions[0]] * 257)
     with pytest.raises(FinSecureError) as caught:
         await aggregator.send([first, wire.PartiallyDecryptRequest(manifest=crowd)])

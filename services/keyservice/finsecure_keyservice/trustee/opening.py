@@ -49,7 +49,7 @@ class Openings:
             StateError: SHARE_ERASED, where the answer was erased with the share.
         """
         digest = request.digest()
-        async with self._refusing(caller, request):
+        async with self.refusing(caller, request):
             known = await self._around.books.transact(lambda c: store.opening(c, digest))
             if known is not None and not known.partial:
                 (await self._key(known)).require_share()
@@ -72,12 +72,13 @@ class Openings:
         Raises:
             FinSecureError: the reason of the refusal, or why nothing could be decided.
         """
-        async with self._refusing(caller, request):
+        async with self.refusing(caller, request):
             return await self._admit(request, manifest)
 
-    def _refusing(
+    def refusing(
         self, caller: Caller, request: DecryptionRequest
     ) -> AbstractAsyncContextManager[None]:
+        """Put on record why this request is refused inside; see `Books.refusing`."""
         context = request.context
         return self._around.books.refusing(
             caller,
@@ -132,7 +133,7 @@ class Openings:
         Raises:
             FinSecureError: the reason of the refusal, or why nothing could be decided.
         """
-        async with self._refusing(caller, request):
+        async with self.refusing(caller, request):
             async with self._turns:
                 async with started(held) as working:
                     total = await added(working, request, manifest, pieces)

@@ -66,7 +66,8 @@ class TrusteeService(trustee_pb2_grpc.TrusteeServiceServicer):
         caller = calling()
         request = convert.decryption_request(await _header(request_iterator))
         async with self._room.taken(request.contributions):
-            manifest = await _manifest(request_iterator, request)
+            async with self._desk.openings.refusing(caller, request):
+                manifest = await _manifest(request_iterator, request)
             opening = await self._desk.openings.answered(caller, request)
             if opening is None:
                 held = await self._desk.openings.admit(caller, request, manifest)
