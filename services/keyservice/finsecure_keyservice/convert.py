@@ -14,11 +14,10 @@ from finsecure_crypto.certificates import Purpose, Role
 from finsecure_crypto.errors import InvalidArgumentError
 from finsecure_crypto.homomorphic.key_record import (
     Endorsement,
-    Generation,
     KeyDescription,
     KeyState,
 )
-from finsecure_crypto.homomorphic.mode import Mode
+from finsecure_rpc.encryption_key_terms import GENERATIONS, MODES, STATES
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from finsecure_keyservice.approval_store import ProposalRecord
@@ -71,25 +70,9 @@ _PURPOSES = {
     Purpose.SIGNING: certificates_pb2.CERTIFICATE_PURPOSE_SIGNING,
 }
 
-_MODES = {
-    Mode.PAILLIER: encryption_keys_pb2.ENCRYPTION_MODE_PAILLIER,
-    Mode.BGV: encryption_keys_pb2.ENCRYPTION_MODE_BGV,
-    Mode.CKKS: encryption_keys_pb2.ENCRYPTION_MODE_CKKS,
-}
-_MODE_OF = {value: mode for mode, value in _MODES.items()}
-_GENERATIONS = {
-    Generation.DISTRIBUTED: encryption_keys_pb2.KEY_GENERATION_DISTRIBUTED,
-    Generation.DEALER: encryption_keys_pb2.KEY_GENERATION_DEALER,
-}
-_GENERATION_OF = {value: generation for generation, value in _GENERATIONS.items()}
-_KEY_STATES = {
-    KeyState.ENABLED: encryption_keys_pb2.ENCRYPTION_KEY_STATE_ENABLED,
-    KeyState.DEACTIVATED: encryption_keys_pb2.ENCRYPTION_KEY_STATE_DEACTIVATED,
-    KeyState.DISABLED: encryption_keys_pb2.ENCRYPTION_KEY_STATE_DISABLED,
-    KeyState.DESTROYED: encryption_keys_pb2.ENCRYPTION_KEY_STATE_DESTROYED,
-    KeyState.COMPROMISED: encryption_keys_pb2.ENCRYPTION_KEY_STATE_COMPROMISED,
-}
-_KEY_STATE_OF = {value: state for state, value in _KEY_STATES.items()}
+_MODES = {mode: value for value, mode in MODES.items()}
+_GENERATIONS = {generation: value for value, generation in GENERATIONS.items()}
+_KEY_STATES = {state: value for value, state in STATES.items()}
 
 
 def timestamp(instant: datetime) -> Timestamp:
@@ -207,8 +190,8 @@ def key_description(message: encryption_keys_pb2.EncryptionKey) -> KeyDescriptio
     """What trustees have signed of a key; the proto has checked mode and generation."""
     return KeyDescription(
         message.name,
-        _MODE_OF[message.mode],
-        _GENERATION_OF[message.generation],
+        MODES[message.mode],
+        GENERATIONS[message.generation],
         message.holders,
         message.threshold,
         message.digest,
@@ -225,7 +208,7 @@ def endorsements(messages: Iterable[encryption_keys_pb2.KeyEndorsement]) -> list
 
 def key_state(value: encryption_keys_pb2.EncryptionKeyState.ValueType) -> KeyState:
     """A state; the proto has checked that it is one."""
-    return _KEY_STATE_OF[value]
+    return STATES[value]
 
 
 def encryption_key(record: EncryptionKeyRecord) -> encryption_keys_pb2.EncryptionKey:

@@ -19,35 +19,18 @@ from finsecure_crypto.certificates import (
 from finsecure_crypto.errors import IntegrityError, NotFoundError
 from finsecure_crypto.homomorphic.key_record import (
     Endorsement,
-    Generation,
     KeyDescription,
     KeyState,
     verify_endorsements,
 )
-from finsecure_crypto.homomorphic.mode import Mode
 from finsecure_crypto.homomorphic.scheme import key_digest
 
 from finsecure_rpc.audit import LogFollower
 from finsecure_rpc.connection import Connection
+from finsecure_rpc.encryption_key_terms import GENERATIONS, MODES, STATES
 from finsecure_rpc.validation import check_message
 
 _DOWNLOAD_S = 60.0
-_MODES = {
-    encryption_keys_pb2.ENCRYPTION_MODE_PAILLIER: Mode.PAILLIER,
-    encryption_keys_pb2.ENCRYPTION_MODE_BGV: Mode.BGV,
-    encryption_keys_pb2.ENCRYPTION_MODE_CKKS: Mode.CKKS,
-}
-_GENERATIONS = {
-    encryption_keys_pb2.KEY_GENERATION_DISTRIBUTED: Generation.DISTRIBUTED,
-    encryption_keys_pb2.KEY_GENERATION_DEALER: Generation.DEALER,
-}
-_STATES = {
-    encryption_keys_pb2.ENCRYPTION_KEY_STATE_ENABLED: KeyState.ENABLED,
-    encryption_keys_pb2.ENCRYPTION_KEY_STATE_DEACTIVATED: KeyState.DEACTIVATED,
-    encryption_keys_pb2.ENCRYPTION_KEY_STATE_DISABLED: KeyState.DISABLED,
-    encryption_keys_pb2.ENCRYPTION_KEY_STATE_DESTROYED: KeyState.DESTROYED,
-    encryption_keys_pb2.ENCRYPTION_KEY_STATE_COMPROMISED: KeyState.COMPROMISED,
-}
 
 
 @dataclass(frozen=True)
@@ -153,13 +136,13 @@ async def download_published(
 def _registered(message: encryption_keys_pb2.EncryptionKey, public_key: bytes) -> RegisteredKey:
     description = KeyDescription(
         name=message.name,
-        mode=_MODES[message.mode],
-        generation=_GENERATIONS[message.generation],
+        mode=MODES[message.mode],
+        generation=GENERATIONS[message.generation],
         holders=message.holders,
         threshold=message.threshold,
         digest=message.digest,
     )
-    state = _STATES.get(message.state)
+    state = STATES.get(message.state)
     if state is None or not message.HasField("create_time"):
         raise _invalid(message.name, "it has no state or no time")
     endorsed = message.endorse_time if message.HasField("endorse_time") else message.create_time

@@ -15,17 +15,12 @@ from finsecure_crypto.homomorphic.decryption import (
 )
 from finsecure_crypto.homomorphic.key_record import Endorsement
 from finsecure_crypto.homomorphic.mode import Mode
+from finsecure_rpc.encryption_key_terms import MODES
 
 from finsecure_keyservice.trustee.adding import Piece
 from finsecure_keyservice.trustee.dealt_shares import DealtShare
 
 CHUNK_BYTES = 1 << 20
-
-MODES = {
-    encryption_keys_pb2.ENCRYPTION_MODE_PAILLIER: Mode.PAILLIER,
-    encryption_keys_pb2.ENCRYPTION_MODE_BGV: Mode.BGV,
-    encryption_keys_pb2.ENCRYPTION_MODE_CKKS: Mode.CKKS,
-}
 
 
 def decryption_request(message: trustee_pb2.DecryptionRequest) -> DecryptionRequest:
