@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
 
+import grpc
 import pytest
 from finsecure.keyservice.v1 import audit_pb2 as audit
 from finsecure.keyservice.v1 import audit_pb2_grpc as audit_grpc
@@ -23,8 +24,10 @@ from finsecure_crypto.errors import (
 from finsecure_crypto.homomorphic.decryption import partial_decryption
 from finsecure_rpc.audit import LogFollower, trustee_log
 from finsecure_rpc.connection import Connection
+from finsecure_rpc.identity_store import IdentityStore
 from finsecure_rpc.log_memory import LogMemory
 from finsecure_rpc.policy import MEMBERS, READERS
+from finsecure_rpc.status import from_wire
 
 from tests.support.pki import TestAuthority, utc_now
 from tests.support.trustee_wire import header, manifest
@@ -199,6 +202,24 @@ async def test_streams_out_of_order_are_refused(
     with pytest.raises(FinSecureError) as caught:
         await aggregator.send([first, wire.PartiallyDecryptRequest(manifest=padded)])
     assert caught.value.code == "INVALID_MESSAGE"
+
+
+async def test_a_revoked_aggregator_is_cut_off_in_the_middle_of_its_request(
+    federation: Federation, running: list[tuple[Trustee, Aggregator]], tmp_path: Path
+) -> None:
+    trustee, aggregator = running[0]
+    bank = federation.sum()
+    stub = aggregator.connection.stub(wire_grpc.TrusteeServiceStub)
+    call = stub.PartiallyDecrypt(timeout=60)
+    for message in opening(bank):
+        await call.write(message)
+    assert (await call.read()).HasField("contributions_wanted")
+    own = IdentityStore(tmp_path / "aggregator").current()
+    federation.pki.revoke(own.certified.serial)
+    with pytest.raises(grpc.aio.AioRpcError) as caught:
+        await call.read()  # it sends nothing more, and is told within a second all the same
+    assert from_wire(caught.value).code == "CERTIFICATE_REVOKED"
+    assert trustee.verdicts(bank.request.context.subject_name) == []
 
 
 @pytest.mark.parametrize("role", list(Role))

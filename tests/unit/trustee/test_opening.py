@@ -7,7 +7,12 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from finsecure_crypto.errors import FinSecureError, StateError, UnavailableError
+from finsecure_crypto.errors import (
+    FinSecureError,
+    ProtocolViolationError,
+    StateError,
+    UnavailableError,
+)
 from finsecure_crypto.homomorphic.decryption import Contribution
 from finsecure_crypto.homomorphic.key_record import KeyState
 from finsecure_keyservice.trustee import opening as opening_module
@@ -225,6 +230,48 @@ async def test_a_key_that_goes_out_of_use_while_ciphertexts_come_opens_nothing(
     assert caught.value.code == "KEY_STATE"
     assert trustee.verdicts(SUBJECT) == [("KEY_STATE", None)]
     assert await trustee.openings.answered(CALLER, bank.request) is None
+
+
+async def test_a_contributor_that_is_put_out_while_ciphertexts_come_does_not_count(
+    tmp_path: Path,
+) -> None:
+    federation = Federation(TestAuthority())
+    trustee = make_trustee(tmp_path / "t", federation.pki, 1)
+    trustee.hold()
+    bank = federation.sum()
+
+    async def revoked_meanwhile() -> AsyncIterator[Piece]:
+        async for piece in pieces(bank.stream):
+            federation.pki.revoke(federation.signer("bank-c").serial)
+            yield piece
+
+    openings = trustee.openings
+    held = await openings.admit(CALLER, bank.request, bank.manifest)
+    with pytest.raises(ProtocolViolationError) as caught:
+        await openings.open(CALLER, bank.request, bank.manifest, held, revoked_meanwhile())
+    assert (caught.value.code, caught.value.culprit) == ("CONTRIBUTOR_REVOKED", "bank-c")
+    assert trustee.verdicts(SUBJECT) == [("CONTRIBUTOR_REVOKED", "bank-c")]
+    assert await openings.answered(CALLER, bank.request) is None
+    trustee.database.close()
+
+
+async def test_a_contributor_whose_certificate_ends_while_ciphertexts_come_still_counts(
+    federation: Federation, trustee: Trustee
+) -> None:
+    bank = federation.sum()
+    auditor, passed = trustee.books.auditor, [timedelta(0)]
+    skewed = replace(auditor, clock=lambda: auditor.clock() + passed[0])
+    trustee.books = replace(trustee.books, auditor=skewed)
+    openings = trustee.openings
+    held = await openings.admit(CALLER, bank.request, bank.manifest)
+
+    async def for_long() -> AsyncIterator[Piece]:
+        async for piece in pieces(bank.stream):
+            passed[0] = timedelta(days=1000)
+            yield piece
+
+    await openings.open(CALLER, bank.request, bank.manifest, held, for_long())
+    assert trustee.verdicts(SUBJECT)[-1] == ("OPENED", None)
 
 
 async def test_while_the_key_service_is_silent_nothing_is_decided(

@@ -10,6 +10,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
+from datetime import datetime
 
 from finsecure_crypto.homomorphic.decryption import Contribution, DecryptionRequest
 from finsecure_crypto.homomorphic.key_record import KeyState
@@ -21,7 +22,12 @@ from finsecure_keyservice.trustee import store
 from finsecure_keyservice.trustee.adding import Piece, added
 from finsecure_keyservice.trustee.erasures import Erasures
 from finsecure_keyservice.trustee.records import HeldKey, Opening
-from finsecure_keyservice.trustee.rules import Members, check_contributions, check_key
+from finsecure_keyservice.trustee.rules import (
+    Members,
+    check_certificates,
+    check_contributions,
+    check_key,
+)
 from finsecure_keyservice.trustee.surroundings import Surroundings, share_context
 from finsecure_keyservice.trustee.workers import partial_of, started
 
@@ -98,7 +104,7 @@ class Openings:
         known.require_share()
         around.rules.check_size(request)
         around.rules.check_contributors(manifest)
-        members = self._members()
+        members = self._members(around.clock())
         await asyncio.to_thread(check_contributions, request, manifest, members.public_key_of)
         await around.books.transact(lambda c: around.rules.check_unopened(c, request, manifest))
         return known
@@ -109,9 +115,9 @@ class Openings:
         await self._erasures.observe(held, state)
         return state
 
-    def _members(self) -> Members:
+    def _members(self, now: datetime) -> Members:
         around = self._around
-        return Members(around.anchors(), around.revoked(), around.trust_domain, around.clock())
+        return Members(around.anchors(), around.revoked(), around.trust_domain, now)
 
     async def open(
         self,
@@ -133,6 +139,7 @@ class Openings:
         Raises:
             FinSecureError: the reason of the refusal, or why nothing could be decided.
         """
+        began = self._around.clock()
         async with self.refusing(caller, request):
             async with self._turns:
                 async with started(held) as working:
@@ -145,8 +152,11 @@ class Openings:
                 partial = await partial_of(
                     held, share, total, request.digest(), self._around.partial_timeout_s
                 )
-            # All of this may have taken an hour, in which the key may have gone out of use.
+            # All of this may have taken an hour, in which the key may have gone out of use, or a
+            # contributor been put out. A certificate that has only expired meanwhile does no harm.
             state = await self._state(held)
+            members = self._members(began)
+            await asyncio.to_thread(check_certificates, manifest, members.public_key_of)
             return await self._decide(caller, request, manifest, partial, state)
 
     async def _decide(

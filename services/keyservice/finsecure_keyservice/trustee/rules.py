@@ -220,3 +220,15 @@ def check_contributions(
     check_manifest(request, manifest)
     for contribution in manifest:
         verify_contribution(request.context, contribution, request.size_bytes, public_key_of)
+
+
+def check_certificates(
+    manifest: Sequence[Contribution], public_key_of: Callable[[str, bytes], bytes]
+) -> None:
+    """Refuse a manifest again whose signatures were verified, if a signer was put out meanwhile.
+
+    Raises:
+        ProtocolViolationError: what `public_key_of` refuses.
+    """
+    for contribution in manifest:
+        public_key_of(contribution.client, contribution.certificate)
