@@ -21,8 +21,8 @@ KeyOption = Annotated[
     str,
     typer.Option(
         "--key",
-        help="The log's verifier key, as the key service printed it, the present or a former one. "
-        "Default: the one that is remembered since the first contact.",
+        help="The log's verifier key, as `init` or `enrol` printed it, the present or a former "
+        "one. Default: the one that is remembered since the first contact.",
     ),
 ]
 
