@@ -22,7 +22,7 @@ from finsecure.keyservice.v1 import members_pb2_grpc as members_grpc
 from finsecure_crypto.audit_event import Event
 from finsecure_crypto.checkpoint import LogVerifier
 from finsecure_crypto.errors import AuthenticationError, UnavailableError
-from finsecure_crypto.log_verification import verify_export
+from finsecure_crypto.log_export import verify_export
 from finsecure_crypto.secret import SecretBytes
 from finsecure_keyservice.audit.trail import Unrecorded
 from finsecure_keyservice.authorities import Authorities

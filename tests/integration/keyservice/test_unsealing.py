@@ -1,10 +1,12 @@
 """A sealed key service: what it answers, which shares it takes, and how reluctantly."""
 
 import asyncio
+import shutil
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
+from types import SimpleNamespace
 
 import grpc
 import pytest
@@ -23,13 +25,17 @@ from finsecure_crypto.errors import (
     InvalidArgumentError,
     UnavailableError,
 )
-from finsecure_crypto.key_seal import KeySeal
+from finsecure_crypto.key_seal import KeySeal, OperatorShare
 from finsecure_crypto.secret import SecretBytes
+from finsecure_keyservice import backup
+from finsecure_keyservice.audit_key_rotation import rotate_audit_key
 from finsecure_keyservice.clock import system_clock
+from finsecure_keyservice.list_renumbering import renumber_list
+from finsecure_keyservice.pepper_rotation import rotate_pepper
 from finsecure_keyservice.protection.secret_files import CLEAR, SealedFiles
 from finsecure_keyservice.rewrapping import rotate_key_encryption_key
 from finsecure_keyservice.running import serve
-from finsecure_keyservice.seal import local
+from finsecure_keyservice.seal import local, unlocking
 from finsecure_keyservice.seal.resharing import end_seal, reshare
 from finsecure_keyservice.seal.unlocking import unlock
 from finsecure_keyservice.seal.unsealing import Unsealing
@@ -311,6 +317,46 @@ async def test_the_key_encryption_key_is_rotated_under_a_seal(tmp_path: Path, ki
         await enrol(f"127.0.0.1:{server.ports[1]}", root, key, tmp_path / "alice")
     async with sealed.open(sealed.shares[:2], system_clock):
         pass
+
+
+@pytest.mark.parametrize("command", [rotate_pepper, renumber_list, rotate_audit_key])
+def test_commands_that_use_the_keys_need_shares(
+    sealed: Sealed, command: Callable[..., object]
+) -> None:
+    with pytest.raises(ConfigurationError, match=r"--share-file.*SERVICE_SEALED"):
+        command(sealed.configuration, system_clock())
+    command(sealed.configuration, system_clock(), unlock(sealed.configuration, sealed.share_files))
+
+
+def test_on_a_terminal_the_shares_that_are_missing_are_asked_for(
+    sealed: Sealed, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers = [sealed.shares[0], sealed.shares[0], sealed.shares[2]]
+    asked: list[str] = []
+
+    def answer(label: str) -> OperatorShare:
+        asked.append(label)
+        return answers[len(asked) - 1]
+
+    monkeypatch.setattr("sys.stdin", SimpleNamespace(isatty=lambda: True))
+    monkeypatch.setattr(unlocking, "prompt_share", answer)
+    files = unlock(sealed.configuration, ())
+    assert files.read(sealed.configuration.protected_by.secret_file).expose().startswith(b"1 ")
+    assert asked == ["Share 1 of 2", "Share 2 of 2", "Share 2 of 2"]
+
+
+def test_a_copy_is_taken_without_shares_and_put_back_with_them(
+    sealed: Sealed, tmp_path: Path
+) -> None:
+    backup.back_up(sealed.configuration, tmp_path / "copy", system_clock())
+    file = sealed.configuration.protected_by.secret_file
+    copied = [path.read_bytes() for path in (tmp_path / "copy").rglob("*") if path.is_file()]
+    assert file.read_bytes() not in copied
+    elsewhere = sealed_configuration(tmp_path / "elsewhere")
+    elsewhere.state_dir.mkdir(parents=True)
+    shutil.copy(file, elsewhere.protected_by.secret_file)
+    files = unlock(elsewhere, sealed.share_files[:2])
+    assert backup.restore(elsewhere, tmp_path / "copy", files) > 0
 
 
 def test_a_seal_that_was_changed_opens_nothing(sealed: Sealed) -> None:
