@@ -90,6 +90,9 @@ enrol_listen = "$keyservice_enrol"
 # The authority's keys and certificates, and the register of members: private, to be backed up.
 state_dir = "keyservice"
 database = "keyservice/keyservice.db"
+# Second copy of the audit log: the service does not start on an older copy of its database. It
+# belongs on another machine or disk than the database: move it there, such as a network mount.
+audit_file = "audit.jsonl"
 # Members renew their certificates at half of this.
 certificate_lifetime_h = 24
 """
@@ -109,6 +112,13 @@ listen = "$aggregator"
 # The log of accepted messages and, beside it, inputs and models: to be backed up.
 database = "aggregator/aggregator.db"
 blob_dir = "aggregator/blobs"
+
+# Audited sums, for which members contribute encrypted integers by label.
+[sums]
+# Fewest contributors whose total is opened. Trustees and members have a minimum of their own.
+minimum_contributors = 50
+# Most sums of one member or operator that have not ended.
+at_once = 20
 """
 
 OPERATOR = """\
@@ -221,6 +231,14 @@ trustees = [$trustees]
 dealt_keys = $dealt_keys
 # The aggregator may be malicious and still learns nothing but the sum.
 minimum_profile = "active"
+
+[sums]
+# Audited sums to contribute to, by pattern; none until you name some. Sums of nearly the same
+# members and labels give single values away: allow few.
+sums = []
+# Fewest members among whom the party's values are hidden, and the largest value that leaves.
+minimum_contributors = 50
+maximum_value = 1_000_000_000_000
 
 [egress]
 # Where it is written down what leaves this machine: `finsecure client egress` shows it.

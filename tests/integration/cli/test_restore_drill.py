@@ -41,7 +41,7 @@ def _found(shell: Shell, database: str) -> Path:
     ports = (f"--{which}-port={free_port()}" for which in ("keyservice", "enrol", "aggregator"))
     shell.call("finsecure", *init, *ports)
     text = re.sub(r"(?m)^database = .*$", f'database = "{database}"', config.read_text())
-    config.write_text(f'audit_file = "audit.jsonl"\n{text}')
+    config.write_text(text)
     founder = ("--operator", "admin", "--federation", "lending")
     printed = shell.call("finsecure-keyservice", "init", "--config", str(config), *founder)
     shell.values["KEY"] = re.findall(r"audit log's key +(\S+)", printed)[0]

@@ -62,6 +62,13 @@ def test_templates_agree_with_the_services_that_read_them(folder: Path) -> None:
         assert one.keyservice_enrol == keyservice.enrol_listen == "localhost:2"
     assert [one.address for one in aggregator.trustees] == ["localhost:7", "localhost:8"]
     assert operator.aggregator == client.aggregator == aggregator.listen == "localhost:3"
+    # The second copy of the log is not where the database is, and each party has its own sums.
+    assert keyservice.audit_file == folder / "audit.jsonl"
+    assert keyservice.state_dir not in keyservice.audit_file.parents
+    sums = tomllib.loads((folder / "clients" / "bank-b.toml").read_text())["sums"]
+    assert sums["sums"] == []
+    fewest = {one.openings.minimum_sum_cohort for one in trustees}
+    assert {aggregator.sums.minimum_contributors, sums["minimum_contributors"]} == fewest
     identities = {operator.identity_dir, aggregator.identity_dir, client.identity_dir}
     assert len(identities) == 3
 

@@ -32,7 +32,7 @@ TrusteeOption = Annotated[
 ]
 
 
-@app.command(epilog="Example: finsecure audit verify --file /mnt/archive/audit.jsonl")
+@app.command(epilog="Example: finsecure audit verify --file /archive/audit.jsonl")
 def verify(
     file: Annotated[
         Path | None, typer.Option(help="Verify this export instead of asking the service.")
@@ -105,7 +105,7 @@ def show(
                 _show(leaf, json)
 
 
-@app.command(epilog="Example: finsecure audit export audit.jsonl --follow")
+@app.command(epilog="Example: finsecure audit export /archive/audit.jsonl --follow")
 def export(
     output: Annotated[Path, typer.Argument(help="File of JSON lines; an earlier one goes on.")],
     follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on with new events.")] = False,
