@@ -14,17 +14,15 @@ COPY services services
 RUN pip wheel --no-deps --wheel-dir /wheels . \
  && python -m venv --without-pip /opt/finsecure
 
-FROM wheel AS plain
-RUN pip --python /opt/finsecure/bin/python install --constraint requirements.lock /wheels/*.whl
-
-FROM wheel AS homomorphic
+# Every way to run a server is in its image: encrypted rounds, tokens, PostgreSQL, OpenID providers.
+FROM wheel AS server
 RUN pip --python /opt/finsecure/bin/python install --constraint requirements.lock \
-      "$(echo /wheels/*.whl)[homomorphic,hsm]"
+      "$(echo /wheels/*.whl)[homomorphic,hsm,oidc,postgres]"
 
 FROM wheel AS torch
 ARG TORCH_INDEX_URL=
 RUN pip --python /opt/finsecure/bin/python install --constraint requirements.lock \
-      ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} "$(echo /wheels/*.whl)[torch]"
+      ${TORCH_INDEX_URL:+--extra-index-url "$TORCH_INDEX_URL"} "$(echo /wheels/*.whl)[torch,homomorphic]"
 
 FROM python:3.11-slim AS service
 # A service needs no installer; what is not there cannot be used against it.
@@ -42,7 +40,7 @@ VOLUME /var/lib/finsecure
 STOPSIGNAL SIGTERM
 
 FROM service AS keyservice
-COPY --from=plain /opt/finsecure /opt/finsecure
+COPY --from=server /opt/finsecure /opt/finsecure
 EXPOSE 7443 7444
 HEALTHCHECK --interval=15s --timeout=10s --start-period=10s --retries=4 \
   CMD ["finsecure-keyservice", "health", "--config", "/etc/finsecure/keyservice.toml"]
@@ -50,7 +48,7 @@ ENTRYPOINT ["finsecure-keyservice"]
 CMD ["run", "--config", "/etc/finsecure/keyservice.toml"]
 
 FROM service AS aggregator
-COPY --from=plain /opt/finsecure /opt/finsecure
+COPY --from=server /opt/finsecure /opt/finsecure
 EXPOSE 7543
 HEALTHCHECK --interval=15s --timeout=10s --start-period=10s --retries=4 \
   CMD ["finsecure-aggregator", "health", "--config", "/etc/finsecure/aggregator.toml"]
@@ -58,7 +56,7 @@ ENTRYPOINT ["finsecure-aggregator"]
 CMD ["run", "--config", "/etc/finsecure/aggregator.toml"]
 
 FROM service AS trustee
-COPY --from=homomorphic /opt/finsecure /opt/finsecure
+COPY --from=server /opt/finsecure /opt/finsecure
 EXPOSE 7643
 HEALTHCHECK --interval=15s --timeout=10s --start-period=10s --retries=4 \
   CMD ["finsecure-trustee", "health", "--config", "/etc/finsecure/trustee.toml"]

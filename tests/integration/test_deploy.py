@@ -61,6 +61,13 @@ def test_every_image_is_built_in_stages_and_runs_without_rights(service):
     assert re.search(r"^USER 10001:10001$", text, re.MULTILINE)
     assert f'ENTRYPOINT ["finsecure-{service}"]' in text
     assert "requirements.lock" in text
+    # An image is no narrower than what its configuration file offers.
+    extras = (
+        {"homomorphic", "torch"}
+        if service == "client"
+        else {"homomorphic", "hsm", "oidc", "postgres"}
+    )
+    assert set(re.findall(r"\[([a-z,]+)\]\"", text)[-1].split(",")) == extras
     for source in re.findall(r"^COPY (?!--from)(.*) \S+$", text, re.MULTILINE):
         for path in source.split():
             assert (ROOT / path).exists(), path
