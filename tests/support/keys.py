@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import TypeVar
 
 from finsecure_keyservice.decisions import Auditor
+from finsecure_keyservice.federations import create_federation
 from finsecure_keyservice.keys import lookup, registry
 from finsecure_keyservice.keys.life import KeyLife
 from finsecure_keyservice.keys.material import Material
 from finsecure_keyservice.keys.records import CryptoKey, KeyAlgorithm, KeyPurpose, KeyVersion
 from finsecure_keyservice.keys.registry import KeyWish
 from finsecure_keyservice.keys.store import KeyStore
-from finsecure_keyservice.members import create_federation
 from finsecure_keyservice.protection.opening import create_vault
 from finsecure_keyservice.protection.settings import FileProtection
 from sqlalchemy import Connection

@@ -1,5 +1,6 @@
 """A whole key service in this process, over real gRPC and TLS on free ports of the loopback."""
 
+import asyncio
 import shutil
 import uuid
 from collections.abc import AsyncIterator
@@ -15,7 +16,8 @@ from finsecure_crypto.certificates import Role
 from finsecure_crypto.secret import SecretBytes
 from finsecure_keyservice.clock import system_clock
 from finsecure_keyservice.config import Configuration
-from finsecure_keyservice.founding import Founded, found, renew_operator_key
+from finsecure_keyservice.founding import Founded, found, issue_locally
+from finsecure_keyservice.names import MemberName
 from finsecure_keyservice.protection.settings import RootToken
 from finsecure_keyservice.serving import opened
 from finsecure_rpc.connection import Connection
@@ -110,8 +112,17 @@ class Deployment:
         self.stack.push_async_callback(connection.close)
         return connection
 
+    def issue_locally(self, name: str) -> str:
+        """Make an API key as on the key service's machine, of a member that may be new."""
+        file = self.folder / f"{name.replace('/', '-')}.api-key"
+        file.unlink(missing_ok=True)
+        issue_locally(self.configuration, MemberName.parse(name), file, self.clock())
+        return file.read_text().strip()
+
     async def create(self, name: str) -> str:
-        """Register a member and return its API key."""
+        """Register a member and return its API key; a trustee as on the key service's machine."""
+        if "/trustees/" in name:
+            return await asyncio.to_thread(self.issue_locally, name)
         response = await self.operator.call(
             self.operator.stub(members_grpc.MemberServiceStub).CreateMember,
             members.CreateMemberRequest(member=members.Member(name=name), request_id=new_id()),
@@ -121,9 +132,8 @@ class Deployment:
 
     async def officer(self, name: str) -> Connection:
         """Make a security officer as on the key service's machine, enrol it, connect as it."""
-        key = self.folder / f"{name}.api-key"
-        renew_operator_key(self.configuration, name, Role.OFFICER, key, self.clock())
-        return self.connect(await self.enrol(f"officers/{name}", key.read_text().strip()))
+        key = await asyncio.to_thread(self.issue_locally, f"officers/{name}")
+        return self.connect(await self.enrol(f"officers/{name}", key))
 
     async def member(self, name: str) -> Connection:
         """Register and enrol a member, and connect as it."""

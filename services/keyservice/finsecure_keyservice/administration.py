@@ -2,15 +2,15 @@
 
 Two persons are worth more than one only if one cannot make the other up. So security officers are
 registered, and given API keys, on the key service's own machine alone, and only security officers
-put one another out. Neither may one person become the trustees of a key that clients know by name.
+put one another out. Neither may one person become the trustees of a key: it takes two to register a
+trustee, and to hand out an API key of one, whether it has enrolled yet or not.
 """
 
 from finsecure_crypto.certificates import Role, SpiffeId
-from finsecure_crypto.errors import ConflictError, PermissionDeniedError
+from finsecure_crypto.errors import PermissionDeniedError
 
 from finsecure_keyservice.approvals import DangerousAct
 from finsecure_keyservice.names import MemberName
-from finsecure_keyservice.records import MemberRecord, MemberState
 
 
 def require_may_admit(name: str) -> None:
@@ -28,25 +28,18 @@ def require_may_admit(name: str) -> None:
         )
 
 
-def readmission(member: MemberRecord | None) -> DangerousAct | None:
-    """What a new API key for a trustee that has enrolled is: an act of two security officers.
+def admission(name: str) -> DangerousAct | None:
+    """What it is to register a trustee, or to hand out an API key of one: an act of two officers.
 
     Whoever has the key enrols as that trustee, with keys of its own: alone, an operator would
-    become all the trustees whom clients trust by name, and make encryption keys with itself.
-    """
-    if member is None or member.role is not Role.TRUSTEE or member.state is MemberState.INVITED:
-        return None
-    return DangerousAct("trustees.readmit", f"let whoever gets the API key enrol as {member.name}")
-
-
-def require_agreed(agreed: DangerousAct | None, member: MemberRecord | None) -> None:
-    """Refuse to let a trustee in anew that has enrolled since nobody's agreement seemed needed.
+    become all the trustees of a federation, and make encryption keys with itself.
 
     Raises:
-        ConflictError: MEMBER_CHANGED.
+        InvalidArgumentError: NAME_MALFORMED.
     """
-    if agreed is None and (act := readmission(member)) is not None:
-        raise ConflictError("MEMBER_CHANGED", f"to {act.summary} needs two by now; try again")
+    if MemberName.parse(name).role is not Role.TRUSTEE:
+        return None
+    return DangerousAct("trustees.admit", f"let whoever gets the API key enrol as {name}")
 
 
 def require_may_put_out(caller: SpiffeId, name: str) -> None:

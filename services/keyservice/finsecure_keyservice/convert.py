@@ -26,6 +26,8 @@ from finsecure_keyservice.authorities import Believed
 from finsecure_keyservice.authority_store import AuthorityRecord, AuthorityState
 from finsecure_keyservice.encryption_key_store import EncryptionKeyRecord
 from finsecure_keyservice.enrolment import Issued
+from finsecure_keyservice.etags import etag, revision
+from finsecure_keyservice.federations import Change
 from finsecure_keyservice.names import MemberName, federation_id, trust_domain
 from finsecure_keyservice.records import (
     CertificateRecord,
@@ -89,6 +91,37 @@ def federation(record: FederationRecord, domain: str) -> members_pb2.Federation:
         display_name=record.display_name,
         trust_domain=trust_domain(federation_id(record.name), domain),
         create_time=timestamp(record.create_time),
+        minimum_cohort=record.minima.rounds,
+        minimum_sum_cohort=record.minima.sums,
+        revision=record.minima.revision,
+        etag=etag(record.minima.revision),
+    )
+
+
+def federation_change(request: members_pb2.UpdateFederationRequest) -> Change:
+    """What is wanted of a federation's minimum cohorts.
+
+    Raises:
+        InvalidArgumentError: UPDATE_MASK or ETAG_REQUIRED.
+        ConflictError: ETAG_MISMATCH.
+    """
+    wanted, paths = request.federation, set(request.update_mask.paths)
+    if not paths or not paths <= {"minimum_cohort", "minimum_sum_cohort"}:
+        raise InvalidArgumentError(
+            "UPDATE_MASK",
+            "update_mask has to name `minimum_cohort`, `minimum_sum_cohort`, or both; nothing else "
+            "can change",
+        )
+    expected = revision(wanted.etag)
+    if expected is None:
+        raise InvalidArgumentError(
+            "ETAG_REQUIRED", f"give the etag of {wanted.name} as you have read it"
+        )
+    return Change(
+        wanted.name,
+        wanted.minimum_cohort if "minimum_cohort" in paths else None,
+        wanted.minimum_sum_cohort if "minimum_sum_cohort" in paths else None,
+        expected,
     )
 
 

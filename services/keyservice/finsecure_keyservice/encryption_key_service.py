@@ -2,21 +2,20 @@
 
 # ruff: noqa: N802  (method names are those of the protos)
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from typing import Any, TypeAlias
 
 import grpc
 from finsecure.keyservice.v1 import encryption_keys_pb2, encryption_keys_pb2_grpc
-from finsecure_crypto.errors import PermissionDeniedError
-from finsecure_crypto.homomorphic.key_record import KeyState
+from finsecure_crypto.homomorphic.key_record import Endorsement, KeyState
 from finsecure_rpc.paging import decode_token, page_of, page_size
-from finsecure_rpc.peer import require_peer
 
 from finsecure_keyservice import convert, encryption_keys, members
 from finsecure_keyservice.approvals import DangerousAct
 from finsecure_keyservice.backend import Backend
 from finsecure_keyservice.encryption_key_store import EncryptionKeyRecord
-from finsecure_keyservice.names import federation_id, trust_domain
+from finsecure_keyservice.federations import get_federation
+from finsecure_keyservice.own_federation import require_own_federation
 from finsecure_keyservice.store import Store
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -29,6 +28,7 @@ class EncryptionKeyService(encryption_keys_pb2_grpc.EncryptionKeyServiceServicer
 
     def __init__(self, backend: Backend) -> None:
         self._backend = backend
+        self._domain = backend.enrolment.domain
 
     async def RegisterEncryptionKey(
         self, request: encryption_keys_pb2.RegisterEncryptionKeyRequest, context: Context
@@ -38,7 +38,9 @@ class EncryptionKeyService(encryption_keys_pb2_grpc.EncryptionKeyServiceServicer
         endorsements = convert.endorsements(request.encryption_key.endorsements)
 
         def act(store: Store) -> encryption_keys_pb2.RegisterEncryptionKeyResponse:
-            members.get_federation(store, encryption_keys.parent_of(description.name))
+            parent = encryption_keys.parent_of(description.name)
+            get_federation(store, parent)
+            _require_enrolled(store, parent, endorsements)
             now = self._backend.clock()
             encryption_keys.verify(
                 description,
@@ -72,7 +74,7 @@ class EncryptionKeyService(encryption_keys_pb2_grpc.EncryptionKeyServiceServicer
         self, request: encryption_keys_pb2.ListEncryptionKeysRequest, context: Context
     ) -> encryption_keys_pb2.ListEncryptionKeysResponse:
         """See the proto."""
-        self._require_own(request.parent)
+        require_own_federation(request.parent, self._domain)
         size = page_size(request.page_size)
         scope = f"ListEncryptionKeys:{request.parent}"
         (after,) = decode_token(request.page_token, scope, (str,)) or ("",)
@@ -133,6 +135,8 @@ class EncryptionKeyService(encryption_keys_pb2_grpc.EncryptionKeyServiceServicer
 
         def act(store: Store) -> encryption_keys_pb2.RenewEndorsementsResponse:
             keys, now = store.encryption_keys, self._backend.clock()
+            parent = encryption_keys.parent_of(request.name)
+            _require_enrolled(store, parent, endorsements)
             believed = self._backend.feed.believed()
             encryption_keys.verify(
                 encryption_keys.get(keys, request.name).description,
@@ -153,24 +157,16 @@ class EncryptionKeyService(encryption_keys_pb2_grpc.EncryptionKeyServiceServicer
         )
 
     async def _record(self, name: str) -> EncryptionKeyRecord:
-        self._require_own(encryption_keys.parent_of(name))
+        require_own_federation(encryption_keys.parent_of(name), self._domain)
         return await self._backend.read(
             lambda store: encryption_keys.get(store.encryption_keys, name)
         )
 
-    def _require_own(self, federation: str) -> None:
-        """Let members of a federation read its own keys alone.
 
-        Raises:
-            InvalidArgumentError: NAME_MALFORMED.
-            PermissionDeniedError: FEDERATION_FOREIGN, whether the key exists or not.
-        """
-        peer = require_peer()
-        domain = trust_domain(federation_id(federation), self._backend.enrolment.domain)
-        if peer.role.federated and peer.trust_domain != domain:
-            raise PermissionDeniedError(
-                "FEDERATION_FOREIGN", "members read the encryption keys of their own federation"
-            )
+def _require_enrolled(store: Store, parent: str, endorsements: Sequence[Endorsement]) -> None:
+    """Let a key name trustees alone that are enrolled, active members."""
+    for each in endorsements:
+        members.require_enrolled(store, f"{parent}/trustees/{each.trustee}")
 
 
 def _destruction(name: str, state: KeyState, reason: str) -> DangerousAct | None:

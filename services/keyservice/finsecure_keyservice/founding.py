@@ -28,13 +28,9 @@ from finsecure_keyservice.clock import Clock
 from finsecure_keyservice.config import Configuration
 from finsecure_keyservice.decisions import Auditor
 from finsecure_keyservice.enrolment import Enrolment
+from finsecure_keyservice.federations import create_federation
 from finsecure_keyservice.join_tokens import JoinTokenIssuer
-from finsecure_keyservice.members import (
-    ApiKeyIssuer,
-    create_federation,
-    create_member,
-    issue_api_key,
-)
+from finsecure_keyservice.members import ApiKeyIssuer, create_member, issue_api_key
 from finsecure_keyservice.names import MemberName, federation_id
 from finsecure_keyservice.own_identity import OwnIdentity
 from finsecure_keyservice.pepper import PepperFile
@@ -160,26 +156,27 @@ def found(
         database.close()
 
 
-def renew_operator_key(
+def issue_locally(
     configuration: Configuration,
-    operator: str,
-    role: Role,
+    member: MemberName,
     target: Path,
     now: datetime,
     files: SecretFiles = CLEAR,
 ) -> None:
-    """Write a new API key for a person who administers, and who may be new.
+    """Write a new API key for a person who administers, or for a trustee; who may be new.
 
-    This is the way back in for who is locked out, and the only way to make a security officer. It
-    works on the database itself, next to a running service, and asks nobody's permission:
-    whoever can read the pepper could do anything anyway.
+    This is the way back in for who is locked out, the only way to make a security officer, and the
+    way to a first trustee where there are no two officers yet. It works on the database itself,
+    next to a running service, and asks nobody's permission: whoever can read the pepper could do
+    anything anyway.
 
     Raises:
         ConfigurationError: FILE_EXISTS; what `StateFolder.open` and `check_books` raise.
         InvalidArgumentError: NAME_MALFORMED.
+        NotFoundError: FEDERATION_NOT_FOUND.
         StateError: MEMBER_REVOKED.
     """
-    name = str(MemberName(None, role, operator))
+    name = str(member)
     MemberName.parse(name)
     if target.exists():
         raise ConfigurationError("FILE_EXISTS", f"{target} exists; name another file")
@@ -187,11 +184,12 @@ def renew_operator_key(
     vault, material = folder.open(configuration.protected_by, files)
     issuer = issuer_of(configuration, PepperFile(folder, vault))
     auditor = auditor_of(configuration, material, lambda: now)
+    command = "trustee-key" if member.role is Role.TRUSTEE else "operator-key"
     database = open_database(configuration.database)
 
     def work(connection: Connection) -> None:
         check_books(connection, configuration.domain)
-        store = SqlStore(connection, auditor.trail(connection, Caller("local:operator-key")))
+        store = SqlStore(connection, auditor.trail(connection, Caller(f"local:{command}")))
         if store.member(name) is None:
             _, key = create_member(store, issuer, name, "", now)
         else:

@@ -22,8 +22,9 @@ from finsecure_keyservice import audit_key_rotation, list_renumbering, pepper_ro
 from finsecure_keyservice import backup as copies
 from finsecure_keyservice.clock import system_clock
 from finsecure_keyservice.config import Configuration
-from finsecure_keyservice.founding import found, renew_operator_key, seal_key_of
+from finsecure_keyservice.founding import found, issue_locally, seal_key_of
 from finsecure_keyservice.health import check
+from finsecure_keyservice.names import MemberName
 from finsecure_keyservice.protection.root_token import open_root_key
 from finsecure_keyservice.protection.settings import RootToken
 from finsecure_keyservice.rewrapping import rotate_key_encryption_key
@@ -113,8 +114,31 @@ def operator_key(
     """
     settings = load(config, Configuration)
     files = unlock(settings, share_file or ())
-    renew_operator_key(settings, operator, Role(role.value), output, system_clock(), files)
+    person = MemberName(None, Role(role.value), operator)
+    issue_locally(settings, person, output, system_clock(), files)
     typer.echo(f"{role.value}'s API key  {output}   (good for one enrolment; then delete it)")
+
+
+@app.command(
+    epilog="Example: finsecure-keyservice trustee-key --config keyservice.toml "
+    "--federation lending --trustee north --output north.api-key"
+)
+def trustee_key(
+    config: Config,
+    federation: Annotated[str, typer.Option(help="Id of the federation.")],
+    trustee: Annotated[str, typer.Option(help="Id of the trustee; may be new.")],
+    output: Annotated[Path, typer.Option(help="New file for the API key.")],
+    share_file: ShareFiles = None,
+) -> None:
+    """Register a trustee, or give it a new API key; the service may be running.
+
+    For the first trustees of a federation. Over the network it takes two security officers.
+    """
+    settings = load(config, Configuration)
+    files = unlock(settings, share_file or ())
+    member = MemberName(federation, Role.TRUSTEE, trustee)
+    issue_locally(settings, member, output, system_clock(), files)
+    typer.echo(f"trustee's API key  {output}   (good for one enrolment; then delete it)")
 
 
 @app.command()

@@ -10,7 +10,6 @@ from finsecure_rpc.paging import decode_token, page_of, page_size
 from finsecure_rpc.peer import require_peer
 
 from finsecure_keyservice import administration, approvals, convert, members, suspension
-from finsecure_keyservice.approvals import DangerousAct
 from finsecure_keyservice.backend import Backend
 from finsecure_keyservice.names import MemberName
 from finsecure_keyservice.store import Store
@@ -51,7 +50,12 @@ class MemberService(members_pb2_grpc.MemberServiceServicer):
             )
 
         return await self._backend.mutate(
-            request, wanted.name, members_pb2.CreateMemberResponse, act, stored=_without_api_key
+            request,
+            wanted.name,
+            members_pb2.CreateMemberResponse,
+            act,
+            stored=_without_api_key,
+            dangerous=administration.admission(wanted.name),
         )
 
     async def GetMember(
@@ -132,11 +136,9 @@ class MemberService(members_pb2_grpc.MemberServiceServicer):
         self, request: members_pb2.IssueApiKeyRequest, context: Context
     ) -> members_pb2.IssueApiKeyResponse:
         """See the proto."""
-        dangerous = await self._readmission(request.name)
 
         def act(store: Store) -> members_pb2.IssueApiKeyResponse:
             administration.require_may_admit(request.name)
-            administration.require_agreed(dangerous, store.member(request.name))
             key = members.issue_api_key(
                 store, self._backend.api_keys, request.name, self._backend.clock()
             )
@@ -148,18 +150,16 @@ class MemberService(members_pb2_grpc.MemberServiceServicer):
             members_pb2.IssueApiKeyResponse,
             act,
             stored=_without_api_key,
-            dangerous=dangerous,
+            dangerous=administration.admission(request.name),
         )
 
     async def ReissueCredentials(
         self, request: members_pb2.ReissueCredentialsRequest, context: Context
     ) -> members_pb2.ReissueCredentialsResponse:
         """See the proto."""
-        dangerous = await self._readmission(request.name)
 
         def act(store: Store) -> members_pb2.ReissueCredentialsResponse:
             administration.require_may_admit(request.name)
-            administration.require_agreed(dangerous, store.member(request.name))
             key, ended = members.reissue_credentials(
                 store, self._backend.api_keys, request.name, request.reason, self._backend.clock()
             )
@@ -175,12 +175,8 @@ class MemberService(members_pb2_grpc.MemberServiceServicer):
             members_pb2.ReissueCredentialsResponse,
             act,
             stored=_without_api_key,
-            dangerous=dangerous,
+            dangerous=administration.admission(request.name),
         )
-
-    async def _readmission(self, name: str) -> DangerousAct | None:
-        member = await self._backend.read(lambda store: store.member(name))
-        return administration.readmission(member)
 
 
 def _without_api_key(response: KeyResponse) -> KeyResponse:

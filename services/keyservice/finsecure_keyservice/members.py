@@ -19,8 +19,9 @@ from finsecure_crypto.randomness import Randomness
 from finsecure_rpc.bearer import BEARER_PREFIX
 
 from finsecure_keyservice.admission_keys import ApiKey, Pepper
-from finsecure_keyservice.names import MemberName, federation_id
-from finsecure_keyservice.records import ApiKeyRecord, FederationRecord, MemberRecord, MemberState
+from finsecure_keyservice.federations import get_federation
+from finsecure_keyservice.names import MemberName
+from finsecure_keyservice.records import ApiKeyRecord, MemberRecord, MemberState
 from finsecure_keyservice.store import Store
 
 _MOST_SHOWN = 1000
@@ -43,38 +44,6 @@ class ApiKeyIssuer:
         )
         store.trail.record("api-key.issue", member, key=key.id)
         return key
-
-
-def create_federation(
-    store: Store, name: str, display_name: str, now: datetime
-) -> FederationRecord:
-    """Open a federation.
-
-    Raises:
-        InvalidArgumentError: NAME_MALFORMED.
-        ConflictError: FEDERATION_EXISTS.
-    """
-    federation_id(name)
-    if store.federation(name) is not None:
-        raise ConflictError("FEDERATION_EXISTS", f"{name} exists already; choose another id")
-    federation = FederationRecord(name, display_name, now)
-    store.add_federation(federation)
-    store.trail.record("federation.create", name)
-    return federation
-
-
-def get_federation(store: Store, name: str) -> FederationRecord:
-    """Read a federation.
-
-    Raises:
-        NotFoundError: FEDERATION_NOT_FOUND.
-    """
-    federation = store.federation(name)
-    if federation is None:
-        raise NotFoundError(
-            "FEDERATION_NOT_FOUND", f"there is no {name}; list the federations for what there is"
-        )
-    return federation
 
 
 def create_member(
@@ -230,6 +199,21 @@ def require_member_in_good_standing(member: MemberRecord) -> None:
     if member.state is MemberState.SUSPENDED:
         raise StateError(
             "MEMBER_SUSPENDED", f"{member.name} is suspended; an operator can reactivate it"
+        )
+
+
+def require_enrolled(store: Store, name: str) -> None:
+    """Refuse to name somebody who is no enrolled member, or is suspended or out.
+
+    Raises:
+        InvalidArgumentError: NAME_MALFORMED.
+        StateError: MEMBER_NOT_ACTIVE; whoever names it.
+    """
+    MemberName.parse(name)
+    member = store.member(name)
+    if member is None or member.state is not MemberState.ACTIVE:
+        raise StateError(
+            "MEMBER_NOT_ACTIVE", f"{name} is no enrolled, active member; list the members"
         )
 
 

@@ -47,8 +47,9 @@ _ACCESS: dict[str, dict[str, Access]] = {
     },
     "FederationService": {
         "CreateFederation": ADMINISTRATORS,
-        "GetFederation": READERS,
+        "GetFederation": _MEMBERS,
         "ListFederations": READERS,
+        "UpdateFederation": ADMINISTRATORS,
     },
     "KeyManagementService": {
         "CreateKeyRing": ADMINISTRATORS,

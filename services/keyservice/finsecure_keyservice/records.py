@@ -5,6 +5,7 @@ from datetime import datetime
 from enum import Enum
 
 from finsecure_crypto.certificates import Purpose, Role
+from finsecure_crypto.minimum_cohorts import MinimumCohorts
 
 
 class MemberState(Enum):
@@ -23,6 +24,7 @@ class FederationRecord:
     name: str
     display_name: str
     create_time: datetime
+    minima: MinimumCohorts
 
 
 @dataclass(frozen=True)

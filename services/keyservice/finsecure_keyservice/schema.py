@@ -56,6 +56,9 @@ FEDERATIONS = Table(
     Column("name", String(128), primary_key=True),
     Column("display_name", String(200), nullable=False),
     Column("create_time", Instant, nullable=False),
+    Column("minimum_cohort", Integer, nullable=False),
+    Column("minimum_sum_cohort", Integer, nullable=False),
+    Column("revision", BigInteger, nullable=False),
 )
 
 MEMBERS = Table(

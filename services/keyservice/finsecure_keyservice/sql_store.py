@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import Any
 
 from finsecure_crypto.certificates import Purpose, Role
+from finsecure_crypto.minimum_cohorts import MinimumCohorts
 from sqlalchemy import Connection, delete, func, insert, select, update
 
 from finsecure_keyservice.approval_store import ApprovalStore
@@ -68,19 +69,21 @@ class SqlStore:
 
     def add_federation(self, federation: FederationRecord) -> None:
         """See `Store`."""
+        self._connection.execute(insert(FEDERATIONS).values(_federation_row(federation)))
+
+    def update_federation(self, federation: FederationRecord) -> None:
+        """See `Store`."""
         self._connection.execute(
-            insert(FEDERATIONS).values(
-                name=federation.name,
-                display_name=federation.display_name,
-                create_time=federation.create_time,
-            )
+            update(FEDERATIONS)
+            .where(FEDERATIONS.c.name == federation.name)
+            .values(_federation_row(federation))
         )
 
     def federation(self, name: str) -> FederationRecord | None:
         """See `Store`."""
         query = select(FEDERATIONS).where(FEDERATIONS.c.name == name)
         row = self._connection.execute(query).mappings().first()
-        return None if row is None else FederationRecord(**row)
+        return None if row is None else _federation(row)
 
     def federations(self, after: str, limit: int) -> Sequence[FederationRecord]:
         """See `Store`."""
@@ -90,7 +93,7 @@ class SqlStore:
             .order_by(FEDERATIONS.c.name)
             .limit(limit)
         )
-        return [FederationRecord(**row) for row in self._connection.execute(query).mappings()]
+        return [_federation(row) for row in self._connection.execute(query).mappings()]
 
     def add_member(self, member: MemberRecord) -> None:
         """See `Store`."""
@@ -298,7 +301,25 @@ class SqlStore:
         )
 
 
+def _federation_row(record: FederationRecord) -> dict[str, object]:
+    return {
+        "name": record.name,
+        "display_name": record.display_name,
+        "create_time": record.create_time,
+        "minimum_cohort": record.minima.rounds,
+        "minimum_sum_cohort": record.minima.sums,
+        "revision": record.minima.revision,
+    }
+
+
 # Rows come as `Mapping[Any, Any]`: SQLAlchemy Core does not type columns.
+def _federation(row: Mapping[Any, Any]) -> FederationRecord:
+    minima = MinimumCohorts(
+        row["name"], row["revision"], row["minimum_cohort"], row["minimum_sum_cohort"]
+    )
+    return FederationRecord(row["name"], row["display_name"], row["create_time"], minima)
+
+
 def _member(row: Mapping[Any, Any]) -> MemberRecord:
     return MemberRecord(**{**row, "role": Role(row["role"]), "state": MemberState(row["state"])})
 

@@ -50,6 +50,9 @@ class Store(Protocol):
     def add_federation(self, federation: FederationRecord) -> None:
         """Add a federation whose name is free."""
 
+    def update_federation(self, federation: FederationRecord) -> None:
+        """Put a newer record of a federation in the place of the old one."""
+
     def federation(self, name: str) -> FederationRecord | None:
         """Read one federation."""
 

@@ -281,32 +281,45 @@ async def test_a_leak_makes_everything_worthless_and_the_membership_goes_on(
         await keyservice.operator.call(stub.ReissueCredentials, request)
 
 
-async def test_one_operator_cannot_take_the_place_of_a_trustee(keyservice: Deployment) -> None:
+async def test_one_operator_makes_no_trustee_and_takes_the_place_of_none(
+    keyservice: Deployment,
+) -> None:
     async def asked(by: Connection, method: str) -> str:
         stub = by.stub(members_grpc.MemberServiceStub)
-        request = (
-            members.IssueApiKeyRequest(name=NORTH, request_id=new_id())
-            if method == "IssueApiKey"
-            else members.ReissueCredentialsRequest(name=NORTH, reason="lost", request_id=new_id())
-        )
+        request = {
+            "CreateMember": members.CreateMemberRequest(member=members.Member(name=NORTH)),
+            "IssueApiKey": members.IssueApiKeyRequest(name=NORTH),
+            "ReissueCredentials": members.ReissueCredentialsRequest(name=NORTH, reason="lost"),
+        }[method]
+        request.request_id = new_id()
         return str((await by.call(getattr(stub, method), request)).api_key)
 
-    await keyservice.create(NORTH)
-    # Until it has enrolled there is no place to take: its first key may be lost on the way.
-    await keyservice.enrol(NORTH, await asked(keyservice.operator, "IssueApiKey"))
+    async def open_proposals() -> list[approvals.Proposal]:
+        listed = await dave.call(stub.ListProposals, approvals.ListProposalsRequest(open_only=True))
+        return list(listed.proposals)
+
     carol, dave = await keyservice.officer("carol"), await keyservice.officer("dave")
     stub = dave.stub(approvals_grpc.ApprovalServiceStub)
-    for method in ("IssueApiKey", "ReissueCredentials"):
+    key = ""
+    # A trustee that is registered and has not enrolled yet has a place that could be taken, too.
+    for method in ("CreateMember", "IssueApiKey", "ReissueCredentials"):
         with pytest.raises(PermissionDeniedError, match="ROLE_NOT_ALLOWED"):
             await asked(keyservice.operator, method)
+        assert not await open_proposals()
         with pytest.raises(StateError, match="APPROVAL_REQUIRED"):
             await asked(carol, method)
-        listed = await dave.call(stub.ListProposals, approvals.ListProposalsRequest(open_only=True))
-        (proposal,) = listed.proposals
-        assert NORTH in proposal.summary
+        (proposal,) = await open_proposals()
+        assert (proposal.action, NORTH in proposal.summary) == ("trustees.admit", True)
         approve = approvals.ApproveProposalRequest(name=proposal.name, request_id=new_id())
+        with pytest.raises(PermissionDeniedError, match="SELF_APPROVAL"):
+            await carol.call(
+                carol.stub(approvals_grpc.ApprovalServiceStub).ApproveProposal, approve
+            )
+        with pytest.raises(StateError, match="APPROVAL_REQUIRED"):
+            await asked(carol, method)
         await dave.call(stub.ApproveProposal, approve)
-        assert await asked(carol, method)
+        key = await asked(carol, method)
+    await keyservice.enrol(NORTH, key)
 
 
 async def test_expired_certificates_are_refused_on_an_open_channel(tmp_path: Path) -> None:

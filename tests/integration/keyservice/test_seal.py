@@ -19,7 +19,8 @@ from finsecure_crypto.key_seal import OperatorShare
 from finsecure_crypto.secret import SecretBytes
 from finsecure_keyservice.clock import system_clock
 from finsecure_keyservice.config import Configuration
-from finsecure_keyservice.founding import renew_operator_key
+from finsecure_keyservice.founding import issue_locally
+from finsecure_keyservice.names import MemberName
 from finsecure_keyservice.seal import local
 from finsecure_keyservice.seal.unlocking import unlock
 from finsecure_rpc.audit import LogFollower, LogMemory
@@ -226,7 +227,8 @@ async def _officer(process: SealedProcess) -> Connection:
     key, folder = process.folder / "olivia.api-key", process.folder / "olivia"
     files = unlock(process.configuration, process.pockets[1:])
     now = system_clock()
-    renew_operator_key(process.configuration, "olivia", Role.OFFICER, key, now, files)
+    olivia = MemberName(None, Role.OFFICER, "olivia")
+    issue_locally(process.configuration, olivia, key, now, files)
     secret = SecretBytes(key.read_bytes().strip())
     await enrol(process.enrol_address, process.root_pem, secret, folder)
     process.write_operator("olivia")

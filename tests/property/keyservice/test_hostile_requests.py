@@ -5,7 +5,8 @@ from functools import cache
 from finsecure_crypto.errors import AuthenticationError, FinSecureError, InvalidArgumentError
 from finsecure_keyservice.admission_keys import ApiKey
 from finsecure_keyservice.enrolment import Requests
-from finsecure_keyservice.members import create_federation, create_member
+from finsecure_keyservice.federations import create_federation
+from finsecure_keyservice.members import create_member
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -11,7 +11,8 @@ from finsecure_crypto.errors import (
 from finsecure_crypto.merkle import Edge, verify_consistency, verify_inclusion
 from finsecure_keyservice.audit.refusals import RefusalBudget
 from finsecure_keyservice.audit.trail import Unrecorded
-from finsecure_keyservice.members import create_federation, create_member, revoke_member
+from finsecure_keyservice.federations import create_federation
+from finsecure_keyservice.members import create_member, revoke_member
 from finsecure_keyservice.revocation import rebuild_list
 from finsecure_keyservice.sql_store import SqlStore
 from sqlalchemy import update

@@ -21,6 +21,7 @@ from finsecure_crypto.errors import (
 )
 from finsecure_keyservice import members, revocation
 from finsecure_keyservice.enrolment import Issued, Requests
+from finsecure_keyservice.federations import create_federation
 from finsecure_keyservice.records import MemberState
 from finsecure_keyservice.sql_store import SqlStore
 
@@ -44,7 +45,7 @@ HOUR = timedelta(hours=1)
 @pytest.fixture
 def store() -> Iterator[SqlStore]:
     with Books().transaction() as store:
-        members.create_federation(store, "federations/lending", "Lending", START)
+        create_federation(store, "federations/lending", "Lending", START)
         yield store
 
 
@@ -95,7 +96,7 @@ def test_a_key_is_spent_once_and_a_lost_reply_is_given_again(store: SqlStore) ->
 def test_hostile_requests_are_refused_and_leave_the_key_unspent(wrong: str) -> None:
     books = Books()
     with books.transaction() as store:
-        members.create_federation(store, "federations/lending", "", START)
+        create_federation(store, "federations/lending", "", START)
         key = _register(store)
     good, bad = requests(), hostile_tls_requests()[wrong]
     for attempt in (Requests(bad, good.signing), Requests(good.tls, bad)):
@@ -275,4 +276,4 @@ def test_members_need_their_federation(store: SqlStore) -> None:
     with pytest.raises(NotFoundError, match="MEMBER_NOT_FOUND"):
         members.get_member(store, BANK)
     with pytest.raises(ConflictError, match="FEDERATION_EXISTS"):
-        members.create_federation(store, "federations/lending", "", START)
+        create_federation(store, "federations/lending", "", START)

@@ -7,12 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from finsecure_crypto.audit_event import Event
 from finsecure_crypto.certificates import Role
-from finsecure_crypto.errors import ConfigurationError, InvalidArgumentError
+from finsecure_crypto.errors import ConfigurationError, InvalidArgumentError, NotFoundError
 from finsecure_keyservice import main
 from finsecure_keyservice.admission_keys import ApiKey
 from finsecure_keyservice.config import Configuration
-from finsecure_keyservice.founding import Founded, found, renew_operator_key
+from finsecure_keyservice.founding import Founded, found, issue_locally
+from finsecure_keyservice.names import MemberName
 from finsecure_keyservice.serving import opened
 from finsecure_rpc.config import load
 from finsecure_rpc.identity_store import IdentityStore
@@ -248,12 +250,40 @@ def test_an_operator_key_for_the_revoked_is_refused(
 ) -> None:
     _found(configuration)
     target = tmp_path / "key"
-    renew_operator_key(configuration, "bob", Role.OPERATOR, target, START)
+    issue_locally(configuration, MemberName(None, Role.OPERATOR, "bob"), target, START)
     assert ApiKey.parse(target.read_text())
     with pytest.raises(ConfigurationError, match="FILE_EXISTS"):
-        renew_operator_key(configuration, "alice", Role.OPERATOR, target, START)
+        issue_locally(configuration, MemberName(None, Role.OPERATOR, "alice"), target, START)
     with pytest.raises(InvalidArgumentError, match="NAME_MALFORMED"):
-        renew_operator_key(configuration, "a/b", Role.OPERATOR, tmp_path / "other", START)
+        issue_locally(
+            configuration, MemberName(None, Role.OPERATOR, "a/b"), tmp_path / "other", START
+        )
+
+
+def test_a_first_trustee_is_made_on_the_machine_of_the_key_service(
+    configuration: Configuration, tmp_path: Path
+) -> None:
+    found(configuration, "alice", "lending", None, START)
+    north = MemberName("lending", Role.TRUSTEE, "north")
+    issue_locally(configuration, north, tmp_path / "first", START)
+    issue_locally(configuration, north, tmp_path / "second", START)  # the first one was lost
+    first, second = ((tmp_path / name).read_text() for name in ("first", "second"))
+    assert ApiKey.parse(first).id != ApiKey.parse(second).id
+    with sqlite3.connect(tmp_path / "keyservice.db") as database:
+        leaves = [
+            Event.parse(leaf) for (leaf,) in database.execute("SELECT leaf FROM audit_events")
+        ]
+    made = [(each.action, each.caller) for each in leaves if each.subject == str(north)]
+    local = "local:trustee-key"
+    assert made == [
+        ("member.create", local),
+        ("api-key.issue", local),
+        ("api-key.issue", local),
+    ]
+    elsewhere = MemberName("elsewhere", Role.TRUSTEE, "north")
+    with pytest.raises(NotFoundError, match="FEDERATION_NOT_FOUND"):
+        issue_locally(configuration, elsewhere, tmp_path / "third", START)
+    assert not (tmp_path / "third").exists()
 
 
 @pytest.mark.parametrize(

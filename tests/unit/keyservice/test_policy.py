@@ -47,6 +47,7 @@ FOR_OFFICERS = {
 }
 FOR_AGGREGATORS = {"WrapDataKey", "UnwrapDataKey", "SignModel"}
 FOR_MEMBERS = {
+    "GetFederation",
     *("RenewCertificates", "GetRevocationList", "WatchRevocationList"),
     *("GetKeyRing", "ListKeyRings", "GetCryptoKey", "ListCryptoKeys"),
     *("GetCryptoKeyVersion", "ListCryptoKeyVersions", "DownloadPublicKey", "VerifyModel"),

@@ -19,7 +19,8 @@ from finsecure_crypto.intermediate import certify_intermediate, certify_request
 from finsecure_keyservice.authorities import Authorities
 from finsecure_keyservice.authority_store import AuthorityRecord, AuthorityState
 from finsecure_keyservice.enrolment import Enrolment
-from finsecure_keyservice.members import create_federation, create_member
+from finsecure_keyservice.federations import create_federation
+from finsecure_keyservice.members import create_member
 from finsecure_keyservice.protection.file_kek import FileKek
 from finsecure_keyservice.protection.vault import Vault
 from finsecure_keyservice.revocation import rebuild_list

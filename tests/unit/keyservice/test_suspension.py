@@ -8,6 +8,7 @@ from finsecure_crypto.certificates import Purpose, RevocationList, verify_certif
 from finsecure_crypto.errors import AuthenticationError, NotFoundError, StateError
 from finsecure_keyservice import members, suspension
 from finsecure_keyservice.enrolment import Issued
+from finsecure_keyservice.federations import create_federation
 from finsecure_keyservice.records import MemberState
 from finsecure_keyservice.revocation import rebuild_list
 from finsecure_keyservice.sql_store import SqlStore
@@ -22,7 +23,7 @@ BANK = f"{LENDING}/clients/bank-1"
 @pytest.fixture
 def store() -> Iterator[SqlStore]:
     with Books().transaction() as transaction:
-        members.create_federation(transaction, LENDING, "", START)
+        create_federation(transaction, LENDING, "", START)
         yield transaction
 
 

@@ -4,11 +4,12 @@ import hashlib
 from datetime import UTC, datetime, timedelta
 
 from finsecure.keyservice.v1 import keys_pb2 as pb
-from finsecure_crypto.errors import ConflictError, InvalidArgumentError
+from finsecure_crypto.errors import InvalidArgumentError
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from finsecure_keyservice.convert import timestamp
+from finsecure_keyservice.etags import etag
 from finsecure_keyservice.keys.names import VersionName
 from finsecure_keyservice.keys.records import (
     CryptoKey,
@@ -60,7 +61,7 @@ def crypto_key(record: CryptoKey) -> pb.CryptoKey:
         algorithm=_ALGORITHMS[record.algorithm],
         destroy_delay=_duration(record.destroy_delay),
         create_time=timestamp(record.create_time),
-        etag=f"{record.revision:x}",
+        etag=etag(record.revision),
     )
     if record.primary is not None:
         message.primary = str(VersionName(record.name, record.primary))
@@ -80,7 +81,7 @@ def crypto_key_version(record: KeyVersion, algorithm: KeyAlgorithm) -> pb.Crypto
         imported=record.imported,
         create_time=timestamp(record.create_time),
         activate_time=timestamp(record.activate_time),
-        etag=f"{record.revision:x}",
+        etag=etag(record.revision),
     )
     if record.public_key is not None:
         message.public_key_sha256 = hashlib.sha256(record.public_key).digest()
@@ -126,22 +127,6 @@ def rotation_period(message: pb.CryptoKey) -> timedelta | None:
 def step(change: pb.CryptoKeyVersionChange.ValueType) -> Step:
     """What a person wants done; the proto has checked the enum."""
     return _STEPS[change]
-
-
-def revision(etag: str) -> int | None:
-    """The revision that an etag stands for; None for the empty one.
-
-    Raises:
-        ConflictError: ETAG_MISMATCH for what no etag is.
-    """
-    if not etag:
-        return None
-    try:
-        return int(etag, 16)
-    except ValueError:
-        raise ConflictError(
-            "ETAG_MISMATCH", "this etag is none of ours; read the thing again, then decide"
-        ) from None
 
 
 def activate_time(request: pb.CreateCryptoKeyVersionRequest) -> datetime | None:

@@ -11,6 +11,7 @@ from finsecure_crypto.errors import InvalidArgumentError, StateError
 from finsecure_rpc.paging import decode_token, page_of, page_size
 
 from finsecure_keyservice.approvals import DangerousAct
+from finsecure_keyservice.etags import revision
 from finsecure_keyservice.keys import convert, importing, lookup, registry, versions
 from finsecure_keyservice.keys.desk import Context, KeyDesk
 from finsecure_keyservice.keys.records import KeyVersion
@@ -115,7 +116,7 @@ class KeyManagementService(keys_pb2_grpc.KeyManagementServiceServicer):
                 store,
                 wanted.name,
                 convert.rotation_period(wanted),
-                convert.revision(wanted.etag),
+                revision(wanted.etag),
                 self._clock(),
             )
             return pb.UpdateCryptoKeyResponse(crypto_key=convert.crypto_key(record))
@@ -133,7 +134,7 @@ class KeyManagementService(keys_pb2_grpc.KeyManagementServiceServicer):
                 store,
                 request.parent,
                 activate_time,
-                convert.revision(request.etag),
+                revision(request.etag),
                 self._clock(),
             )
             return pb.CreateCryptoKeyVersionResponse(crypto_key_version=_version(store, record))
@@ -182,7 +183,7 @@ class KeyManagementService(keys_pb2_grpc.KeyManagementServiceServicer):
                 request.name,
                 convert.step(request.change),
                 reason=request.reason,
-                revision=convert.revision(request.etag),
+                revision=revision(request.etag),
                 now=self._clock(),
             )
             return pb.ChangeCryptoKeyVersionResponse(crypto_key_version=_version(store, record))
@@ -202,7 +203,7 @@ class KeyManagementService(keys_pb2_grpc.KeyManagementServiceServicer):
                 request.name,
                 Step.SCHEDULE_DESTRUCTION,
                 reason=request.reason,
-                revision=convert.revision(request.etag),
+                revision=revision(request.etag),
                 now=self._clock(),
             )
             return pb.DestroyCryptoKeyVersionResponse(crypto_key_version=_version(store, record))

@@ -132,6 +132,7 @@ class RoundInvitation(_message.Message):
     ATTEMPT_NONCE_FIELD_NUMBER: _builtins.int
     BASE_MODEL_FIELD_NUMBER: _builtins.int
     INVITED_FIELD_NUMBER: _builtins.int
+    MINIMUM_COHORT_FIELD_NUMBER: _builtins.int
     kind: _tasks_pb2.RoundKind.ValueType
     """What the round adds up."""
     number: _builtins.int
@@ -142,6 +143,10 @@ class RoundInvitation(_message.Message):
     """32 random bytes, fresh for each attempt."""
     invited: _builtins.int
     """Clients that were invited; lanes are sized for so many."""
+    minimum_cohort: _builtins.int
+    """Fewest inputs that the round may sum: that of the task or of the federation, whichever is larger.
+    0 means the task's.
+    """
     @_builtins.property
     def task(self) -> _tasks_pb2.Task:
         """The task with its spec."""
@@ -160,10 +165,11 @@ class RoundInvitation(_message.Message):
         attempt_nonce: _builtins.bytes = ...,
         base_model: _models_pb2.Model | None = ...,
         invited: _builtins.int = ...,
+        minimum_cohort: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["base_model", b"base_model", "task", b"task"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempt_nonce", b"attempt_nonce", "base_model", b"base_model", "invited", b"invited", "kind", b"kind", "number", b"number", "task", b"task"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "attempt_nonce", b"attempt_nonce", "base_model", b"base_model", "invited", b"invited", "kind", b"kind", "minimum_cohort", b"minimum_cohort", "number", b"number", "task", b"task"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -5,6 +5,7 @@ isort:skip_file
 
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import field_mask_pb2 as _field_mask_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import containers as _containers
@@ -106,12 +107,29 @@ class Federation(_message.Message):
     DISPLAY_NAME_FIELD_NUMBER: _builtins.int
     TRUST_DOMAIN_FIELD_NUMBER: _builtins.int
     CREATE_TIME_FIELD_NUMBER: _builtins.int
+    MINIMUM_COHORT_FIELD_NUMBER: _builtins.int
+    MINIMUM_SUM_COHORT_FIELD_NUMBER: _builtins.int
+    REVISION_FIELD_NUMBER: _builtins.int
+    ETAG_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Resource name, `federations/{federation}`."""
     display_name: _builtins.str
     """Name for people."""
     trust_domain: _builtins.str
     """SPIFFE trust domain of its identities. Output only."""
+    minimum_cohort: _builtins.int
+    """Fewest clients whose inputs to a round may be summed, 2 to 100000. 0 in a new federation means 3."""
+    minimum_sum_cohort: _builtins.int
+    """Fewest members whose contributions to an audited sum may be opened, 2 to 10000. 0 in a new
+    federation means 50.
+    """
+    revision: _builtins.int
+    """Counts changes of the minimum cohorts, from 1. Output only. The audit log publishes a digest of
+    name, revision and minimum cohorts for the federation's name: who has verified one revision
+    believes no earlier one.
+    """
+    etag: _builtins.str
+    """Changes with each change. Output only."""
     @_builtins.property
     def create_time(self) -> _timestamp_pb2.Timestamp:
         """When it was created. Output only."""
@@ -123,10 +141,14 @@ class Federation(_message.Message):
         display_name: _builtins.str = ...,
         trust_domain: _builtins.str = ...,
         create_time: _timestamp_pb2.Timestamp | None = ...,
+        minimum_cohort: _builtins.int = ...,
+        minimum_sum_cohort: _builtins.int = ...,
+        revision: _builtins.int = ...,
+        etag: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "name", b"name", "trust_domain", b"trust_domain"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["create_time", b"create_time", "display_name", b"display_name", "etag", b"etag", "minimum_cohort", b"minimum_cohort", "minimum_sum_cohort", b"minimum_sum_cohort", "name", b"name", "revision", b"revision", "trust_domain", b"trust_domain"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -191,7 +213,7 @@ class CreateFederationRequest(_message.Message):
     """UUID4 that makes a repeated call harmless."""
     @_builtins.property
     def federation(self) -> Global___Federation:
-        """The federation; `name` and `display_name` are read."""
+        """The federation; `name`, `display_name` and the minimum cohorts are read."""
 
     def __init__(
         self,
@@ -330,6 +352,64 @@ class ListFederationsResponse(_message.Message):
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
 Global___ListFederationsResponse: _TypeAlias = ListFederationsResponse  # noqa: Y015
+
+@_typing.final
+class UpdateFederationRequest(_message.Message):
+    """UpdateFederationRequest says what changes."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEDERATION_FIELD_NUMBER: _builtins.int
+    UPDATE_MASK_FIELD_NUMBER: _builtins.int
+    REQUEST_ID_FIELD_NUMBER: _builtins.int
+    request_id: _builtins.str
+    """UUID4 that makes a repeated call harmless."""
+    @_builtins.property
+    def federation(self) -> Global___Federation:
+        """The federation: `name`, the fields that the mask names, and `etag`, which must be given."""
+
+    @_builtins.property
+    def update_mask(self) -> _field_mask_pb2.FieldMask:
+        """`minimum_cohort`, `minimum_sum_cohort`, or both."""
+
+    def __init__(
+        self,
+        *,
+        federation: Global___Federation | None = ...,
+        update_mask: _field_mask_pb2.FieldMask | None = ...,
+        request_id: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["federation", b"federation", "update_mask", b"update_mask"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["federation", b"federation", "request_id", b"request_id", "update_mask", b"update_mask"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateFederationRequest: _TypeAlias = UpdateFederationRequest  # noqa: Y015
+
+@_typing.final
+class UpdateFederationResponse(_message.Message):
+    """UpdateFederationResponse holds the federation as it is now."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    FEDERATION_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def federation(self) -> Global___Federation:
+        """The federation."""
+
+    def __init__(
+        self,
+        *,
+        federation: Global___Federation | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["federation", b"federation"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["federation", b"federation"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___UpdateFederationResponse: _TypeAlias = UpdateFederationResponse  # noqa: Y015
 
 @_typing.final
 class CreateMemberRequest(_message.Message):

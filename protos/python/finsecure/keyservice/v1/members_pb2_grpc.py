@@ -50,6 +50,11 @@ class FederationServiceStub:
                 request_serializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.ListFederationsRequest.SerializeToString,
                 response_deserializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.ListFederationsResponse.FromString,
                 _registered_method=True)
+        self.UpdateFederation = channel.unary_unary(
+                '/finsecure.keyservice.v1.FederationService/UpdateFederation',
+                request_serializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.UpdateFederationRequest.SerializeToString,
+                response_deserializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.UpdateFederationResponse.FromString,
+                _registered_method=True)
 
 
 class FederationServiceServicer:
@@ -65,7 +70,8 @@ class FederationServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def GetFederation(self, request, context):
-        """GetFederation reads one federation.
+        """GetFederation reads one federation. Its clients, aggregators and trustees may read it too: they
+        keep its minimum cohorts.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -73,6 +79,14 @@ class FederationServiceServicer:
 
     def ListFederations(self, request, context):
         """ListFederations reads all federations, page by page, in the order of their names.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def UpdateFederation(self, request, context):
+        """UpdateFederation changes minimum cohorts. Operators raise them; to lower one needs two security
+        officers. What they are then is published in the audit log.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -95,6 +109,11 @@ def add_FederationServiceServicer_to_server(servicer, server):
                     servicer.ListFederations,
                     request_deserializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.ListFederationsRequest.FromString,
                     response_serializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.ListFederationsResponse.SerializeToString,
+            ),
+            'UpdateFederation': grpc.unary_unary_rpc_method_handler(
+                    servicer.UpdateFederation,
+                    request_deserializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.UpdateFederationRequest.FromString,
+                    response_serializer=finsecure_dot_keyservice_dot_v1_dot_members__pb2.UpdateFederationResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -189,6 +208,33 @@ class FederationService:
             metadata,
             _registered_method=True)
 
+    @staticmethod
+    def UpdateFederation(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/finsecure.keyservice.v1.FederationService/UpdateFederation',
+            finsecure_dot_keyservice_dot_v1_dot_members__pb2.UpdateFederationRequest.SerializeToString,
+            finsecure_dot_keyservice_dot_v1_dot_members__pb2.UpdateFederationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
 
 class MemberServiceStub:
     """MemberService administers who may enrol: clients, aggregators and trustees of a federation, and
@@ -251,7 +297,8 @@ class MemberServiceServicer:
     """
 
     def CreateMember(self, request, context):
-        """CreateMember registers a member and returns its API key, which is shown this once.
+        """CreateMember registers a member and returns its API key, which is shown this once. A trustee
+        needs two security officers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -295,8 +342,8 @@ class MemberServiceServicer:
 
     def IssueApiKey(self, request, context):
         """IssueApiKey voids the member's unused API keys and returns a new one, shown this once. For a
-        trustee that has enrolled it needs two security officers, and so does ReissueCredentials: whoever
-        has the key takes the trustee's place.
+        trustee it needs two security officers, and so does ReissueCredentials: whoever has the key takes
+        the trustee's place.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -38,9 +38,15 @@ class FederationServiceStub:
     `<federation>.<domain of the key service>`.
     """
     GetFederation: _grpc.UnaryUnaryMultiCallable[_members_pb2.GetFederationRequest, _members_pb2.GetFederationResponse]
-    """GetFederation reads one federation."""
+    """GetFederation reads one federation. Its clients, aggregators and trustees may read it too: they
+    keep its minimum cohorts.
+    """
     ListFederations: _grpc.UnaryUnaryMultiCallable[_members_pb2.ListFederationsRequest, _members_pb2.ListFederationsResponse]
     """ListFederations reads all federations, page by page, in the order of their names."""
+    UpdateFederation: _grpc.UnaryUnaryMultiCallable[_members_pb2.UpdateFederationRequest, _members_pb2.UpdateFederationResponse]
+    """UpdateFederation changes minimum cohorts. Operators raise them; to lower one needs two security
+    officers. What they are then is published in the audit log.
+    """
 
 @_typing.type_check_only
 class FederationServiceAsyncStub(FederationServiceStub):
@@ -52,9 +58,15 @@ class FederationServiceAsyncStub(FederationServiceStub):
     `<federation>.<domain of the key service>`.
     """
     GetFederation: _aio.UnaryUnaryMultiCallable[_members_pb2.GetFederationRequest, _members_pb2.GetFederationResponse]  # type: ignore[assignment]
-    """GetFederation reads one federation."""
+    """GetFederation reads one federation. Its clients, aggregators and trustees may read it too: they
+    keep its minimum cohorts.
+    """
     ListFederations: _aio.UnaryUnaryMultiCallable[_members_pb2.ListFederationsRequest, _members_pb2.ListFederationsResponse]  # type: ignore[assignment]
     """ListFederations reads all federations, page by page, in the order of their names."""
+    UpdateFederation: _aio.UnaryUnaryMultiCallable[_members_pb2.UpdateFederationRequest, _members_pb2.UpdateFederationResponse]  # type: ignore[assignment]
+    """UpdateFederation changes minimum cohorts. Operators raise them; to lower one needs two security
+    officers. What they are then is published in the audit log.
+    """
 
 class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
     """FederationService keeps the list of federations. Viewers read it, operators add to it."""
@@ -75,7 +87,9 @@ class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _members_pb2.GetFederationRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_members_pb2.GetFederationResponse, _abc.Awaitable[_members_pb2.GetFederationResponse]]:
-        """GetFederation reads one federation."""
+        """GetFederation reads one federation. Its clients, aggregators and trustees may read it too: they
+        keep its minimum cohorts.
+        """
 
     @_abc_1.abstractmethod
     def ListFederations(
@@ -84,6 +98,16 @@ class FederationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_members_pb2.ListFederationsResponse, _abc.Awaitable[_members_pb2.ListFederationsResponse]]:
         """ListFederations reads all federations, page by page, in the order of their names."""
+
+    @_abc_1.abstractmethod
+    def UpdateFederation(
+        self,
+        request: _members_pb2.UpdateFederationRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_members_pb2.UpdateFederationResponse, _abc.Awaitable[_members_pb2.UpdateFederationResponse]]:
+        """UpdateFederation changes minimum cohorts. Operators raise them; to lower one needs two security
+        officers. What they are then is published in the audit log.
+        """
 
 def add_FederationServiceServicer_to_server(servicer: FederationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...
 
@@ -98,7 +122,9 @@ class MemberServiceStub:
     @_typing.overload
     def __new__(cls, channel: _aio.Channel) -> MemberServiceAsyncStub: ...
     CreateMember: _grpc.UnaryUnaryMultiCallable[_members_pb2.CreateMemberRequest, _members_pb2.CreateMemberResponse]
-    """CreateMember registers a member and returns its API key, which is shown this once."""
+    """CreateMember registers a member and returns its API key, which is shown this once. A trustee
+    needs two security officers.
+    """
     GetMember: _grpc.UnaryUnaryMultiCallable[_members_pb2.GetMemberRequest, _members_pb2.GetMemberResponse]
     """GetMember reads one member."""
     ListMembers: _grpc.UnaryUnaryMultiCallable[_members_pb2.ListMembersRequest, _members_pb2.ListMembersResponse]
@@ -113,8 +139,8 @@ class MemberServiceStub:
     """ReactivateMember ends a suspension."""
     IssueApiKey: _grpc.UnaryUnaryMultiCallable[_members_pb2.IssueApiKeyRequest, _members_pb2.IssueApiKeyResponse]
     """IssueApiKey voids the member's unused API keys and returns a new one, shown this once. For a
-    trustee that has enrolled it needs two security officers, and so does ReissueCredentials: whoever
-    has the key takes the trustee's place.
+    trustee it needs two security officers, and so does ReissueCredentials: whoever has the key takes
+    the trustee's place.
     """
     ReissueCredentials: _grpc.UnaryUnaryMultiCallable[_members_pb2.ReissueCredentialsRequest, _members_pb2.ReissueCredentialsResponse]
     """ReissueCredentials answers a leak: it revokes every certificate of a member, voids its API keys,
@@ -130,7 +156,9 @@ class MemberServiceAsyncStub(MemberServiceStub):
 
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateMember: _aio.UnaryUnaryMultiCallable[_members_pb2.CreateMemberRequest, _members_pb2.CreateMemberResponse]  # type: ignore[assignment]
-    """CreateMember registers a member and returns its API key, which is shown this once."""
+    """CreateMember registers a member and returns its API key, which is shown this once. A trustee
+    needs two security officers.
+    """
     GetMember: _aio.UnaryUnaryMultiCallable[_members_pb2.GetMemberRequest, _members_pb2.GetMemberResponse]  # type: ignore[assignment]
     """GetMember reads one member."""
     ListMembers: _aio.UnaryUnaryMultiCallable[_members_pb2.ListMembersRequest, _members_pb2.ListMembersResponse]  # type: ignore[assignment]
@@ -145,8 +173,8 @@ class MemberServiceAsyncStub(MemberServiceStub):
     """ReactivateMember ends a suspension."""
     IssueApiKey: _aio.UnaryUnaryMultiCallable[_members_pb2.IssueApiKeyRequest, _members_pb2.IssueApiKeyResponse]  # type: ignore[assignment]
     """IssueApiKey voids the member's unused API keys and returns a new one, shown this once. For a
-    trustee that has enrolled it needs two security officers, and so does ReissueCredentials: whoever
-    has the key takes the trustee's place.
+    trustee it needs two security officers, and so does ReissueCredentials: whoever has the key takes
+    the trustee's place.
     """
     ReissueCredentials: _aio.UnaryUnaryMultiCallable[_members_pb2.ReissueCredentialsRequest, _members_pb2.ReissueCredentialsResponse]  # type: ignore[assignment]
     """ReissueCredentials answers a leak: it revokes every certificate of a member, voids its API keys,
@@ -165,7 +193,9 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _members_pb2.CreateMemberRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_members_pb2.CreateMemberResponse, _abc.Awaitable[_members_pb2.CreateMemberResponse]]:
-        """CreateMember registers a member and returns its API key, which is shown this once."""
+        """CreateMember registers a member and returns its API key, which is shown this once. A trustee
+        needs two security officers.
+        """
 
     @_abc_1.abstractmethod
     def GetMember(
@@ -216,8 +246,8 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_members_pb2.IssueApiKeyResponse, _abc.Awaitable[_members_pb2.IssueApiKeyResponse]]:
         """IssueApiKey voids the member's unused API keys and returns a new one, shown this once. For a
-        trustee that has enrolled it needs two security officers, and so does ReissueCredentials: whoever
-        has the key takes the trustee's place.
+        trustee it needs two security officers, and so does ReissueCredentials: whoever has the key takes
+        the trustee's place.
         """
 
     @_abc_1.abstractmethod
