@@ -6,11 +6,11 @@ included, is a section of that vector: nothing about one client travels in clear
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import Enum
 from functools import cached_property
 from math import prod
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,6 +115,10 @@ class Terms:
     def coordinates(self) -> int:
         """Coordinates of the update vector (the papers' d)."""
         return sum(tensor.size for tensor in self.tensors)
+
+    def at_least(self, minimum_cohort: int) -> Self:
+        """The same terms for a round that sums at least so many inputs; never fewer than these."""
+        return replace(self, minimum_cohort=max(self.minimum_cohort, minimum_cohort))
 
     def layout(self, kind: RoundKind, cohort: int) -> VectorLayout:
         """Lay out the vector that each of `cohort` invited clients submits.

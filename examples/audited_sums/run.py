@@ -4,9 +4,9 @@
     python examples/audited_sums/run.py
 
 Everything runs on this machine: key service, aggregator, three trustees, and three members that
-contribute by command. A real federation opens no sum of fewer than 50 members; for three banks the
-aggregator, each trustee and each bank lower that bound in their own files, as `lower_the_minimum`
-shows. Any one of them that had not would keep the sum shut.
+contribute by command. A real federation opens no sum of fewer than 50 members; for three banks it
+begins with another minimum, and the aggregator, each trustee and each bank lower that bound in
+their own files, as `lower_the_minimum` shows. Any one of them that had not would keep the sum shut.
 """
 
 import csv
@@ -63,6 +63,9 @@ def free_ports() -> list[int]:
 
 def lower_the_minimum(federation: Path) -> None:
     """Edit everybody's own file, as its owner would: three contributors are enough here."""
+    operator = federation / "operator.toml"
+    text = operator.read_text()
+    operator.write_text(text.replace("minimum_sum_cohort = 50", "minimum_sum_cohort = 3"))
     aggregator = federation / "aggregator.toml"
     aggregator.write_text(aggregator.read_text() + SUM_SECTION)
     for trustee in (federation / "trustees").glob("*.toml"):

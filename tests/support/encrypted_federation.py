@@ -11,69 +11,28 @@ from typing import Any
 
 from finsecure.aggregation.v1 import tasks_pb2
 from finsecure.keyservice.v1 import (
-    audit_pb2,
-    audit_pb2_grpc,
     encryption_keys_pb2,
     encryption_keys_pb2_grpc,
 )
-from finsecure_crypto.audit_event import Event
-from finsecure_crypto.checkpoint import LogSigner
-from finsecure_crypto.errors import NotFoundError
 from finsecure_crypto.homomorphic.key_record import Generation, KeyDescription
 from finsecure_crypto.homomorphic.mode import Mode
-from finsecure_crypto.merkle import leaf_hash
-from finsecure_crypto.secret import SecretBytes
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from tests.support.federation import Federation, task_spec
+from tests.support.published import PublicLog
 from tests.support.trustees import KEY_NAME, Trustee, key, make_trustee, served
 
 METHOD = "/finsecure.keyservice.v1.EncryptionKeyService/DownloadEncryptionKey"
 
 
-AUDIT = "/finsecure.keyservice.v1.AuditService/"
-
-
-class PublicLog(audit_pb2_grpc.AuditServiceServicer):
-    """An audit log whose one event is the registration of the key; a test may empty it."""
-
-    def __init__(self, digest: bytes) -> None:
-        event = Event(
-            0,
-            datetime.now(UTC),
-            "encryption-key.register",
-            KEY_NAME,
-            "spiffe://finsecure.internal/operator/alice",
-            details={"sha256": digest.hex()},
-        )
-        self.leaf: bytes | None = event.encode()
-        self._signer = LogSigner.from_seed("test-log", SecretBytes(bytes(32)))
-        self._note = self._signer.sign(1, leaf_hash(event.encode()))
-
-    async def GetCheckpoint(  # noqa: N802
-        self, request: audit_pb2.GetCheckpointRequest, context: Any
-    ) -> audit_pb2.GetCheckpointResponse:
-        return audit_pb2.GetCheckpointResponse(
-            checkpoint=self._note, verifier_key=self._signer.verifier.serialise()
-        )
-
-    async def ProvePublication(  # noqa: N802
-        self, request: audit_pb2.ProvePublicationRequest, context: Any
-    ) -> audit_pb2.ProvePublicationResponse:
-        if self.leaf is None:
-            raise NotFoundError("PUBLICATION_NOT_FOUND", "the log has no such publication")
-        event = audit_pb2.AuditEvent(index=0, leaf=self.leaf)
-        return audit_pb2.ProvePublicationResponse(event=event, checkpoint=self._note)
-
-
 class KeyRegister(encryption_keys_pb2_grpc.EncryptionKeyServiceServicer):
     """Hands out the one key of all tests, endorsed by the trustees; a test may bend it."""
 
-    def __init__(self, trustees: Sequence[Trustee]) -> None:
+    def __init__(self, trustees: Sequence[Trustee], log: PublicLog) -> None:
         public = key()
         self.trustees = trustees
-        self.log = PublicLog(public.digest())
+        log.publish("encryption-key.register", KEY_NAME, public.digest())
         description = KeyDescription(
             KEY_NAME, Mode.PAILLIER, Generation.DEALER, 3, 2, public.digest()
         )
@@ -142,15 +101,10 @@ async def encrypted_federation(
             federation.extra_config += (
                 f'\n[[trustees]]\nid = "{trustee.id}"\naddress = "{address}"\n'
             )
-        register = KeyRegister(trustees)
+        register = KeyRegister(trustees, federation.log_of_events)
         federation.extra_services[METHOD] = (
             encryption_keys_pb2_grpc.add_EncryptionKeyServiceServicer_to_server,
             register,
         )
-        for method in ("GetCheckpoint", "ProvePublication"):
-            federation.extra_services[AUDIT + method] = (
-                audit_pb2_grpc.add_AuditServiceServicer_to_server,
-                register.log,
-            )
         await stack.enter_async_context(federation)
         yield register

@@ -261,12 +261,13 @@ class FakeAggregator(
         number: int = 1,
         attempt: int = 1,
         kind: RoundKind = RoundKind.TRAINING,
+        minimum_cohort: int = 0,
         on_phase: Callable[[Phase], None] = lambda phase: None,
     ) -> dict[str, NDArray[Any]]:
         """Run a round to its end and return the raw integer sums."""
         task, model = convert.task(self.task), self._latest()
         tried = round_attempt(
-            task.terms,
+            task.terms.at_least(minimum_cohort),
             task_name=task.name,
             spec=task.spec,
             kind=kind,
@@ -287,6 +288,7 @@ class FakeAggregator(
             attempt_nonce=parameters.attempt_nonce,
             base_model=model,
             invited=len(clients),
+            minimum_cohort=minimum_cohort,
         )
         collector: Any = server.CollectAdvertisements(parameters, frozenset(clients), self._verify)
         step = {

@@ -66,6 +66,7 @@ from google.protobuf.duration_pb2 import Duration
 from safetensors.numpy import load, save
 
 from tests.support.pki import TestAuthority
+from tests.support.published import FederationRegister, PublicLog
 
 ROOT = Path(__file__).resolve().parents[2]
 FEDERATION = "lending"
@@ -374,7 +375,7 @@ class ProtocolClient:
         kind = RoundKind.TRAINING if training else RoundKind.STATISTICS
         terms = terms_of(spec)
         tried = round_attempt(
-            terms,
+            terms.at_least(invitation.minimum_cohort),
             task_name=invitation.task.name,
             spec=spec.SerializeToString(deterministic=True),
             kind=kind,
@@ -547,7 +548,9 @@ class Federation:
         self.process: subprocess.Popen[bytes] | None = None
         self.log = folder / "aggregator.log"
         self.extra_config = ""
-        self.extra_services: dict[str, tuple[Any, Any]] = {}
+        self.log_of_events = PublicLog()
+        self.minima = FederationRegister(self.log_of_events)
+        self.extra_services: dict[str, tuple[Any, Any]] = {**self.minima.services()}
         self._database = database
         self._settle_s = settle_s
         self._grace_s = grace_s

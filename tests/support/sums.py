@@ -37,6 +37,7 @@ from finsecure_rpc.peer import set_peer
 from google.protobuf.duration_pb2 import Duration
 
 from tests.support.encrypted import KEY_NAME, desk, keys
+from tests.support.published import FixedMinima
 
 NAME = "federations/lending/sums/exposure"
 LABELS = ("shop", "mill", "bank")
@@ -121,6 +122,7 @@ class Bench:
         self.database.create(schema.metadata)
         self.blobs = Blobs(folder / "blobs")
         self.changes = Changes()
+        self.minima = FixedMinima()
         self.sums = AuditedSums(
             Surroundings(
                 store=Store(self.database),
@@ -130,6 +132,7 @@ class Bench:
                 verifier=self.members,  # type: ignore[arg-type]
                 encryption=self.desk,
                 rules=SumRules(minimum, 2),
+                minima=self.minima,
                 adding=asyncio.Semaphore(2),
             )
         )

@@ -12,14 +12,15 @@ from finsecure_crypto.errors import AuthenticationError, UnavailableError
 from finsecure_rpc.authenticator import Authenticator
 from finsecure_rpc.credentials import server_credentials
 from finsecure_rpc.peer import require_peer
-from finsecure_rpc.policy import ANYONE, EVERY_ROLE, Limits, Policy, domain_peers
+from finsecure_rpc.policy import ANYONE, EVERY_ROLE, Access, Limits, domain_peers
 from finsecure_rpc.server import Listener, RpcServer, build_server
 
 from tests.support.pki import TestAuthority, utc_now
+from tests.support.published import FederationRegister, PublicLog
 
 CERTIFICATES = "/finsecure.keyservice.v1.CertificateService/"
 ENROLMENT = "/finsecure.keyservice.v1.EnrolmentService/"
-POLICY: Policy = {
+POLICY: dict[str, Access] = {
     ENROLMENT + "GetTrustBundle": ANYONE,
     ENROLMENT + "Enrol": ANYONE,
     ENROLMENT + "Join": ANYONE,
@@ -41,6 +42,7 @@ class ToyKeyService(
         self.lifetime = timedelta(hours=24)
         self.impostor: SpiffeId | None = None
         self.joins_as = ""
+        self.minima = FederationRegister(PublicLog())
         self._published = asyncio.Condition()
         self._crl = pki.crl()
 
@@ -120,8 +122,9 @@ async def running_keyservice(
         [
             (certificates_pb2_grpc.add_EnrolmentServiceServicer_to_server, service),
             (certificates_pb2_grpc.add_CertificateServiceServicer_to_server, service),
+            *dict.fromkeys(service.minima.services().values()),
         ],
-        POLICY,
+        POLICY | dict.fromkeys(service.minima.services(), EVERY_ROLE),
         Authenticator(lambda: pki.anchors, pki, domain_peers(pki.domain)),
         [
             Listener("127.0.0.1:0", server_credentials(store)),

@@ -60,6 +60,7 @@ from finsecure_rpc.server import Listener, build_server
 
 from tests.support.paillier import dealt
 from tests.support.pki import TestAuthority
+from tests.support.published import FixedMinima
 
 FEDERATION = "lending"
 KEY_NAME = "federations/lending/encryptionKeys/first"
@@ -222,6 +223,7 @@ class Trustee:
     log: SignedLog
     identities: IdentityStore
     rules: Rules = RULES
+    minima: FixedMinima = field(default_factory=FixedMinima)
     steps_of: StepsOf = steps_of
     dealt_keys: bool = True
 
@@ -235,6 +237,7 @@ class Trustee:
             self.books,
             self.kek,
             self.states,
+            self.minima,
             lambda: self.pki.anchors,
             self.pki,
             f"{FEDERATION}.{self.pki.domain}",

@@ -3,9 +3,11 @@
 from dataclasses import dataclass
 
 from finsecure.aggregation.v1 import models_pb2, tasks_pb2
+from finsecure_rpc.federation_minima import Minima
 
 from finsecure_aggregator.clock import Clock
 from finsecure_aggregator.encryption import EncryptionDesk
+from finsecure_aggregator.gathering import Need
 from finsecure_aggregator.initial_models import InitialModels
 from finsecure_aggregator.models import ModelKeeper
 from finsecure_aggregator.names import Names
@@ -36,6 +38,7 @@ class Desk:
         changes: wakes watchers.
         clock: time.
         encryption: keys that tasks may name.
+        minima: what the federation demands of cohorts.
         sums: audited sums.
     """
 
@@ -50,6 +53,7 @@ class Desk:
     changes: Changes
     clock: Clock
     encryption: EncryptionDesk
+    minima: Minima
     sums: AuditedSums
 
     def model(self, record: ModelRecord) -> models_pb2.Model:
@@ -59,14 +63,18 @@ class Desk:
     def task(self, record: TaskRecord) -> tasks_pb2.Task:
         """Make the wire's form of a task as it stands."""
         proto = task_to_wire(record, self.presence.count(record.name))
-        minimum = proto.spec.cohort.minimum
         if record.state is TaskState.AWAITING_MODEL:
             proto.state_detail = "waits for its initial model; upload it"
-        elif (
-            record.state is TaskState.RUNNING
-            and record.current is None
-            and proto.available_clients < minimum
-        ):
-            waits = f"waits for clients: {proto.available_clients} of {minimum} are connected"
-            proto.state_detail = f"{record.detail}; {waits}" if record.detail else waits
+        elif record.state is TaskState.RUNNING and record.current is None:
+            waits = self._waits_for(record.name, proto)
+            proto.state_detail = "; ".join(text for text in (record.detail, waits) if text)
         return proto
+
+    def _waits_for(self, task: str, proto: tasks_pb2.Task) -> str:
+        """What keeps the next round of a task from starting, apart from its time."""
+        own, available = proto.spec.cohort.minimum, proto.available_clients
+        need = self.scheduler.need(task) or Need(own)
+        if need.obstacle or available >= need.clients:
+            return need.obstacle
+        whose = " by the federation's minimum cohort" if need.clients > own else ""
+        return f"waits for clients: {available} of {need.clients}{whose} are connected"

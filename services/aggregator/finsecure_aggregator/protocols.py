@@ -24,7 +24,7 @@ async def open_protocol(around: Surroundings, plan: Plan, invitation: Invitation
     """
     record = invitation.round
     attempt = round_attempt(
-        plan.terms,
+        plan.terms.at_least(record.minimum_cohort),
         task_name=plan.name,
         spec=plan.spec,
         kind=record.kind,

@@ -148,6 +148,7 @@ class RoundRecord:
         nonce: 32 random bytes.
         base_version: model version that it starts from.
         invited: ids of the invited clients, sorted.
+        minimum_cohort: fewest of them whose inputs may be summed.
         start_ns: when it started.
         phases: so far, in order.
         end_ns: when it ended.
@@ -167,6 +168,7 @@ class RoundRecord:
     nonce: bytes
     base_version: int
     invited: tuple[str, ...]
+    minimum_cohort: int
     start_ns: int
     phases: tuple[PhaseRecord, ...] = ()
     end_ns: int | None = None

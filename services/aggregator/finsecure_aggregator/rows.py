@@ -44,6 +44,7 @@ def round_values(record: RoundRecord) -> dict[str, Any]:
         "nonce": record.nonce,
         "base_version": record.base_version,
         "invited": list(record.invited),
+        "minimum_cohort": record.minimum_cohort,
         "start_ns": record.start_ns,
         "end_ns": record.end_ns,
         "result_version": record.result_version,

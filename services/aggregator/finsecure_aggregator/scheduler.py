@@ -2,12 +2,13 @@
 
 import asyncio
 
+from finsecure_aggregator.gathering import Need, Pace
 from finsecure_aggregator.instructions import Instruction, Outcome
 from finsecure_aggregator.models import ModelKeeper
 from finsecure_aggregator.records import RoundKey, RoundRecord
 from finsecure_aggregator.rounds import RoundDriver
 from finsecure_aggregator.surroundings import Surroundings
-from finsecure_aggregator.task_runner import Pace, TaskRunner
+from finsecure_aggregator.task_runner import TaskRunner
 
 
 class Scheduler:
@@ -47,6 +48,11 @@ class Scheduler:
         if runner is None or runner.driver is None or runner.driver.key != key:
             return None
         return runner.driver
+
+    def need(self, task: str) -> Need | None:
+        """What the next round of a task needs, if that has been looked at."""
+        runner = self._runners.get(task)
+        return None if runner is None else runner.need
 
     async def instructions(self, task: str, client: str) -> list[Instruction]:
         """What a task tells a client now: how the last round ended, and what the open one wants."""

@@ -49,6 +49,7 @@ rounds = Table(
     Column("nonce", LargeBinary(32), nullable=False),
     Column("base_version", Integer, nullable=False),
     Column("invited", JSON, nullable=False),
+    Column("minimum_cohort", Integer, nullable=False),
     Column("start_ns", BigInteger, nullable=False),
     Column("end_ns", BigInteger),
     Column("result_version", Integer),

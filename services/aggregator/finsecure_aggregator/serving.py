@@ -12,6 +12,7 @@ from finsecure_rpc.connection import Connection
 from finsecure_rpc.credentials import server_credentials
 from finsecure_rpc.database import open_own_database
 from finsecure_rpc.encryption_keys import download_published
+from finsecure_rpc.federation_minima import SERVER_AGE_S, FederationMinima, Minima
 from finsecure_rpc.identity_store import IdentityStore
 from finsecure_rpc.log_memory import LogMemory
 from finsecure_rpc.member_service import (
@@ -34,6 +35,7 @@ from finsecure_aggregator.desk import Desk
 from finsecure_aggregator.encryption import EncryptionDesk
 from finsecure_aggregator.endorsements import Endorsements, key_service_signs
 from finsecure_aggregator.followed_trustee import FollowedTrustee
+from finsecure_aggregator.gathering import Pace
 from finsecure_aggregator.initial_models import InitialModels
 from finsecure_aggregator.key_store import KeyStore
 from finsecure_aggregator.models import ModelKeeper
@@ -49,7 +51,6 @@ from finsecure_aggregator.sums.desk import AuditedSums
 from finsecure_aggregator.sums.plan import SumRules
 from finsecure_aggregator.sums.runner import Surroundings as SumSurroundings
 from finsecure_aggregator.surroundings import Surroundings
-from finsecure_aggregator.task_runner import Pace
 from finsecure_aggregator.transport import RemoteTrustee
 from finsecure_aggregator.uploads import Uploads
 from finsecure_aggregator.verifier import PeerVerifier
@@ -67,8 +68,18 @@ async def serve(configuration: Configuration) -> None:
     identities = own_identities(configuration, Role.AGGREGATOR)
     async with AsyncExitStack() as stack:
         member = await stack.enter_async_context(connected(configuration, identities))
-        encryption = await _encryption(configuration, member, stack)
-        desk = await _desk(configuration, member, encryption, stack)
+        follower = LogFollower(
+            member.keyservice, LogMemory(configuration.identity_dir / "audit.json")
+        )
+        minima = FederationMinima(
+            member.keyservice,
+            follower,
+            f"federations/{configuration.federation}",
+            configuration.identity_dir / "minima.json",
+            SERVER_AGE_S,
+        )
+        encryption = await _encryption(configuration, member, follower, stack)
+        desk = await _desk(configuration, member, encryption, minima, stack)
         door, follow_keys = open_door(configuration.oidc, member.anchors().domain, TOKEN_METHODS)
         server = build_server(
             services(desk),
@@ -109,7 +120,10 @@ async def _ready(member: MemberService) -> bool:
 
 
 async def _encryption(
-    configuration: Configuration, member: MemberService, stack: AsyncExitStack
+    configuration: Configuration,
+    member: MemberService,
+    follower: LogFollower,
+    stack: AsyncExitStack,
 ) -> EncryptionDesk:
     settings = configuration.encryption
     workers = CipherWorkers(settings.workers, settings.silence_s)
@@ -135,7 +149,6 @@ async def _encryption(
             origin=trustee_log(member.trust_domain, each.id),
         )
         trustees[each.id] = FollowedTrustee(RemoteTrustee(each.id, connection, verify), log)
-    follower = LogFollower(member.keyservice, LogMemory(configuration.identity_dir / "audit.json"))
     return EncryptionDesk(
         keys=KeyStore(
             configuration.blob_dir / "keys",
@@ -154,6 +167,7 @@ async def _desk(
     configuration: Configuration,
     member: MemberService,
     encryption: EncryptionDesk,
+    minima: Minima,
     stack: AsyncExitStack,
 ) -> Desk:
     clock, changes, turns = SystemClock(), Changes(), Changes()
@@ -183,6 +197,7 @@ async def _desk(
         slices=slices,
         encryption=encryption,
         endorsements=Endorsements(store, sign),
+        minima=minima,
     )
     quarantine = Quarantine(database)
     await quarantine.load()
@@ -200,6 +215,7 @@ async def _desk(
             verifier=around.verifier,
             encryption=encryption,
             rules=SumRules(configuration.sums.minimum_contributors, configuration.sums.at_once),
+            minima=minima,
             adding=asyncio.Semaphore(_SUMS_ADDED_AT_ONCE),
         )
     )
@@ -216,5 +232,6 @@ async def _desk(
         changes=changes,
         clock=clock,
         encryption=encryption,
+        minima=minima,
         sums=sums,
     )

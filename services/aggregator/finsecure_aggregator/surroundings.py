@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 
+from finsecure_rpc.federation_minima import Minima
+
 from finsecure_aggregator.blobs import Blobs
 from finsecure_aggregator.clock import Clock
 from finsecure_aggregator.encryption import EncryptionDesk
@@ -29,6 +31,7 @@ class Surroundings:
         slices: where masked inputs are summed.
         encryption: what encrypted rounds need.
         endorsements: have model versions signed by a managed key.
+        minima: what the federation demands of cohorts.
     """
 
     store: Store
@@ -42,3 +45,4 @@ class Surroundings:
     slices: Slices
     encryption: EncryptionDesk
     endorsements: Endorsements
+    minima: Minima

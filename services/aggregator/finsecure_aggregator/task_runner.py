@@ -7,7 +7,7 @@ open.
 import asyncio
 import secrets
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from random import SystemRandom
 
 from finsecure_crypto.errors import FinSecureError, StateError, UnavailableError
@@ -15,6 +15,7 @@ from finsecure_crypto.federation import RoundKind, statistics_result, training_r
 from finsecure_rpc.logs import get_logger
 
 from finsecure_aggregator import progress
+from finsecure_aggregator.gathering import Gathering, Need, Pace
 from finsecure_aggregator.instructions import Invitation
 from finsecure_aggregator.models import ModelKeeper
 from finsecure_aggregator.plan import Plan
@@ -35,22 +36,9 @@ from finsecure_aggregator.wire.tasks import plan_of
 
 _INTERNAL_WAIT_NS = 2 * 10**9
 _INTERNAL_TRIES = 3
-_MOST_SETTLES = 10
 _TRANSIENT = (UnavailableError,)
 
 _log = get_logger(__name__)
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How the scheduler waits.
-
-    Attributes:
-        settle_ns: how long the set of available clients must stay as it is before a round starts
-            with fewer than the maximum; after ten times that it starts anyway.
-    """
-
-    settle_ns: int
 
 
 class TaskRunner:
@@ -71,12 +59,17 @@ class TaskRunner:
         self.driver: RoundDriver | None = None
         self._around = around
         self._models = models
-        self._pace = pace
+        self._gathering = Gathering(around, pace)
         self._task = task
         self._ended = ended
         self._cancelled = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
         self._failures = 0
+
+    @property
+    def need(self) -> Need | None:
+        """What the next round needs, as of the last look."""
+        return self._gathering.need
 
     def start(self, done: Callable[[], object]) -> None:
         """Run in the background; `done` is called at the end."""
@@ -122,8 +115,8 @@ class TaskRunner:
 
     async def _open(self, task: TaskRecord, plan: Plan) -> RoundKey | None:
         """Wait until the next round is due and enough clients are there; open it."""
-        clients = await self._gather(task, plan)
-        if clients is None:
+        gathered = await self._gathering.gather(task, plan, self._cancelled.is_set)
+        if gathered is None:
             return None
         store = self._around.store
         base = await store.model(task.name, task.latest_version)
@@ -131,7 +124,8 @@ class TaskRunner:
         now_ns = self._around.clock.now_ns()
         number = progress.next_number(task, plan)
         key = RoundKey(task.name, number, await store.attempts(task.name, number) + 1)
-        chosen = SystemRandom().sample(sorted(clients), min(plan.maximum_cohort, len(clients)))
+        clients = sorted(gathered.clients)
+        chosen = SystemRandom().sample(clients, min(plan.maximum_cohort, len(clients)))
         first = plan.phases[0]
         phase = PhaseRecord(first, now_ns, now_ns + plan.deadlines_ns[first])
         record = RoundRecord(
@@ -141,6 +135,7 @@ class TaskRunner:
             nonce=secrets.token_bytes(32),
             base_version=task.latest_version or 0,
             invited=tuple(sorted(chosen)),
+            minimum_cohort=gathered.minimum_cohort,
             start_ns=now_ns,
             phases=(phase,),
         )
@@ -150,33 +145,6 @@ class TaskRunner:
             return None  # cancelled meanwhile
         _log.info("round_opened", round=key.name, invited=len(chosen))
         return key
-
-    async def _gather(self, task: TaskRecord, plan: Plan) -> frozenset[str] | None:
-        """Wait for the time and the clients of the next round; None if the task was cancelled."""
-        clock, presence, settle_ns = self._around.clock, self._around.presence, self._pace.settle_ns
-        enough_ns: int | None = None  # since when
-        with self._around.changes.watch((task.name,)) as changed:
-            while not self._cancelled.is_set():
-                changed.clear()
-                now_ns = clock.now_ns()
-                available = presence.count(task.name)
-                until_ns: int | None = None
-                if available < plan.terms.minimum_cohort:
-                    enough_ns = None
-                elif enough_ns is None:
-                    enough_ns = now_ns
-                if now_ns < (task.next_round_ns or 0):
-                    until_ns = task.next_round_ns
-                elif available >= plan.maximum_cohort:
-                    return presence.available(task.name)
-                elif enough_ns is not None:
-                    # A client that comes and goes all the time must not put the round off for ever.
-                    latest_ns = enough_ns + _MOST_SETTLES * settle_ns
-                    until_ns = min(presence.changed_ns(task.name) + settle_ns, latest_ns)
-                    if until_ns <= now_ns:
-                        return presence.available(task.name)
-                await clock.wait(changed, until_ns)
-        return None
 
     # --- a round ---------------------------------------------------------------------------
 

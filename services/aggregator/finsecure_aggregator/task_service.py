@@ -36,6 +36,7 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
         # A sparse graph for very many clients takes seconds to search.
         plan = plan_of(name, spec)
         await asyncio.to_thread(plan.check)
+        await desk.minima.require_round(plan.terms.minimum_cohort)
         await desk.encryption.check(plan)
         record = TaskRecord(name, spec, TaskState.AWAITING_MODEL, "", desk.clock.now_ns())
 

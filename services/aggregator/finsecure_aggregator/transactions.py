@@ -131,6 +131,7 @@ def read_round(connection: Connection, row: Row[Any]) -> RoundRecord:
         nonce=row.nonce,
         base_version=row.base_version,
         invited=tuple(row.invited),
+        minimum_cohort=row.minimum_cohort,
         start_ns=row.start_ns,
         phases=tuple(sorted(phases, key=lambda p: list(RoundState).index(p.phase))),
         end_ns=row.end_ns,

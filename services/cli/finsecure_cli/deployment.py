@@ -11,6 +11,7 @@ from finsecure_crypto.errors import ConfigurationError
 from finsecure_rpc.console import read_api_key
 from finsecure_rpc.identity_store import IdentityStore
 
+from finsecure_cli import federation_transport
 from finsecure_cli.enrolment import enrol_operator
 from finsecure_cli.processes import SERVERS, ServiceProcess, run_command
 from finsecure_cli.renewal import renew_if_due
@@ -93,8 +94,13 @@ class Deployment:
 
     async def register_federation(self, services: Services) -> None:
         """Open the federation, unless it is open."""
-        if services.federation not in {item["name"] for item in await services.list_federations()}:
-            await services.create_federation(services.federation.rpartition("/")[2], "")
+        known = await federation_transport.list_federations(services)
+        if services.federation in {item["name"] for item in known}:
+            return
+        wanted = self.operator.new_federation
+        await federation_transport.create_federation(
+            services, services.federation, "", wanted.minimum_cohort, wanted.minimum_sum_cohort
+        )
 
     async def enrol(self, services: Services, service: str) -> bool:
         """Register and enrol a member that runs here; returns whether there was need to."""
@@ -115,7 +121,9 @@ class Deployment:
             identity = _value(config, "client", "identity_dir")
         if IdentityStore(config.parent / identity).exists():
             return False
-        if name in {item["name"] for item in await services.list_members(services.federation)}:
+        if service in self.trustees:
+            api_key = await self._trustee_key(service)
+        elif name in {item["name"] for item in await services.list_members(services.federation)}:
             api_key = await services.issue_api_key(name)
         else:
             _, api_key = await services.create_member(name, "")
@@ -125,6 +133,21 @@ class Deployment:
             stdin=api_key.encode(),
         )
         return True
+
+    async def _trustee_key(self, trustee: str) -> str:
+        """Let whoever owns the key service's files register a trustee.
+
+        Over the network it takes two security officers, and a new federation has none.
+        """
+        key_file = self._keyservice_state / f"trustee-{trustee}.api-key"
+        key_file.unlink(missing_ok=True)  # of a start that was cut off
+        config = str(self.folder / "keyservice.toml")
+        command = ["finsecure-keyservice", "trustee-key", "--config", config]
+        command += ["--federation", self.operator.federation, "--trustee", trustee]
+        await run_command([*command, "--output", str(key_file)])
+        api_key = read_api_key(key_file).expose().decode()
+        key_file.unlink()
+        return api_key
 
 
 def initialise(folder: Path, plan: Plan) -> list[Path]:

@@ -1,9 +1,17 @@
 """The operator's configuration file, `operator.toml`."""
 
 from pathlib import Path
+from typing import Annotated
 
 from finsecure_crypto.errors import ConfigurationError
+from finsecure_crypto.minimum_cohorts import (
+    DEFAULT_ROUND_COHORT,
+    DEFAULT_SUM_COHORT,
+    MAXIMUM_ROUND_COHORT,
+    MAXIMUM_SUM_COHORT,
+)
 from finsecure_rpc.config import Address, Id, ManagedKey, RelativePath, Settings, load
+from pydantic import Field
 
 DEFAULT_FILE = Path("operator.toml")
 
@@ -20,6 +28,18 @@ class TrusteeAddress(Settings):
     address: Address
 
 
+class NewFederation(Settings):
+    """What `finsecure up` opens the federation with.
+
+    Attributes:
+        minimum_cohort: fewest clients whose inputs to a round may be summed.
+        minimum_sum_cohort: fewest members of an audited sum that is opened.
+    """
+
+    minimum_cohort: Annotated[int, Field(ge=2, le=MAXIMUM_ROUND_COHORT)] = DEFAULT_ROUND_COHORT
+    minimum_sum_cohort: Annotated[int, Field(ge=2, le=MAXIMUM_SUM_COHORT)] = DEFAULT_SUM_COHORT
+
+
 class OperatorSettings(Settings):
     """Where the services are and who the operator is.
 
@@ -31,6 +51,7 @@ class OperatorSettings(Settings):
         keyservice_enrol: address of its enrolment listener.
         aggregator: address of the federation's aggregator.
         aggregator_operators: its address for people with tokens, if it has one.
+        new_federation: what the federation demands from the beginning.
         trustees: who holds shares of encryption keys.
         model_key: managed key that has to have signed every model, if there is one.
     """
@@ -42,6 +63,7 @@ class OperatorSettings(Settings):
     keyservice_enrol: Address
     aggregator: Address
     aggregator_operators: Address | None = None
+    new_federation: NewFederation = NewFederation()
     trustees: tuple[TrusteeAddress, ...] = ()
     model_key: ManagedKey | None = None
 

@@ -134,6 +134,13 @@ keyservice_enrol = "$keyservice_enrol"
 aggregator = "$aggregator"
 # With `finsecure --token-file`: the aggregator's operator_listen, if it has one.
 # aggregator_operators = "…:7544"
+
+# What `finsecure up` opens the federation with: fewest clients whose inputs are summed, and fewest
+# members of an audited sum. Later, `finsecure federation update` changes it: one operator raises
+# it, two security officers lower it. Nobody's own minimum is lowered by it.
+[new_federation]
+minimum_cohort = $pinned
+minimum_sum_cohort = 50
 """
 
 TRUSTEE_ADDRESS = """

@@ -90,30 +90,6 @@ class Services:
 
     # Key service
 
-    async def create_federation(self, federation: str, display_name: str) -> Document:
-        """Open a federation."""
-        request = members_pb2.CreateFederationRequest(
-            federation=members_pb2.Federation(
-                name=f"federations/{federation}", display_name=display_name
-            ),
-            request_id=str(uuid.uuid4()),
-        )
-        answer = await self.keys(
-            members_pb2_grpc.FederationServiceStub, "CreateFederation", request
-        )
-        return document(answer.federation)
-
-    async def list_federations(self) -> list[Document]:
-        """List all federations."""
-        return await self.pages(
-            lambda token: self.keys(
-                members_pb2_grpc.FederationServiceStub,
-                "ListFederations",
-                members_pb2.ListFederationsRequest(page_size=PAGE, page_token=token),
-            ),
-            "federations",
-        )
-
     async def create_member(self, name: str, display_name: str) -> tuple[Document, str]:
         """Register a member; returns it and its API key, which is shown this once."""
         request = members_pb2.CreateMemberRequest(

@@ -223,6 +223,7 @@ def _invitation(message: participation_pb2.RoundInvitation) -> Invitation:
         attempt_nonce=message.attempt_nonce,
         base_model=signed_model(message.base_model),
         invited=message.invited,
+        minimum_cohort=message.minimum_cohort,
     )
 
 

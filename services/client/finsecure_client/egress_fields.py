@@ -124,9 +124,10 @@ KINDS: dict[str, dict[str, str]] = {
     },
     "finsecure.keyservice.v1.GetKeyHandoverRequest": {"verifier_key": "key of the audit log"},
     "finsecure.keyservice.v1.ProvePublicationRequest": {
-        "subject": "key name",
-        "sha256": "digest of an encryption key",
+        "subject": "name of what is published",
+        "sha256": "digest of what is published",
     },
+    "finsecure.keyservice.v1.GetFederationRequest": {"name": "federation name"},
     "finsecure.keyservice.v1.GetTrustBundleRequest": {},
     "finsecure.keyservice.v1.GetRevocationListRequest": {},
     "finsecure.keyservice.v1.WatchRevocationListRequest": {},

@@ -23,6 +23,7 @@ class Invitation:
     attempt_nonce: bytes
     base_model: SignedModel
     invited: int
+    minimum_cohort: int = 0  # 0 means the task's
 
     def attempt_at(self) -> Attempt:
         """Build the parameters from which the round's context is derived.
@@ -31,7 +32,7 @@ class Invitation:
             InvalidArgumentError: where they are impossible; the aggregator's fault.
         """
         return round_attempt(
-            self.task.terms,
+            self.task.terms.at_least(self.minimum_cohort),
             task_name=self.task.name,
             spec=self.task.spec,
             kind=self.kind,

@@ -157,6 +157,7 @@ class Participant:
         parameters = await asyncio.to_thread(
             assignments.masked_parameters, self.name, invitation, party
         )
+        await party.minima.require_round(parameters.minimum_cohort)
         self._invitation, self._layout = invitation, parameters.layout
         return await asyncio.to_thread(
             secagg.advertise_keys, parameters, party.identity(), policy=party.policy.security
@@ -176,6 +177,7 @@ class Participant:
         parameters = await asyncio.to_thread(
             assignments.encrypted_parameters, self.name, invitation, body.key_digest, party
         )
+        await party.minima.require_round(parameters.minimum_cohort)
         encryption = invitation.task.terms.protection
         assert isinstance(encryption, Encryption)  # noqa: S101  # for the type checker
         key = await party.keys.key(encryption, body.key_digest)

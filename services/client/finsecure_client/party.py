@@ -8,6 +8,7 @@ from typing import Protocol
 from finsecure_crypto.homomorphic.rounds import EncryptedInputHeader
 from finsecure_crypto.secagg import messages
 from finsecure_crypto.secagg.membership import Identity
+from finsecure_rpc.federation_minima import Minima
 
 from finsecure_client.encryption_keys import EncryptionKeys
 from finsecure_client.ledger import Ledger
@@ -58,6 +59,7 @@ class Party:
         trust: verifies peers and models.
         keys: gives verified encryption keys.
         policy: what the client takes part in at all.
+        minima: what the federation demands of cohorts beside the own policy.
         ledger: which rounds have got an input already.
         models: downloaded models.
         trainer: trains and evaluates.
@@ -69,6 +71,7 @@ class Party:
     trust: Trust
     keys: EncryptionKeys
     policy: Policy
+    minima: Minima
     ledger: Ledger
     models: ModelCache
     trainer: Trainer

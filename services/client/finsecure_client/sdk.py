@@ -17,6 +17,7 @@ from finsecure_rpc.admission import Admission
 from finsecure_rpc.audit import LogFollower
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.encryption_keys import download_published
+from finsecure_rpc.federation_minima import CLIENT_AGE_S, FederationMinima, Minima
 from finsecure_rpc.identity_store import IdentityStore
 from finsecure_rpc.log_memory import LogMemory
 from finsecure_rpc.log_watch import LogWatch
@@ -120,6 +121,13 @@ async def connect(config: ClientConfig | Path, *, patient: bool = False) -> Asyn
         )
         follower = LogFollower(keyservice, LogMemory(settings.state_dir / "audit.json"))
         audit = await stack.enter_async_context(LogWatch(follower))
+        minima = FederationMinima(
+            keyservice,
+            follower,
+            f"federations/{settings.federation}",
+            settings.state_dir / "minima.json",
+            CLIENT_AGE_S,
+        )
         model_keys = None
         if config.policy.model_key is not None:
             model_keys = ModelKeys(keyservice.channel, config.policy.model_key)
@@ -133,6 +141,7 @@ async def connect(config: ClientConfig | Path, *, patient: bool = False) -> Asyn
             config.make_sum_policy(),
             keys,
             Book(settings.state_dir / "sums"),
+            minima,
             lambda: _secagg_identity(store),
         )
         yield Client(
@@ -141,6 +150,7 @@ async def connect(config: ClientConfig | Path, *, patient: bool = False) -> Asyn
             aggregator=Aggregator(aggregator),
             trust=trust,
             keys=keys,
+            minima=minima,
             models=ModelCache(settings.state_dir / "models", trust, model_keys),
             ledger=Ledger(settings.state_dir / "ledger.json"),
             identity=lambda: _secagg_identity(store),
@@ -159,6 +169,7 @@ class Client:
     aggregator: Aggregator
     trust: Trust
     keys: EncryptionKeys
+    minima: Minima
     models: ModelCache
     ledger: Ledger
     identity: Callable[[], Identity]
@@ -273,6 +284,7 @@ class Client:
                 trust=self.trust,
                 keys=self.keys,
                 policy=self.config.make_policy(),
+                minima=self.minima,
                 ledger=self.ledger,
                 models=self.models,
                 trainer=trainer,

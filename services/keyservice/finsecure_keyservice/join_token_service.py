@@ -12,9 +12,9 @@ from finsecure_rpc.paging import decode_token, page_of, page_size
 
 from finsecure_keyservice import convert, join_tokens
 from finsecure_keyservice.backend import Backend
+from finsecure_keyservice.federations import get_federation
 from finsecure_keyservice.join_token_store import JoinRecord, JoinTokenRecord
 from finsecure_keyservice.join_tokens import Invitation, Standing, standing
-from finsecure_keyservice.members import get_federation
 from finsecure_keyservice.store import Store
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"

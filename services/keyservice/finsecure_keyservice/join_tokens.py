@@ -13,8 +13,9 @@ from finsecure_crypto.errors import InvalidArgumentError, NotFoundError, StateEr
 from finsecure_crypto.randomness import Randomness
 
 from finsecure_keyservice.admission_keys import JoinToken, Pepper
+from finsecure_keyservice.federations import get_federation
 from finsecure_keyservice.join_token_store import JoinTokenRecord
-from finsecure_keyservice.members import get_federation, get_member, revoke_member
+from finsecure_keyservice.members import get_member, revoke_member
 from finsecure_keyservice.records import MemberState
 from finsecure_keyservice.store import Store
 

@@ -47,7 +47,7 @@ _ACCESS: dict[str, dict[str, Access]] = {
     },
     "FederationService": {
         "CreateFederation": ADMINISTRATORS,
-        "GetFederation": _MEMBERS,
+        "GetFederation": MEMBERS,
         "ListFederations": READERS,
         "UpdateFederation": ADMINISTRATORS,
     },

@@ -125,6 +125,41 @@ async def test_terms_below_the_policy(federation, path, value, policy, code):
     assert "AdvertiseKeys" not in methods(federation)
 
 
+async def test_a_cohort_below_the_federations_minimum(federation):
+    federation.keyservice.minima.demand(4)
+    await lie(federation, lambda instruction: None, "advertise_keys")
+    assert declined(federation) == "COHORT_BELOW_FEDERATION_MINIMUM"
+    assert "AdvertiseKeys" not in methods(federation)
+
+
+async def test_a_key_service_that_says_a_minimum_which_its_log_does_not_have(federation):
+    federation.keyservice.minima.demand(3, published=False)
+    await lie(federation, lambda instruction: None, "advertise_keys")
+    assert declined(federation) == "MINIMUM_COHORT_NOT_PUBLISHED"
+    assert "AdvertiseKeys" not in methods(federation)
+
+
+async def test_an_own_minimum_that_no_federation_lowers(federation):
+    federation.keyservice.minima.demand(2)
+    await lie(federation, lambda instruction: None, "advertise_keys", minimum_cohort=4)
+    assert declined(federation) == "COHORT_BELOW_POLICY"
+
+
+async def test_a_round_may_demand_more_than_its_task(federation):
+    federation.keyservice.minima.demand(4)
+    for bank in BANKS:
+        federation.start(bank, minimum_cohort=4)
+    await federation.aggregator.available(4)
+    await federation.aggregator.run_round(BANKS, minimum_cohort=4)
+    assert not federation.aggregator.declined
+
+
+async def test_a_minimum_that_one_client_alone_is_shown(federation):
+    # It stands in the context of all keys: the peers' signatures do not verify under another one.
+    await lie(federation, set_field("advertise_keys.minimum_cohort", 4), "advertise_keys")
+    assert "ShareKeys" not in methods(federation)
+
+
 async def test_signature_of_somebody_else_than_the_aggregator(federation):
     fake = federation.aggregator
     honest = fake.store

@@ -11,6 +11,8 @@ from finsecure.keyservice.v1 import (
 )
 from finsecure.keyservice.v1 import encryption_keys_pb2 as keys
 from finsecure.keyservice.v1 import encryption_keys_pb2_grpc as keys_grpc
+from finsecure.keyservice.v1 import members_pb2 as members
+from finsecure.keyservice.v1 import members_pb2_grpc as members_grpc
 from finsecure_crypto.audit_event import Event
 from finsecure_crypto.certificates import RevocationList
 from finsecure_crypto.errors import FinSecureError, IntegrityError
@@ -124,11 +126,32 @@ async def test_what_not_all_trustees_signed_is_refused(keyservice: Deployment) -
     swapped.public_key = b"another key"
     assert await refusal(operator, swapped) == "KEY_DIGEST_MISMATCH"
     bank = (await keyservice.enrol(BANK, await keyservice.create(BANK))).current()
-    assert await refusal(operator, registration([*signers[:2], bank])) == "CERTIFICATE_UNTRUSTED"
+    stranger = registration([*signers[:2], bank])
+    assert await refusal(operator, stranger) == "MEMBER_NOT_ACTIVE"
+    namesake = f"{LENDING}/trustees/bank-1"
+    key = await keyservice.create(namesake)
+    stranger.request_id = new_id()
+    assert await refusal(operator, stranger) == "MEMBER_NOT_ACTIVE"  # it has not enrolled
+    await keyservice.enrol(namesake, key)
+    stranger.request_id = new_id()
+    assert await refusal(operator, stranger) == "CERTIFICATE_UNTRUSTED"
     nowhere = registration(signers, name="federations/nowhere/encryptionKeys/first")
     assert await refusal(operator, nowhere) == "FEDERATION_NOT_FOUND"
     await register(operator, registration(signers))
     assert await refusal(operator, registration(signers)) == "KEY_EXISTS"
+
+
+async def test_a_suspended_trustee_makes_no_key(keyservice: Deployment) -> None:
+    signers, operator = await trustees(keyservice), keyservice.operator
+    request = members.SuspendMemberRequest(
+        name=f"{LENDING}/trustees/west", reason="looked into", request_id=new_id()
+    )
+    stub = operator.stub(members_grpc.MemberServiceStub)
+    await operator.call(stub.SuspendMember, request)
+    assert await refusal(operator, registration(signers)) == "MEMBER_NOT_ACTIVE"
+    west = members.ReactivateMemberRequest(name=request.name, request_id=new_id())
+    await operator.call(stub.ReactivateMember, west)
+    assert await register(operator, registration(signers))
 
 
 async def test_members_of_other_federations_read_nothing(keyservice: Deployment) -> None:

@@ -18,8 +18,9 @@ from finsecure_crypto.errors import (
     StateError,
 )
 from finsecure_crypto.minimum_cohorts import MinimumCohorts
-from finsecure_rpc.audit import LogFollower, LogMemory
+from finsecure_rpc.audit import LogFollower
 from finsecure_rpc.connection import Connection
+from finsecure_rpc.log_memory import LogMemory
 from google.protobuf.field_mask_pb2 import FieldMask
 
 from tests.support.keyservice_deployment import BANK, LENDING, Deployment, deployed, new_id

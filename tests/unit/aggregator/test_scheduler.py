@@ -10,6 +10,7 @@ from finsecure_aggregator.ciphers import CipherWorkers
 from finsecure_aggregator.clock import SystemClock
 from finsecure_aggregator.encryption import EncryptionDesk
 from finsecure_aggregator.endorsements import Endorsements
+from finsecure_aggregator.gathering import Need, Pace
 from finsecure_aggregator.models import ModelKeeper
 from finsecure_aggregator.quarantine import Quarantine
 from finsecure_aggregator.records import (
@@ -24,16 +25,17 @@ from finsecure_aggregator.scheduler import Scheduler
 from finsecure_aggregator.slices import LocalSlices
 from finsecure_aggregator.store import Store
 from finsecure_aggregator.surroundings import Surroundings
-from finsecure_aggregator.task_runner import Pace
 from finsecure_aggregator.transactions import cancel_task, create_task
 from finsecure_aggregator.verifier import PeerVerifier
 from finsecure_aggregator.watchers import Changes, Presence
-from finsecure_crypto.errors import StateError
+from finsecure_crypto.errors import StateError, UnavailableError
 from finsecure_crypto.federation import RoundKind
+from finsecure_crypto.minimum_cohorts import MinimumCohorts
 from finsecure_rpc.database import open_database
 
 from tests.support.federation import initial_model, task_spec
 from tests.support.pki import TestAuthority
+from tests.support.published import FEDERATION, FixedMinima
 from tests.unit.aggregator.conftest import make_plan, settle
 
 
@@ -48,6 +50,7 @@ class Bench:
         self.store = Store(self.database)
         self.blobs = Blobs(tmp_path / "blobs")
         self.plan = make_plan(**spec)
+        self.minima = FixedMinima()
         pki = TestAuthority()
         identities = pki.enrol(tmp_path / "identity", "aggregator", "main")
         self.quarantine = Quarantine(self.database)
@@ -64,6 +67,7 @@ class Bench:
             slices=LocalSlices(1),
             encryption=EncryptionDesk(None, CipherWorkers(1, 60), {}, 10**9),
             endorsements=Endorsements(self.store, sign),
+            minima=self.minima,
         )
         self.spec = spec
         self.stack = ExitStack()
@@ -241,6 +245,7 @@ def _record(b):
         bytes(32),
         0,
         ("bank-a",),
+        2,
         0,
         (PhaseRecord(RoundState.ADVERTISE_KEYS, 0, 1),),
     )
@@ -279,3 +284,43 @@ async def test_the_system_clock_waits_for_the_event_or_the_time():
     assert clock.now_ns() - start >= 25_000_000
     event.set()
     await clock.wait(event, None)
+
+
+async def test_a_round_starts_with_as_many_as_the_federation_demands(bench, clock):
+    b = await bench(minimum=2, maximum=5, deadline_s=10)
+    b.minima.demanded = MinimumCohorts(FEDERATION, 2, rounds=4)
+    b.join("bank-a", "bank-b", "bank-c")
+    await clock.advance(60)
+    assert await b.rounds() == []
+    assert b.scheduler.need(b.plan.name) == Need(4)
+    b.join("bank-d")
+    await clock.advance(2.1)
+    (record,) = await b.until(bool)
+    assert (record.minimum_cohort, len(record.invited)) == (4, 4)
+    # The next attempt keeps a minimum that is raised meanwhile, and goes on when it is lowered.
+    b.minima.demanded = MinimumCohorts(FEDERATION, 3, rounds=6)
+    await clock.advance(10.1)  # nobody answers
+    await b.until(lambda rounds: rounds[-1].end_ns is not None)
+    await clock.advance(60)
+    assert len(await b.rounds()) == 1
+    need = b.scheduler.need(b.plan.name)
+    assert need.clients == 6
+    assert "COHORT_BELOW_FEDERATION_MINIMUM" in need.obstacle
+    b.minima.demanded = MinimumCohorts(FEDERATION, 4, rounds=3)
+    await clock.advance(5.1)
+    await clock.advance(2.1)
+    second = (await b.until(lambda rounds: len(rounds) == 2))[-1]
+    assert second.minimum_cohort == 3
+
+
+async def test_no_round_starts_while_the_federations_minimum_is_not_known(bench, clock):
+    b = await bench(minimum=2, maximum=2)
+    b.minima.demanded = UnavailableError("MINIMUM_COHORT_UNKNOWN", "never read")
+    b.join("bank-a", "bank-b")
+    await clock.advance(60)
+    assert await b.rounds() == []
+    assert "[MINIMUM_COHORT_UNKNOWN]" in b.scheduler.need(b.plan.name).obstacle
+    b.minima.demanded = MinimumCohorts(FEDERATION, 1, rounds=2)
+    await clock.advance(5.1)
+    (record,) = await b.until(bool)
+    assert record.minimum_cohort == 2

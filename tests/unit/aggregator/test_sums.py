@@ -11,7 +11,13 @@ from finsecure_aggregator.clock import SystemClock
 from finsecure_aggregator.policy import POLICY
 from finsecure_aggregator.sums import store
 from finsecure_crypto.certificates import Role
-from finsecure_crypto.errors import FinSecureError, NotFoundError, ProtocolViolationError
+from finsecure_crypto.errors import (
+    FinSecureError,
+    NotFoundError,
+    ProtocolViolationError,
+    UnavailableError,
+)
+from finsecure_crypto.minimum_cohorts import MinimumCohorts
 from google.protobuf.duration_pb2 import Duration
 
 from tests.support.encrypted import TRUSTEES, FakeTrustee
@@ -111,6 +117,22 @@ async def test_it_opens_by_itself_when_the_time_for_contributions_is_over(bench,
 async def test_a_federation_does_not_open_what_is_smaller_than_its_minimum(bench):
     made = await bench(minimum=50)
     assert await code(made.create()) == "MINIMUM_BELOW_POLICY"
+
+
+async def test_no_sum_is_asked_for_or_opened_below_the_federations_minimum(bench, clock):
+    made = await bench()
+    made.minima.demanded = MinimumCohorts("federations/lending", 2, sums=4)
+    assert await code(made.create()) == "COHORT_BELOW_FEDERATION_MINIMUM"
+    made.minima.demanded = MinimumCohorts("federations/lending", 3, sums=3)
+    await full(made)
+    made.minima.demanded = MinimumCohorts("federations/lending", 4, sums=4)
+    assert await code(made.open()) == "SUM_GROUP_TOO_SMALL"
+    made.minima.demanded = UnavailableError("MINIMUM_COHORT_UNKNOWN", "never read")
+    assert await code(made.open()) == "MINIMUM_COHORT_UNKNOWN"
+    assert not any(trustee.asked for trustee in made.desk.trustees.values())
+    made.minima.demanded = MinimumCohorts("federations/lending", 5, sums=3)
+    await made.open()
+    assert (await made.ended()).state == OPENED
 
 
 @pytest.mark.parametrize(

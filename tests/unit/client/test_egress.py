@@ -10,6 +10,7 @@ from finsecure.keyservice.v1 import (
     certificates_pb2,
     encryption_keys_pb2,
     keys_pb2,
+    members_pb2,
 )
 from finsecure_client import egress, egress_fields
 from finsecure_client.egress import Manifest
@@ -25,6 +26,7 @@ CALLED = {
     encryption_keys_pb2: ["DownloadEncryptionKey"],
     audit_pb2: ["GetCheckpoint", "GetConsistencyProof", "ProvePublication", "GetKeyHandover"],
     keys_pb2: ["DownloadPublicKey"],
+    members_pb2: ["GetFederation"],
 }
 ROUND = "federations/lending/tasks/credit/rounds/1-1"
 

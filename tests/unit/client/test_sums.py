@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import AsyncIterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,10 +19,12 @@ from finsecure_crypto.federation import Encryption
 from finsecure_crypto.homomorphic.mode import Mode
 from finsecure_crypto.homomorphic.rounds import EncryptedInputHeader
 from finsecure_crypto.homomorphic.scheme import EncryptionKey
+from finsecure_crypto.minimum_cohorts import MinimumCohorts
 from finsecure_crypto.secagg.membership import Identity
 from finsecure_crypto.signing import SigningKey
 
 from tests.support.encrypted import keys
+from tests.support.published import FixedMinima
 from tests.support.sums import NAME, spec
 
 POLICY = SumPolicy("lending", ("exposure*",), minimum_contributors=3, maximum_value=1000)
@@ -82,11 +85,13 @@ class Member:
     def __init__(self, folder: Path, service: Service, policy: SumPolicy = POLICY) -> None:
         self.signing = SigningKey.generate()
         self.keys = Keys()
+        self.minima = FixedMinima()
         self.sums = AuditedSums(
             service,  # type: ignore[arg-type]
             policy,
             self.keys,
             Book(folder / "sums"),
+            self.minima,
             lambda: Identity("bank-a", b"certificate", self.signing),
         )
 
@@ -240,3 +245,21 @@ def test_files_of_values(
     with pytest.raises(FinSecureError) as caught:
         read_values(path)
     assert caught.value.code == "VALUES_INVALID"
+
+
+async def test_no_contribution_below_the_larger_of_the_own_minimum_and_the_federations(
+    tmp_path: Path,
+) -> None:
+    service = Service()
+    member = Member(tmp_path, service)
+    member.minima.demanded = MinimumCohorts("federations/lending", 2, sums=4)
+    assert await member.refusal() == "COHORT_BELOW_FEDERATION_MINIMUM"
+    member.minima.demanded = UnavailableError("MINIMUM_COHORT_UNKNOWN", "never read")
+    assert await member.refusal() == "MINIMUM_COHORT_UNKNOWN"
+    assert (member.keys.asked, service.sent) == (0, [])
+    member.minima.demanded = MinimumCohorts("federations/lending", 3, sums=3)
+    await member.contribute()
+    # The own minimum is nobody else's to lower.
+    strict = Member(tmp_path / "strict", service, replace(POLICY, minimum_contributors=4))
+    strict.minima.demanded = MinimumCohorts("federations/lending", 4, sums=2)
+    assert await strict.refusal() == "GROUP_BELOW_POLICY"

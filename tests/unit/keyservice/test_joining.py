@@ -16,6 +16,7 @@ from finsecure_crypto.errors import (
 from finsecure_keyservice import join_tokens, members
 from finsecure_keyservice.admission_keys import ApiKey, JoinToken
 from finsecure_keyservice.enrolment import Issued, Requests
+from finsecure_keyservice.federations import create_federation
 from finsecure_keyservice.join_token_store import JoinTokenRecord
 from finsecure_keyservice.join_tokens import Invitation, JoinTokenIssuer, Standing, standing
 from finsecure_keyservice.joining import join
@@ -41,7 +42,7 @@ HOUR = timedelta(hours=1)
 def books() -> Books:
     books = Books()
     with books.transaction() as store:
-        members.create_federation(store, LENDING, "Lending", START)
+        create_federation(store, LENDING, "Lending", START)
     return books
 
 
@@ -285,7 +286,7 @@ def test_its_life_is_bounded_by_the_configuration(books: Books, hours: float) ->
 def test_tokens_are_listed_by_federation_newest_first(books: Books) -> None:
     made = [_invite(books)[0].name for _ in range(3)]
     with books.transaction() as store:
-        members.create_federation(store, "federations/cards", "", START)
+        create_federation(store, "federations/cards", "", START)
         listed: list[str] = []
         before: int | None = None
         while page := store.join_tokens.page(LENDING, before, 2):

@@ -9,12 +9,14 @@ from pathlib import Path
 import pytest
 from finsecure_crypto.errors import (
     FinSecureError,
+    PolicyError,
     ProtocolViolationError,
     StateError,
     UnavailableError,
 )
 from finsecure_crypto.homomorphic.decryption import Contribution
 from finsecure_crypto.homomorphic.key_record import KeyState
+from finsecure_crypto.minimum_cohorts import MinimumCohorts
 from finsecure_keyservice.trustee import opening as opening_module
 from finsecure_keyservice.trustee import workers
 from finsecure_keyservice.trustee.adding import Piece
@@ -24,6 +26,7 @@ from sqlalchemy import update
 
 from tests.support.paillier import dealt
 from tests.support.pki import TestAuthority
+from tests.support.published import FixedMinima
 from tests.support.trustees import (
     CALLER,
     CLIENTS,
@@ -175,6 +178,40 @@ async def test_sums_need_the_group_that_this_trustee_wants(
     assert (await refusal(trustee, agreed)).code == "COHORT_TOO_SMALL"
     trustee.rules = replace(RULES, maximum_bytes=100)
     assert (await refusal(trustee, federation.sum())).code == "INPUT_TOO_LARGE"
+
+
+async def test_the_larger_of_the_own_and_the_federations_minimum_counts(
+    federation: Federation, trustee: Trustee
+) -> None:
+    below = "COHORT_BELOW_FEDERATION_MINIMUM"
+    trustee.minima = FixedMinima(rounds=4, sums=2)
+    assert (await refusal(trustee, federation.sum())).code == below
+    assert trustee.verdicts(SUBJECT) == [(below, None)]
+    trustee.minima = FixedMinima(rounds=2, sums=4)
+    assert (await refusal(trustee, federation.sum(subject=SUM))).code == below
+    # The own minimum is nobody else's to lower.
+    trustee.rules = replace(RULES, minimum_sum_cohort=4)
+    trustee.minima = FixedMinima(rounds=2, sums=2)
+    assert (await refusal(trustee, federation.sum(subject=SUM))).code == "COHORT_TOO_SMALL"
+    assert await trustee.open(federation.sum())
+
+
+async def test_while_the_federations_minimum_is_not_known_nothing_is_decided(
+    federation: Federation, trustee: Trustee
+) -> None:
+    trustee.minima.demanded = UnavailableError("MINIMUM_COHORT_UNKNOWN", "never read")
+    assert (await refusal(trustee, federation.sum())).code == "MINIMUM_COHORT_UNKNOWN"
+    assert trustee.verdicts(SUBJECT) == []
+
+
+async def test_a_minimum_that_is_raised_while_contributions_are_added_counts(
+    federation: Federation, trustee: Trustee
+) -> None:
+    bank, openings = federation.sum(), trustee.openings
+    held = await openings.admit(CALLER, bank.request, bank.manifest)
+    trustee.minima.demanded = MinimumCohorts("federations/lending", 2, rounds=4)
+    with pytest.raises(PolicyError, match="COHORT_BELOW_FEDERATION_MINIMUM"):
+        await openings.open(CALLER, bank.request, bank.manifest, held, pieces(bank.stream))
 
 
 async def test_revoked_and_expired_signers_do_not_count(tmp_path: Path) -> None:

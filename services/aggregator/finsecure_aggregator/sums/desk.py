@@ -62,11 +62,12 @@ class AuditedSums:
         """Check a new sum, and make its record.
 
         Raises:
-            PolicyError: MINIMUM_BELOW_POLICY.
+            PolicyError: MINIMUM_BELOW_POLICY or COHORT_BELOW_FEDERATION_MINIMUM.
             ResourceExhaustedError: SUM_TOO_LARGE.
             FinSecureError: what is wrong with the terms or the key.
         """
         plan.check(self.around.rules)
+        await self.around.minima.require_sum(plan.terms.minimum_contributors)
         encryption, now_ns = self.around.encryption, self.around.clock.now_ns()
         held = await encryption.usable(plan.terms.key_name, Mode.PAILLIER)
         shape = await encryption.workers.shape(held.file, plan.terms.layout())

@@ -15,6 +15,7 @@ from finsecure_crypto.errors import (
     UnavailableError,
 )
 from finsecure_crypto.homomorphic.decryption import Contribution
+from finsecure_rpc.federation_minima import Minima
 from finsecure_rpc.logs import get_logger
 from sqlalchemy import Connection
 
@@ -47,7 +48,8 @@ class Surroundings:
         changes: wakes whoever watches a sum.
         verifier: checks members' signing certificates.
         encryption: keys, workers and trustees.
-        rules: of the federation.
+        rules: of this aggregator's operator.
+        minima: what the federation demands of cohorts.
         adding: how many sums are added up at the same time.
     """
 
@@ -58,6 +60,7 @@ class Surroundings:
     verifier: PeerVerifier
     encryption: EncryptionDesk
     rules: SumRules
+    minima: Minima
     adding: asyncio.Semaphore
 
     async def start_opening(self, plan: SumPlan) -> Callable[[Connection], SumRecord]:
@@ -65,16 +68,22 @@ class Surroundings:
 
         Raises:
             AuthenticationError: REVOCATION_LIST_STALE; nothing can be said now.
+            FinSecureError: what `minimum` raises.
         """
         manifest = await self.store.transact(lambda c: store.manifest(c, plan.name))
         excluded = await asyncio.to_thread(self._unfit, manifest)
         deadline_ns = self.clock.now_ns() + plan.opening_ns
-        minimum = self.minimum(plan)
+        minimum = await self.minimum(plan)
         return lambda c: store.start_opening(c, plan.name, minimum, excluded, deadline_ns)
 
-    def minimum(self, plan: SumPlan) -> int:
-        """The fewest contributors, as sum and federation demand now."""
-        return max(plan.terms.minimum_contributors, self.rules.minimum_contributors)
+    async def minimum(self, plan: SumPlan) -> int:
+        """The fewest contributors, as sum, aggregator and federation demand now.
+
+        Raises:
+            FinSecureError: what the federation demands is not known, or not to be believed.
+        """
+        demanded = await self.minima.current()
+        return max(plan.terms.minimum_contributors, self.rules.minimum_contributors, demanded.sums)
 
     def _unfit(self, manifest: Sequence[Contribution]) -> Collection[Excluded]:
         """Find those whose certificates trustees would refuse."""
@@ -204,7 +213,7 @@ class SumRunner:
         restart.
         """
         out = [Excluded(str(refusal.culprit), refusal.code)]
-        minimum = self._around.minimum(plan)
+        minimum = await self._around.minimum(plan)
         try:
             await self._around.store.transact(lambda c: store.exclude(c, self._name, minimum, out))
         except StateError as error:

@@ -82,4 +82,5 @@ def _invitation(item: Invitation) -> participation_pb2.RoundInvitation:
         attempt_nonce=record.nonce,
         base_model=model_to_wire(item.base_model),
         invited=len(record.invited),
+        minimum_cohort=record.minimum_cohort,
     )

@@ -12,6 +12,7 @@ from finsecure_crypto.homomorphic.rounds import EncryptedInputHeader, sign_input
 from finsecure_crypto.homomorphic.sums import SumTerms
 from finsecure_crypto.secagg.membership import Identity
 from finsecure_rpc.backoff import Backoff
+from finsecure_rpc.federation_minima import Minima
 
 from finsecure_client.encrypted_input import encrypted
 from finsecure_client.encryption_keys import EncryptionKeys
@@ -58,6 +59,7 @@ class AuditedSums:
         policy: what is contributed to at all.
         keys: gives verified encryption keys.
         book: what was contributed before.
+        minima: what the federation demands of cohorts beside the own policy.
         identity: returns the newest identity.
     """
 
@@ -67,12 +69,14 @@ class AuditedSums:
         policy: SumPolicy,
         keys: EncryptionKeys,
         book: Book,
+        minima: Minima,
         identity: Callable[[], Identity],
     ) -> None:
         self._service = service
         self._policy = policy
         self._keys = keys
         self._book = book
+        self._minima = minima
         self._identity = identity
 
     async def create(
@@ -143,7 +147,8 @@ class AuditedSums:
 
         Raises:
             StateError: SUM_NOT_COLLECTING.
-            PolicyError: what the policy does not allow; SUM_CHANGED or CONTRIBUTION_MADE.
+            PolicyError: what the policy does not allow; COHORT_BELOW_FEDERATION_MINIMUM;
+                SUM_CHANGED or CONTRIBUTION_MADE.
             InvalidArgumentError: LABEL_UNKNOWN or VALUE_OUT_OF_RANGE.
             FinSecureError: what is wrong with the key, or what the aggregator answers.
         """
@@ -154,6 +159,7 @@ class AuditedSums:
             )
         encoded = found.terms.values(values)
         self._policy.check(found.name, found.terms, values)
+        await self._minima.require_sum(found.terms.minimum_contributors)
         binding = found.binding()
         kept = self._book.find(found.name, binding.context(), values)
         if kept is None:

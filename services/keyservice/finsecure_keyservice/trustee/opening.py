@@ -12,7 +12,11 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import datetime
 
-from finsecure_crypto.homomorphic.decryption import Contribution, DecryptionRequest
+from finsecure_crypto.homomorphic.decryption import (
+    Contribution,
+    DecryptionRequest,
+    RoundSubject,
+)
 from finsecure_crypto.homomorphic.key_record import KeyState
 from finsecure_rpc.logs import get_logger
 from sqlalchemy import Connection
@@ -103,6 +107,7 @@ class Openings:
         known = check_key(request, held, state)
         known.require_share()
         around.rules.check_size(request)
+        await self._require_cohort(request)
         around.rules.check_contributors(manifest)
         members = self._members(around.clock())
         await asyncio.to_thread(check_contributions, request, manifest, members.public_key_of)
@@ -114,6 +119,19 @@ class Openings:
         state = await self._around.states.state(held.description.name)
         await self._erasures.observe(held, state)
         return state
+
+    async def _require_cohort(self, request: DecryptionRequest) -> None:
+        """Refuse fewer contributions than the federation demands, whatever the owner's rules say.
+
+        Raises:
+            PolicyError: COHORT_BELOW_FEDERATION_MINIMUM.
+            FinSecureError: what the federation demands is not known, or not to be believed.
+        """
+        minima = self._around.minima
+        if isinstance(request.context.subject, RoundSubject):
+            await minima.require_round(request.contributions)
+        else:
+            await minima.require_sum(request.contributions)
 
     def _members(self, now: datetime) -> Members:
         around = self._around
@@ -152,9 +170,11 @@ class Openings:
                 partial = await partial_of(
                     held, share, total, request.digest(), self._around.partial_timeout_s
                 )
-            # All of this may have taken an hour, in which the key may have gone out of use, or a
-            # contributor been put out. A certificate that has only expired meanwhile does no harm.
+            # All of this may have taken an hour, in which the key may have gone out of use, the
+            # minimum cohort been raised, or a contributor been put out. A certificate that has only
+            # expired meanwhile does no harm.
             state = await self._state(held)
+            await self._require_cohort(request)
             members = self._members(began)
             await asyncio.to_thread(check_certificates, manifest, members.public_key_of)
             return await self._decide(caller, request, manifest, partial, state)

@@ -10,6 +10,7 @@ from functools import partial
 from finsecure_crypto.certificates import Role, SpiffeId
 from finsecure_rpc.audit import LogFollower
 from finsecure_rpc.credentials import server_credentials
+from finsecure_rpc.federation_minima import SERVER_AGE_S, FederationMinima
 from finsecure_rpc.log_memory import LogMemory
 from finsecure_rpc.member_service import (
     MemberService,
@@ -112,12 +113,17 @@ def _surroundings(
     configuration: Configuration, custody: KeyEncryptionKey, member: MemberService, books: Books
 ) -> Surroundings:
     openings = configuration.openings
+    follower = LogFollower(member.keyservice, LogMemory(configuration.identity_dir / "audit.json"))
     return Surroundings(
         books=books,
         custody=custody,
-        states=RegisteredStates(
+        states=RegisteredStates(member.keyservice, follower),
+        minima=FederationMinima(
             member.keyservice,
-            LogFollower(member.keyservice, LogMemory(configuration.identity_dir / "audit.json")),
+            follower,
+            f"federations/{configuration.federation}",
+            configuration.identity_dir / "minima.json",
+            SERVER_AGE_S,
         ),
         anchors=member.anchors,
         revocations=member.revocations,

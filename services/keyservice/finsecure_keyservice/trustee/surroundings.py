@@ -9,6 +9,7 @@ from finsecure_crypto.certificates import RevocationList, TrustAnchors
 from finsecure_crypto.errors import AuthenticationError, UnavailableError
 from finsecure_crypto.homomorphic.key_record import KeyDescription, KeyState
 from finsecure_rpc.authenticator import RevocationSource
+from finsecure_rpc.federation_minima import Minima
 
 from finsecure_keyservice.clock import Clock
 from finsecure_keyservice.protection.kek import KeyEncryptionKey
@@ -60,6 +61,7 @@ class Surroundings:
         books: the trustee's database and the log in it.
         custody: wraps what is secret for the database.
         states: where keys stand.
+        minima: what the federation demands of cohorts.
         anchors: the authorities that are believed now.
         revocations: the newest revocation list.
         trust_domain: of the federation.
@@ -70,6 +72,7 @@ class Surroundings:
     books: Books
     custody: KeyEncryptionKey
     states: KeyStates
+    minima: Minima
     anchors: Callable[[], TrustAnchors]
     revocations: RevocationSource
     trust_domain: str
