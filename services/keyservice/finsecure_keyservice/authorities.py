@@ -7,9 +7,10 @@ from cryptography import x509
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding
+from finsecure_crypto import transcript
 from finsecure_crypto.certificates import TrustAnchors
 from finsecure_crypto.errors import ConfigurationError, IntegrityError
-from finsecure_crypto.signatures import SignatureAlgorithm
+from finsecure_crypto.signatures import SignatureAlgorithm, load_public_key
 
 from finsecure_keyservice.authority import Authority, Root
 from finsecure_keyservice.authority_store import (
@@ -20,8 +21,6 @@ from finsecure_keyservice.authority_store import (
 )
 from finsecure_keyservice.protection.authority_key import authority_key
 from finsecure_keyservice.protection.vault import Vault
-
-_CONTEXT = b"authority-key"
 
 
 @dataclass(frozen=True)
@@ -61,16 +60,17 @@ class Authorities:
 
     def request(self, store: AuthorityStore, now: datetime) -> AuthorityRecord:
         """Make the key of a new authority and the request for the root to sign."""
-        stored = self._vault.generate(SignatureAlgorithm.EC_P256_SHA256, _CONTEXT)
+        stored = self._vault.generate(
+            SignatureAlgorithm.EC_P256_SHA256, lambda public: _context(_id(public))
+        )
         key = authority_key(stored.signer)
         csr = (
             x509.CertificateSigningRequestBuilder()
             .subject_name(x509.Name([]))
             .sign(key, hashes.SHA256())
         )
-        identifier = x509.SubjectKeyIdentifier.from_public_key(key.public_key()).digest.hex()
         record = AuthorityRecord(
-            id=identifier,
+            id=_id(stored.signer.public_key),
             state=AuthorityState.REQUESTED,
             handle=stored.handle,
             csr=csr.public_bytes(Encoding.DER),
@@ -83,7 +83,7 @@ class Authorities:
         """Wrap all keys anew under the newest key-encryption key; returns how many there are."""
         records = store.in_states(list(AuthorityState))
         for record in records:
-            handle = self._vault.rewrap(record.handle, _CONTEXT)
+            handle = self._vault.rewrap(record.handle, _context(record.id))
             store.update(replace(record, handle=handle))
         return len(records)
 
@@ -153,10 +153,22 @@ class Authorities:
 
     def _key(self, record: AuthorityRecord) -> ec.EllipticCurvePrivateKey:
         try:
-            signer = self._vault.open(SignatureAlgorithm.EC_P256_SHA256, record.handle, _CONTEXT)
+            signer = self._vault.open(
+                SignatureAlgorithm.EC_P256_SHA256, record.handle, _context(record.id)
+            )
         except IntegrityError as error:
             raise _damaged() from error
         return authority_key(signer)
+
+
+def _id(public_key: bytes) -> str:
+    key = load_public_key(SignatureAlgorithm.EC_P256_SHA256, public_key)
+    assert isinstance(key, ec.EllipticCurvePublicKey)  # noqa: S101  # by its algorithm
+    return x509.SubjectKeyIdentifier.from_public_key(key).digest.hex()
+
+
+def _context(authority: str) -> bytes:
+    return transcript.encode("authority-key", authority)
 
 
 def _damaged() -> ConfigurationError:

@@ -4,6 +4,7 @@ A vault gives an opaque handle for each key. A handle of a wrapped key *is* the 
 bound to its context; a handle of a token's key names an object in the token.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -64,17 +65,21 @@ class Vault:
     kek: KeyEncryptionKey
     token: TokenKeys | None = None
 
-    def generate(self, algorithm: SignatureAlgorithm, context: bytes) -> Stored:
+    def generate(
+        self, algorithm: SignatureAlgorithm, context: bytes | Callable[[bytes], bytes]
+    ) -> Stored:
         """Make a private key, in the token if that can hold it.
 
         Args:
             algorithm: what it signs with.
-            context: whose it is; it opens for the same context only.
+            context: whose it is, or what tells that from its public key; it opens for the same
+                context only.
         """
         if self.token is not None and algorithm in self.token.algorithms:
             key_id, signer = self.token.generate(algorithm)
             return Stored(_IN_TOKEN + key_id, in_token=True, signer=signer)
-        return self.keep(SoftwareSigner.generate(algorithm), context)
+        made = SoftwareSigner.generate(algorithm)
+        return self.keep(made, context if isinstance(context, bytes) else context(made.public_key))
 
     def keep(self, signer: SoftwareSigner, context: bytes) -> Stored:
         """Wrap a private key that exists, such as an imported one."""
