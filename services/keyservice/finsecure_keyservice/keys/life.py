@@ -63,6 +63,9 @@ class KeyLife:
             await self._activate(version, now)
         for version in await self._in(VersionState.DESTROY_SCHEDULED):
             await self._destroy(version, now)
+        for version in await self._in(VersionState.DESTROYED):
+            if version.handle is not None:
+                await self._erase(version, version.handle)
 
     async def run(self) -> None:
         """Do what is due until cancelled; a failure is logged and tried again."""
@@ -124,13 +127,23 @@ class KeyLife:
         def act(store: KeyStore) -> None:
             current = get_version(store, version.name)
             if current.state is VersionState.DESTROY_SCHEDULED:
-                handle = versions.destroy(store, current, now)
-                # In the token before the commit: should that fail, both are done again.
-                self._material.destroy(handle)
+                versions.destroy(store, current, now)
 
         if versions.destruction_is_due(version, now):
             await self._transact(act)
             _log.info("key destroyed", version=version.name)
+
+    async def _erase(self, version: KeyVersion, handle: bytes) -> None:
+        """Erase in the token what is recorded as destroyed; done again after a crash."""
+
+        def act(store: KeyStore) -> None:
+            current = get_version(store, version.name)
+            if current.handle == handle:
+                versions.forget(store, current)
+
+        await asyncio.to_thread(self._material.destroy, handle)
+        await self._transact(act)
+        _log.info("key erased in the token", version=version.name)
 
     async def _in(self, state: VersionState) -> list[KeyVersion]:
         return list(await self._transact(lambda store: store.versions_in(state)))

@@ -91,7 +91,8 @@ class KeyVersion:
         in_token: whether its private key lies in a token.
         imported: whether somebody else made it.
         public_key: SubjectPublicKeyInfo, DER; None before it is made and for symmetric keys.
-        handle: what the vault opens it by; None before it is made and once it is destroyed.
+        handle: what the vault opens it by; None before it is made and once it is destroyed, in a
+            token too.
         revision: counts its changes; the etag.
     """
 

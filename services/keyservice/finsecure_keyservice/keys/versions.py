@@ -120,16 +120,24 @@ def destruction_is_due(version: KeyVersion, now: datetime) -> bool:
     return version.destroy_time is not None and version.destroy_time <= now
 
 
-def destroy(store: KeyStore, version: KeyVersion, now: datetime) -> bytes:
-    """Destroy a version whose time has come; returns the handle that the vault has to destroy.
+def destroy(store: KeyStore, version: KeyVersion, now: datetime) -> None:
+    """Destroy a version whose time has come.
+
+    A wrapped key is gone with its handle. The handle of a key in a token stays until the key was
+    erased there, because that cannot be undone when this transaction fails.
 
     Raises:
         StateError: KEY_STATE.
     """
-    assert version.handle is not None  # noqa: S101  # its state says that it has one
-    store.update_version(replace(_moved(version, Step.DESTROY), destroy_time=now, handle=None))
+    handle = version.handle if version.in_token else None
+    store.update_version(replace(_moved(version, Step.DESTROY), destroy_time=now, handle=handle))
     store.trail.record("key-version.destroy", version.name)
-    return version.handle
+
+
+def forget(store: KeyStore, version: KeyVersion) -> None:
+    """Note that the key of a destroyed version was erased in its token."""
+    store.update_version(replace(version, handle=None))
+    store.trail.record("key-version.erase", version.name)
 
 
 def _moved(version: KeyVersion, step: Step) -> KeyVersion:
