@@ -49,7 +49,8 @@ class SealedProcess(Process):
     """A process under a seal, whose operators carry their shares in their pockets."""
 
     def __init__(self, folder: Path, database: str, protection: str) -> None:
-        super().__init__(folder, database, f'{protection}[seal]\nshares_dir = "shares"\n')
+        limits = "[limits]\nmember_calls_per_s = 10000\n"
+        super().__init__(folder, database, f'{protection}[seal]\nshares_dir = "shares"\n{limits}')
         arguments = ("--config", str(self.config))
         self.printed = self.command("init", *arguments, "--operator", "alice")
         self.pockets = sorted((folder / "shares").iterdir())
@@ -94,7 +95,7 @@ class SealedProcess(Process):
     async def status(self) -> seal_pb2.SealStatus:
         """Where the seal stands, once anybody answers."""
         async with (
-            asyncio.timeout(60),
+            asyncio.timeout(120),
             open_anonymous_channel(self.enrol_address, self.root_pem) as channel,
         ):
             while True:
@@ -265,7 +266,10 @@ async def _seal_under_traffic(process: SealedProcess, officer: Connection) -> No
     assert status.state == seal_pb2.SEAL_STATE_SEALED
     with pytest.raises(FinSecureError, match="SERVICE_SEALED"):
         await officer.call(
-            officer.stub(members_grpc.MemberServiceStub).ListMembers, request, wait_for_ready=True
+            officer.stub(members_grpc.MemberServiceStub).ListMembers,
+            request,
+            deadline_s=60,
+            wait_for_ready=True,
         )
     with pytest.raises(FinSecureError, match="SERVICE_SEALED"):  # a second officer was late
         await officer.call(
