@@ -104,7 +104,8 @@ class AuditMirror:
 
     def _close(self) -> None:
         if self._file is not None:
-            self._file.close()
+            with suppress(OSError):  # closing writes once more what could not be written
+                self._file.close()
             self._file = None
 
     async def _copy(self, file: LogFile) -> bool:
