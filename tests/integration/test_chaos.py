@@ -6,8 +6,6 @@ same way again, every model of the history is worked out once more from the plai
 
 import asyncio
 import random
-import re
-import shutil
 import sys
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,12 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 from finsecure_cli.commands.task import create_task
-from finsecure_cli.deployment import Deployment, bring_up, initialise
+from finsecure_cli.deployment import Deployment, bring_up
 from finsecure_cli.initial import build_initial_model
-from finsecure_cli.processes import ServiceProcess, run_python
+from finsecure_cli.processes import ServiceProcess
 from finsecure_cli.rounds import summed
 from finsecure_cli.task_file import TaskFile
-from finsecure_cli.templates import Plan
 from finsecure_cli.transport import Services
 from finsecure_client import config as client_config
 from finsecure_client import sdk
@@ -34,30 +31,11 @@ from finsecure_crypto.quantisation import clip_norm
 from finsecure_rpc.config import load
 from numpy.typing import NDArray
 
-from tests.support.federation import free_port
+from tests.support.lending_club import BANKS, write_files
 
-EXAMPLE = Path(__file__).resolve().parents[2] / "examples" / "lending_club"
-BANKS = ("bank-a", "bank-b", "bank-c", "bank-d", "bank-e")
 ROUNDS = 12
 # Enough kills for every service to die in every phase now and then, and for the task to go on.
 UP_S, DOWN_S = (0.3, 5.0), (0.0, 2.0)
-
-
-async def write_files(deployment: Deployment) -> None:
-    folder = deployment.folder
-    initialise(
-        folder,
-        Plan("lending", "finsecure.internal", BANKS, "127.0.0.1", *(free_port() for _ in range(3))),
-    )
-    split = [str(EXAMPLE / "split.py"), "--by", "grade", "--out", str(folder / "data")]
-    await run_python([*split, "--test", str(folder / "test.csv")])
-    shutil.copy(EXAMPLE / "model.py", folder / "models")
-    task = re.sub(r"(?m)^rounds = \d+", f"rounds = {ROUNDS}", (EXAMPLE / "task.toml").read_text())
-    (folder / "task.toml").write_text(task)
-    for number, path in enumerate(deployment.clients.values()):
-        text = path.read_text()
-        assert "[trainer]\n" in text
-        path.write_text(text.replace("[trainer]\n", f"[trainer]\nseed = {number}\n"))
 
 
 async def kill_now_and_then(
@@ -148,7 +126,7 @@ async def test_a_task_survives_any_kill(tmp_path: Path, monkeypatch: pytest.Monk
     processes: list[ServiceProcess] = []
     killing: asyncio.Task[None] | None = None
     try:
-        await write_files(deployment)
+        await write_files(deployment, rounds=ROUNDS)
         await bring_up(deployment, clients=True, started=processes.append)
         async with Services(deployment.operator, wait_for_ready=True) as services:
             task_file = load(deployment.folder / "task.toml", TaskFile)

@@ -60,6 +60,7 @@ class Shell:
         people: configuration of each person, by what a comment says of who types a command.
         patient: reason codes that say that a command's time has not come; it is repeated.
         proposals: reason codes after which the next command goes on, as after a proposal.
+        meanwhile: what others do while a command is repeated.
     """
 
     def __init__(
@@ -70,12 +71,14 @@ class Shell:
         people: Mapping[str, Path] | None = None,
         patient: Collection[str] = (),
         proposals: Collection[str] = ("APPROVAL_REQUIRED",),
+        meanwhile: Callable[[], object] = lambda: None,
     ) -> None:
         self.folder = folder
         self.values = dict(values)
         self.people = dict(people or {})
         self.patient = frozenset(patient)
         self.proposals = frozenset(proposals)
+        self.meanwhile = meanwhile
         self.output = ""
         self._services: dict[Path, subprocess.Popen[str]] = {}
 
@@ -160,6 +163,7 @@ class Shell:
                 return where
             if refused.code not in self.patient or time.monotonic() > end:
                 raise refused
+            self.meanwhile()
             time.sleep(0.5)
 
     def _execute(
