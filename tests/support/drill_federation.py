@@ -17,6 +17,8 @@ from typing import Any
 
 from finsecure_cli.deployment import Deployment, bring_up
 from finsecure_cli.processes import ServiceProcess
+from finsecure_cli.renewal import renew_if_due
+from finsecure_cli.transport import Services
 from finsecure_rpc.identity_store import Identity, IdentityStore
 
 from tests.support.documents import PATIENCE_S, Shell
@@ -118,9 +120,15 @@ class DrillFederation:
         self.shell.call("finsecure", "task", "create", "task.toml")
 
     def rounds(self, task: str) -> list[Any]:
-        """The rounds of a task, oldest first."""
-        found: list[Any] = self.document("round", "list", task)
-        return found
+        """The rounds of a task, oldest first; asked for in this process, because it is often."""
+
+        async def listed() -> list[Any]:
+            settings = self.deployment.operator
+            await renew_if_due(settings)
+            async with Services(settings) as services:
+                return list(await services.list_rounds(task))
+
+        return asyncio.run(listed())
 
     def train_on(self, *tasks: str) -> None:
         """Wait until each task has completed a round that began after now."""
@@ -129,6 +137,7 @@ class DrillFederation:
         for task, count in began.items():
             while not any(round_["state"] == "completed" for round_ in self.rounds(task)[count:]):
                 assert time.monotonic() < end, self.document("task", "show", task)
+                time.sleep(0.3)
 
     def audit(self) -> None:
         """The auditor goes on with her own copy of the log, which has to fit what she has."""

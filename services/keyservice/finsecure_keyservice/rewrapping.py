@@ -49,12 +49,17 @@ def rotate_key_encryption_key(
         trail.record("key-encryption-key.rotate", configuration.domain, version=version)
         return version, count + 1
 
+    def rewrap_files(_: Connection) -> None:
+        # The pepper of now: it may have been rotated, which takes a transaction, too.
+        pepper = folder.open_pepper(vault, folder.pepper())
+        folder.rewrap(vault, replace(secrets, pepper=pepper))
+
     try:
         made = database.run_sync(work)
+        database.run_sync(rewrap_files)
+        return made
     finally:
         database.close()
-    folder.rewrap(vault, secrets)
-    return made
 
 
 def _rewrap_keys(store: KeyStore, material: Material) -> int:
