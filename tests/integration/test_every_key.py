@@ -15,7 +15,7 @@ import pytest
 from tests.support.documents import OPERATIONS, PATIENCE_S, CommandRefusedError
 from tests.support.drill_federation import MASKS, TRUSTEES, DrillFederation, drill_federation
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def encrypted(key: str) -> str:

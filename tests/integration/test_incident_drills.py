@@ -9,7 +9,7 @@ import pytest
 from tests.support.documents import OPERATIONS, CommandRefusedError
 from tests.support.drill_federation import BANKS, MASKS, DrillFederation, drill_federation
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
 
 
 def restart(federation: DrillFederation, bank: str) -> None:

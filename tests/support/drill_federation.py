@@ -104,7 +104,7 @@ class DrillFederation:
         """Write `task.toml`."""
         path = self.folder / "task.toml"
         changes = {"name": f'"{name}"', "minimum": "3", "maximum": "3"}
-        changes |= {"epochs": "1", "interval_s": "3"}
+        changes |= {"epochs": "1", "interval_s": "8"}
         phases = ("advertise_keys", "share_keys", "submit_input", "confirm_survivors")
         changes |= {f"{phase}_s": "60" for phase in (*phases, "reveal_shares")}
         text = path.read_text()
