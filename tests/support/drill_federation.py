@@ -72,7 +72,7 @@ class DrillFederation:
         config = Path(self.keyservice)
         text = re.sub(r"(?m)^certificate_lifetime_h .*$", "", config.read_text())
         lifetimes = f"certificate_lifetime_h = 0.5\nrevocation_list_lifetime_h = {LIST_S / 3600}\n"
-        config.write_text(f'{lifetimes}audit_file = "audit.jsonl"\n{text}')
+        config.write_text(f"{lifetimes}{text}")
         for name in ("aggregator.toml", "operator.toml"):
             path = self.folder / name
             path.write_text(f'model_key = "{MODEL_KEY}"\n{path.read_text()}')
