@@ -15,6 +15,7 @@ from finsecure.keyservice.v1 import (
     keys_pb2,
     members_pb2,
     model_signing_pb2,
+    seal_pb2,
 )
 from finsecure_crypto.certificates import Role
 from finsecure_crypto.errors import AuthenticationError, FinSecureError, PermissionDeniedError
@@ -40,7 +41,7 @@ CALLERS = {
 def _methods() -> Iterator[tuple[str, MethodDescriptor]]:
     for module in (
         *(approvals_pb2, audit_pb2, authorities_pb2, certificates_pb2, encryption_keys_pb2),
-        *(envelope_pb2, join_tokens_pb2, keys_pb2, members_pb2, model_signing_pb2),
+        *(envelope_pb2, join_tokens_pb2, keys_pb2, members_pb2, model_signing_pb2, seal_pb2),
     ):
         for service in module.DESCRIPTOR.services_by_name.values():
             for method in service.methods:
