@@ -10,7 +10,14 @@ from typing import Any
 
 from finsecure_aggregator.ciphers import CipherWorkers, KeyFile
 from finsecure_aggregator.encryption import EncryptionDesk, HeldKey, Opening
+from finsecure_crypto.certificates import Role
 from finsecure_crypto.errors import ProtocolViolationError, StateError, UnavailableError
+from finsecure_crypto.homomorphic.key_record import (
+    Endorsement,
+    Generation,
+    KeyDescription,
+    KeyState,
+)
 from finsecure_crypto.homomorphic.mode import Mode
 from finsecure_crypto.homomorphic.rounds import (
     EncryptedInputHeader,
@@ -18,8 +25,10 @@ from finsecure_crypto.homomorphic.rounds import (
     sign_input,
 )
 from finsecure_crypto.signing import SigningKey
+from finsecure_rpc.encryption_keys import RegisteredKey
 
 from tests.support import lattice, paillier
+from tests.support.pki import TestAuthority, utc_now
 
 KEY_NAME = "federations/lending/encryptionKeys/first"
 TRUSTEES = {1: "north", 2: "south", 3: "west"}
@@ -40,6 +49,18 @@ def held_key(mode: Mode, folder: Path) -> HeldKey:
     path = folder / f"{mode.value}.key"
     path.write_bytes(key.serialise())
     return HeldKey(KEY_NAME, key.digest(), key.threshold, TRUSTEES, KeyFile(mode, path))
+
+
+def registered_key(pki: TestAuthority, folder: Path) -> RegisteredKey:
+    """An enabled BGV key as the key service delivers it, signed by its three trustees."""
+    key, _ = keys(Mode.BGV)
+    description = KeyDescription(KEY_NAME, Mode.BGV, Generation.DISTRIBUTED, 3, 2, key.digest())
+    endorsements = []
+    for holder, name in TRUSTEES.items():
+        identity = pki.enrol(folder / name, Role.TRUSTEE, name).current()
+        signature = identity.signing_key.sign(*description.endorsement(holder))
+        endorsements.append(Endorsement(name, holder, signature, identity.signing_certificate))
+    return RegisteredKey(description, endorsements, KeyState.ENABLED, utc_now(), key.serialise())
 
 
 @dataclass
@@ -99,6 +120,8 @@ class Keys:
     async def key(self, name: str) -> HeldKey:
         assert name == self.held.name
         return self.held
+
+    enabled_key = key
 
 
 def desk(

@@ -107,6 +107,15 @@ class KeySource(Protocol):
             UnavailableError: it is not here yet, and the key service cannot be reached.
         """
 
+    async def enabled_key(self, name: str) -> HeldKey:
+        """Give a key for something new; the key service is asked whether it may be used for that.
+
+        Raises:
+            StateError: KEY_STATE for one that nothing new is encrypted with.
+            UnavailableError: the key service cannot be reached.
+            FinSecureError: as `key`.
+        """
+
 
 @dataclass(frozen=True)
 class EncryptionDesk:
@@ -130,7 +139,7 @@ class EncryptionDesk:
         Raises:
             InvalidArgumentError: PROTECTION_MISMATCH, TRUSTEES_NOT_CONFIGURED, MODEL_TOO_LARGE, or
                 what the scheme says of the layout: LANE_OVERFLOW, COHORT_TOO_LARGE, ERROR_BOUND.
-            FinSecureError: what `KeySource.key` raises.
+            FinSecureError: what `KeySource.enabled_key` raises.
         """
         protection = plan.terms.protection
         if not isinstance(protection, Encryption):
@@ -141,13 +150,13 @@ class EncryptionDesk:
             require_size(shape.input_bytes)
 
     async def usable(self, key_name: str, mode: Mode) -> HeldKey:
-        """Give a key that is of this scheme and can be opened from here.
+        """Give a key for something new that is of this scheme and can be opened from here.
 
         Raises:
             InvalidArgumentError: PROTECTION_MISMATCH or TRUSTEES_NOT_CONFIGURED.
-            FinSecureError: what `KeySource.key` raises.
+            FinSecureError: what `KeySource.enabled_key` raises.
         """
-        held = await self.keys.key(key_name)
+        held = await self.keys.enabled_key(key_name)
         if held.file.mode is not mode:
             raise InvalidArgumentError(
                 "PROTECTION_MISMATCH",

@@ -1,4 +1,4 @@
-"""Encryption keys on the aggregator's disk: verified once, when they come from the key service."""
+"""Encryption keys on the aggregator's disk, verified when they come from the key service."""
 
 import asyncio
 import json
@@ -6,7 +6,7 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 
 from finsecure_crypto.certificates import TrustAnchors
-from finsecure_crypto.errors import NotFoundError, StateError
+from finsecure_crypto.errors import IntegrityError, NotFoundError, StateError
 from finsecure_crypto.homomorphic.mode import Mode
 from finsecure_rpc.authenticator import RevocationSource
 from finsecure_rpc.durable import write_file
@@ -17,7 +17,7 @@ from finsecure_aggregator.encryption import HeldKey, unknown_key
 
 
 class KeyStore:
-    """Keeps the keys that tasks use; a key never changes, so one that is here needs no network.
+    """Keeps the keys that tasks use; a key never changes, so rounds need no network for one.
 
     Args:
         folder: where they are kept.
@@ -42,17 +42,19 @@ class KeyStore:
         self._revocations = revocations
 
     async def key(self, name: str) -> HeldKey:
-        """Give a key; see `encryption.KeySource`.
-
-        Raises:
-            StateError: KEY_STATE, for one that nothing new is encrypted with.
-        """
-        record = self._folder / f"{name.rsplit('/', 1)[-1]}.json"
+        """Give a key; see `encryption.KeySource`."""
+        record = self._record(name)
         if not await asyncio.to_thread(record.exists):
-            await self._fetch(name, record)
+            return await self.enabled_key(name)
         return await asyncio.to_thread(_read, record)
 
-    async def _fetch(self, name: str, record: Path) -> None:
+    async def enabled_key(self, name: str) -> HeldKey:
+        """Give a key for something new; see `encryption.KeySource`.
+
+        Raises:
+            IntegrityError: ENCRYPTION_KEY_CHANGED for one that was another key before.
+        """
+        record = self._record(name)
         try:
             key = await self._download(name)
         except NotFoundError as error:
@@ -62,7 +64,19 @@ class KeyStore:
         await asyncio.to_thread(
             key.verify, self._trust_domain, self._anchors(), self._revocations.current()
         )
-        await asyncio.to_thread(self._write, key, record)
+        if not await asyncio.to_thread(record.exists):
+            await asyncio.to_thread(self._write, key, record)
+        held = await asyncio.to_thread(_read, record)
+        if held.digest != key.description.digest:
+            raise IntegrityError(
+                "ENCRYPTION_KEY_CHANGED",
+                f"the key service has another {name} than before, and keys never change; ask its "
+                "operator what happened, and use a key of another name",
+            )
+        return held
+
+    def _record(self, name: str) -> Path:
+        return self._folder / f"{name.rsplit('/', 1)[-1]}.json"
 
     def _write(self, key: RegisteredKey, record: Path) -> None:
         description = key.description

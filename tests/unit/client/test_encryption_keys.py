@@ -3,28 +3,24 @@
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
 from finsecure_client.encryption_keys import KeyRegister
 from finsecure_client.policy import Policy
 from finsecure_client.trust import Trust
-from finsecure_crypto.certificates import Role
 from finsecure_crypto.errors import FinSecureError, PolicyError
 from finsecure_crypto.federation import Encryption, Masking
 from finsecure_crypto.homomorphic.key_record import (
-    Endorsement,
     Generation,
-    KeyDescription,
     KeyState,
 )
 from finsecure_crypto.homomorphic.mode import Mode
 from finsecure_crypto.secagg.parameters import ClientPolicy, Profile
 from finsecure_rpc.encryption_keys import RegisteredKey
 
-from tests.support.encrypted import KEY_NAME, TRUSTEES, keys
-from tests.support.pki import TestAuthority, utc_now
+from tests.support.encrypted import KEY_NAME, TRUSTEES, registered_key
+from tests.support.pki import TestAuthority
 
 ENCRYPTION = Encryption(Mode.BGV, KEY_NAME)
 POLICY = Policy(
@@ -44,21 +40,7 @@ def pki() -> TestAuthority:
 
 @pytest.fixture(scope="module")
 def registered(pki: TestAuthority, tmp_path_factory: pytest.TempPathFactory) -> RegisteredKey:
-    key, _ = keys(Mode.BGV)
-    description = KeyDescription(KEY_NAME, Mode.BGV, Generation.DISTRIBUTED, 3, 2, key.digest())
-    folder = tmp_path_factory.mktemp("trustees")
-    endorsements = [
-        _endorsement(pki, folder, description, holder, name) for holder, name in TRUSTEES.items()
-    ]
-    return RegisteredKey(description, endorsements, KeyState.ENABLED, utc_now(), key.serialise())
-
-
-def _endorsement(
-    pki: TestAuthority, folder: Path, description: KeyDescription, holder: int, name: str
-) -> Endorsement:
-    identity = pki.enrol(folder / name, Role.TRUSTEE, name).current()
-    signature = identity.signing_key.sign(*description.endorsement(holder))
-    return Endorsement(name, holder, signature, identity.signing_certificate)
+    return registered_key(pki, tmp_path_factory.mktemp("trustees"))
 
 
 async def taken(
