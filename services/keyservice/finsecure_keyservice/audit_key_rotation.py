@@ -2,13 +2,11 @@
 
 from datetime import datetime
 
-from finsecure_rpc.database import open_database
 from sqlalchemy import Connection
 
-from finsecure_keyservice.audit.trail import Caller
-from finsecure_keyservice.books import check_books
+from finsecure_keyservice.audit.trail import Trail
 from finsecure_keyservice.config import Configuration
-from finsecure_keyservice.founding import auditor_of, signed_log_of
+from finsecure_keyservice.founding import decide_locally, signed_log_of
 from finsecure_keyservice.protection.secret_files import CLEAR, SecretFiles
 from finsecure_keyservice.state import StateFolder
 
@@ -28,16 +26,9 @@ def rotate_audit_key(
     """
     folder = StateFolder(configuration.state_dir)
     vault, secrets = folder.open(configuration.protected_by, files)
-    auditor = auditor_of(configuration, secrets, lambda: now)
     keys = signed_log_of(configuration, vault).keys
-    database = open_database(configuration.database)
 
-    def work(connection: Connection) -> str:
-        check_books(connection, configuration.domain)
-        trail = auditor.trail(connection, Caller("local:rotate-audit-key"))
+    def work(connection: Connection, trail: Trail) -> str:
         return keys.rotate(connection, trail).verifier.serialise()
 
-    try:
-        return database.run_sync(work)
-    finally:
-        database.close()
+    return decide_locally(configuration, secrets, "rotate-audit-key", now, work)

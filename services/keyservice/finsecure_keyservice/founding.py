@@ -1,9 +1,11 @@
 """Making a key service: authorities, files, database, first operator. Done once."""
 
 import os
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import TypeVar
 
 from finsecure_crypto.certificates import Role
 from finsecure_crypto.errors import ConfigurationError
@@ -20,7 +22,7 @@ from finsecure_keyservice.audit.log import AuditLog
 from finsecure_keyservice.audit.mirror import AuditMirror
 from finsecure_keyservice.audit.secrets import log_origin, seal_key
 from finsecure_keyservice.audit.signed_log import SignedLog
-from finsecure_keyservice.audit.trail import Caller
+from finsecure_keyservice.audit.trail import Caller, Trail
 from finsecure_keyservice.authorities import Authorities
 from finsecure_keyservice.authority import Root, fingerprint
 from finsecure_keyservice.books import check_books, open_books
@@ -48,6 +50,8 @@ from finsecure_keyservice.state import (
     KeyMaterial,
     StateFolder,
 )
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -183,21 +187,43 @@ def issue_locally(
     folder = StateFolder(configuration.state_dir)
     vault, material = folder.open(configuration.protected_by, files)
     issuer = issuer_of(configuration, PepperFile(folder, vault))
-    auditor = auditor_of(configuration, material, lambda: now)
     command = "trustee-key" if member.role is Role.TRUSTEE else "operator-key"
-    database = open_database(configuration.database)
 
-    def work(connection: Connection) -> None:
-        check_books(connection, configuration.domain)
-        store = SqlStore(connection, auditor.trail(connection, Caller(f"local:{command}")))
+    def work(connection: Connection, trail: Trail) -> None:
+        store = SqlStore(connection, trail)
         if store.member(name) is None:
             _, key = create_member(store, issuer, name, "", now)
         else:
             key = issue_api_key(store, issuer, name, now)
         write_file(target, key.expose().encode() + b"\n")
 
+    decide_locally(configuration, material, command, now, work)
+
+
+def decide_locally(
+    configuration: Configuration,
+    material: KeyMaterial,
+    command: str,
+    now: datetime,
+    work: Callable[[Connection, Trail], T],
+) -> T:
+    """Run one transaction of a command on the service's own machine, with the trail of its events.
+
+    It works on the database itself; the service may be running.
+
+    Raises:
+        ConfigurationError: what `check_books` raises.
+        UnavailableError: the database; nothing was changed there.
+    """
+    auditor = auditor_of(configuration, material, lambda: now)
+    database = open_database(configuration.database)
+
+    def transaction(connection: Connection) -> T:
+        check_books(connection, configuration.domain)
+        return work(connection, auditor.trail(connection, Caller(f"local:{command}")))
+
     try:
-        database.run_sync(work)
+        return database.run_sync(transaction)
     finally:
         database.close()
 

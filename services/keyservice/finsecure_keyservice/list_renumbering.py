@@ -6,14 +6,12 @@ what was revoked since the copy is revoked again; then the number has to be abov
 
 from datetime import datetime
 
-from finsecure_rpc.database import open_database
 from sqlalchemy import Connection
 
-from finsecure_keyservice.audit.trail import Caller
+from finsecure_keyservice.audit.trail import Trail
 from finsecure_keyservice.authorities import Authorities
-from finsecure_keyservice.books import check_books
 from finsecure_keyservice.config import Configuration
-from finsecure_keyservice.founding import auditor_of
+from finsecure_keyservice.founding import decide_locally
 from finsecure_keyservice.protection.secret_files import CLEAR, SecretFiles
 from finsecure_keyservice.revocation import rebuild_list
 from finsecure_keyservice.sql_store import SqlStore
@@ -33,17 +31,11 @@ def renumber_list(configuration: Configuration, now: datetime, files: SecretFile
     """
     folder = StateFolder(configuration.state_dir)
     vault, secrets = folder.open(configuration.protected_by, files)
-    auditor = auditor_of(configuration, secrets, lambda: now)
-    database = open_database(configuration.database)
 
-    def work(connection: Connection) -> int:
-        check_books(connection, configuration.domain)
-        store = SqlStore(connection, auditor.trail(connection, Caller("local:renumber-list")))
+    def work(connection: Connection, trail: Trail) -> int:
+        store = SqlStore(connection, trail)
         authority = Authorities(secrets.root, vault).active(store.authorities)
         lifetime = configuration.revocation_list_lifetime
         return rebuild_list(store, authority, now, lifetime, int(now.timestamp())).number
 
-    try:
-        return database.run_sync(work)
-    finally:
-        database.close()
+    return decide_locally(configuration, secrets, "renumber-list", now, work)

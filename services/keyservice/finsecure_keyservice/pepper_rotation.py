@@ -4,13 +4,11 @@ import os
 from datetime import datetime
 
 from finsecure_crypto.randomness import draw_secret
-from finsecure_rpc.database import open_database
 from sqlalchemy import Connection
 
-from finsecure_keyservice.audit.trail import Caller
-from finsecure_keyservice.books import check_books
+from finsecure_keyservice.audit.trail import Trail
 from finsecure_keyservice.config import Configuration
-from finsecure_keyservice.founding import auditor_of
+from finsecure_keyservice.founding import decide_locally
 from finsecure_keyservice.protection.secret_files import CLEAR, SecretFiles
 from finsecure_keyservice.sql_store import SqlStore
 from finsecure_keyservice.state import SECRET_BYTES, StateFolder
@@ -32,12 +30,8 @@ def rotate_pepper(
     """
     folder = StateFolder(configuration.state_dir)
     vault, secrets = folder.open(configuration.protected_by, files)
-    auditor = auditor_of(configuration, secrets, lambda: now)
-    database = open_database(configuration.database)
 
-    def work(connection: Connection) -> tuple[int, int]:
-        check_books(connection, configuration.domain)
-        trail = auditor.trail(connection, Caller("local:rotate-pepper"))
+    def work(connection: Connection, trail: Trail) -> tuple[int, int]:
         store = SqlStore(connection, trail)
         keys, tokens = store.void_all_api_keys(), store.join_tokens.revoke_all(now)
         trail.record("api-key-pepper.rotate", configuration.domain, voided=keys, join_tokens=tokens)
@@ -45,7 +39,4 @@ def rotate_pepper(
         folder.write_pepper(vault, draw_secret(os.urandom, SECRET_BYTES))
         return keys, tokens
 
-    try:
-        return database.run_sync(work)
-    finally:
-        database.close()
+    return decide_locally(configuration, secrets, "rotate-pepper", now, work)

@@ -6,14 +6,11 @@ from pathlib import Path
 
 from finsecure_crypto.errors import ConfigurationError
 from finsecure_crypto.key_seal import is_sealed
-from finsecure_rpc.database import open_database
 from finsecure_rpc.durable import read_secret
-from sqlalchemy import Connection
 
-from finsecure_keyservice.audit.trail import Caller, Recorder
-from finsecure_keyservice.books import check_books
+from finsecure_keyservice.audit.trail import Recorder
 from finsecure_keyservice.config import Configuration
-from finsecure_keyservice.founding import auditor_of
+from finsecure_keyservice.founding import decide_locally
 from finsecure_keyservice.protection.secret_files import CLEAR, SecretFiles
 from finsecure_keyservice.seal.share_set import ShareSet
 from finsecure_keyservice.seal.unlocking import unlock_sealed
@@ -87,14 +84,4 @@ def _record(
     record: Callable[[Recorder], None],
 ) -> None:
     _, material = StateFolder(configuration.state_dir).open(configuration.protected_by, files)
-    auditor = auditor_of(configuration, material, lambda: now)
-    database = open_database(configuration.database)
-
-    def work(connection: Connection) -> None:
-        check_books(connection, configuration.domain)
-        record(auditor.trail(connection, Caller(f"local:{command}")))
-
-    try:
-        database.run_sync(work)
-    finally:
-        database.close()
+    decide_locally(configuration, material, command, now, lambda _, trail: record(trail))
