@@ -3,7 +3,7 @@
 from typing import Literal, Self
 
 from finsecure_rpc.config import Address, Id, ManagedKey, RelativePath, Settings
-from finsecure_rpc.member_service import MemberServiceSettings
+from finsecure_rpc.enrolled_service import EnrolledServiceSettings
 from finsecure_rpc.oidc_settings import OidcSettings
 from pydantic import Field, model_validator
 
@@ -45,7 +45,7 @@ class SumSettings(Settings):
     at_once: int = Field(default=20, ge=1, le=1000)
 
 
-class Configuration(MemberServiceSettings):
+class Configuration(EnrolledServiceSettings):
     """Everything that the owner of an aggregator decides."""
 
     blob_dir: RelativePath

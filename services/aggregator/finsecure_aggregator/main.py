@@ -8,7 +8,7 @@ from finsecure_rpc import console, logs
 from finsecure_rpc.admission import read_admission
 from finsecure_rpc.commands import ApiKeyFile, Config, JoinTokenFile, MemberId, command_line
 from finsecure_rpc.config import load
-from finsecure_rpc.member_service import check_member_service, enrol_service
+from finsecure_rpc.enrolled_service import check_enrolled_service, enrol_service
 
 from finsecure_aggregator.config import Configuration
 from finsecure_aggregator.serving import serve
@@ -41,7 +41,7 @@ def run(config: Config) -> None:
 @app.command()
 def health(config: Config) -> None:
     """Ask the running aggregator whether it serves; exit code 0 means yes."""
-    asyncio.run(check_member_service(load(config, Configuration), Role.AGGREGATOR))
+    asyncio.run(check_enrolled_service(load(config, Configuration), Role.AGGREGATOR))
 
 
 def main() -> None:

@@ -12,15 +12,15 @@ from finsecure_rpc.connection import Connection
 from finsecure_rpc.credentials import server_credentials
 from finsecure_rpc.database import open_own_database
 from finsecure_rpc.encryption_keys import download_published
-from finsecure_rpc.federation_minima import SERVER_AGE_S, FederationMinima, Minima
-from finsecure_rpc.identity_store import IdentityStore
-from finsecure_rpc.log_memory import LogMemory
-from finsecure_rpc.member_service import (
-    MemberService,
+from finsecure_rpc.enrolled_service import (
+    EnrolledService,
     connected,
     own_identities,
     reporting_readiness,
 )
+from finsecure_rpc.federation_minima import SERVER_AGE_S, FederationMinima, Minima
+from finsecure_rpc.identity_store import IdentityStore
+from finsecure_rpc.log_memory import LogMemory
 from finsecure_rpc.policy import Limits, Rate
 from finsecure_rpc.server import Listener, build_server
 from finsecure_rpc.sign_in import open_door
@@ -113,7 +113,7 @@ def _limits(configuration: Configuration) -> Limits:
     return replace(LIMITS, anonymous_rate=Rate.steady(configuration.operator_calls_per_s))
 
 
-async def _ready(member: MemberService) -> bool:
+async def _ready(member: EnrolledService) -> bool:
     """Tell whether anybody can be let in; nobody can without a revocation list."""
     member.revocations.current()
     return True
@@ -121,7 +121,7 @@ async def _ready(member: MemberService) -> bool:
 
 async def _encryption(
     configuration: Configuration,
-    member: MemberService,
+    member: EnrolledService,
     follower: LogFollower,
     stack: AsyncExitStack,
 ) -> EncryptionDesk:
@@ -165,7 +165,7 @@ async def _encryption(
 
 async def _desk(
     configuration: Configuration,
-    member: MemberService,
+    member: EnrolledService,
     encryption: EncryptionDesk,
     minima: Minima,
     stack: AsyncExitStack,

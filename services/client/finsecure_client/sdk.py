@@ -17,11 +17,11 @@ from finsecure_rpc.admission import Admission
 from finsecure_rpc.audit import LogFollower
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.encryption_keys import download_published
+from finsecure_rpc.enrolled_service import kept_current
 from finsecure_rpc.federation_minima import CLIENT_AGE_S, FederationMinima, Minima
 from finsecure_rpc.identity_store import IdentityStore
 from finsecure_rpc.log_memory import LogMemory
 from finsecure_rpc.log_watch import LogWatch
-from finsecure_rpc.member_service import kept_current
 from finsecure_rpc.model_statements import ModelKeys
 
 from finsecure_client import config as configuration

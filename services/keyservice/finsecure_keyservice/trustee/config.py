@@ -1,7 +1,7 @@
 """Configuration of a trustee; `config.example.toml` explains every key."""
 
 from finsecure_rpc.config import IdPattern, RelativePath, Settings
-from finsecure_rpc.member_service import MemberServiceSettings
+from finsecure_rpc.enrolled_service import EnrolledServiceSettings
 from pydantic import Field
 
 from finsecure_keyservice.protection.settings import ProtectionSettings
@@ -26,7 +26,7 @@ class Erasure(Settings):
     interval_s: float = Field(default=3600, ge=1, le=86_400)
 
 
-class Configuration(MemberServiceSettings):
+class Configuration(EnrolledServiceSettings):
     """Everything that the owner of a trustee decides."""
 
     audit_file: RelativePath | None = None

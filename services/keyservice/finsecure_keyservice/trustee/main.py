@@ -10,7 +10,7 @@ from finsecure_crypto.errors import ConfigurationError
 from finsecure_rpc import console, logs
 from finsecure_rpc.commands import Config, command_line
 from finsecure_rpc.config import load
-from finsecure_rpc.member_service import check_member_service, enrol_service
+from finsecure_rpc.enrolled_service import check_enrolled_service, enrol_service
 
 from finsecure_keyservice.clock import system_clock
 from finsecure_keyservice.protection.opening import create_kek, open_kek
@@ -65,7 +65,7 @@ def run(config: Config) -> None:
 @app.command()
 def health(config: Config) -> None:
     """Ask the running trustee whether it serves; exit code 0 means yes."""
-    asyncio.run(check_member_service(load(config, Configuration), Role.TRUSTEE))
+    asyncio.run(check_enrolled_service(load(config, Configuration), Role.TRUSTEE))
 
 
 @app.command(epilog="Example: finsecure-trustee rotate-kek --config trustee.toml")

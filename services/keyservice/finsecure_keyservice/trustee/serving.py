@@ -10,14 +10,14 @@ from functools import partial
 from finsecure_crypto.certificates import Role, SpiffeId
 from finsecure_rpc.audit import LogFollower
 from finsecure_rpc.credentials import server_credentials
-from finsecure_rpc.federation_minima import SERVER_AGE_S, FederationMinima
-from finsecure_rpc.log_memory import LogMemory
-from finsecure_rpc.member_service import (
-    MemberService,
+from finsecure_rpc.enrolled_service import (
+    EnrolledService,
     connected,
     own_identities,
     reporting_readiness,
 )
+from finsecure_rpc.federation_minima import SERVER_AGE_S, FederationMinima
+from finsecure_rpc.log_memory import LogMemory
 from finsecure_rpc.server import Listener, RpcServer, build_server
 
 from finsecure_keyservice.audit import mirror as mirrors
@@ -110,7 +110,7 @@ async def _books(
 
 
 def _surroundings(
-    configuration: Configuration, custody: KeyEncryptionKey, member: MemberService, books: Books
+    configuration: Configuration, custody: KeyEncryptionKey, member: EnrolledService, books: Books
 ) -> Surroundings:
     openings = configuration.openings
     follower = LogFollower(member.keyservice, LogMemory(configuration.identity_dir / "audit.json"))

@@ -3,14 +3,14 @@
 import pytest
 from finsecure_crypto.certificates import Role
 from finsecure_crypto.errors import ConfigurationError
-from finsecure_rpc.member_service import MemberServiceSettings, own_identities
+from finsecure_rpc.enrolled_service import EnrolledServiceSettings, own_identities
 
 from tests.support.pki import TestAuthority
 
 
 @pytest.fixture
 def settings(tmp_path):
-    return MemberServiceSettings(
+    return EnrolledServiceSettings(
         federation="lending",
         identity_dir=tmp_path / "identity",
         root=tmp_path / "root.pem",

@@ -27,7 +27,7 @@ _log = get_logger(__name__)
 _READINESS_S = 5.0
 
 
-class MemberServiceSettings(MemberSettings):
+class EnrolledServiceSettings(MemberSettings):
     """What the owner of every such service decides."""
 
     listen: Address
@@ -39,7 +39,7 @@ class MemberServiceSettings(MemberSettings):
 
 
 @dataclass(frozen=True)
-class MemberService:
+class EnrolledService:
     """An enrolled service that knows whom it may believe.
 
     Attributes:
@@ -66,7 +66,7 @@ class MemberService:
         return Authenticator(self.anchors, self.revocations, federation_peers(self.trust_domain))
 
 
-async def enrol_service(settings: MemberServiceSettings, admission: Admission) -> Identity:
+async def enrol_service(settings: EnrolledServiceSettings, admission: Admission) -> Identity:
     """Let a service come in: make keys, get certificates for them, write the identity folder.
 
     Raises:
@@ -78,7 +78,7 @@ async def enrol_service(settings: MemberServiceSettings, admission: Admission) -
     return await enrol(settings.keyservice_enrol, root, admission, settings.identity_dir)
 
 
-def own_identities(settings: MemberServiceSettings, role: Role) -> IdentityStore:
+def own_identities(settings: EnrolledServiceSettings, role: Role) -> IdentityStore:
     """Open the identity folder of a service.
 
     Raises:
@@ -98,8 +98,8 @@ def own_identities(settings: MemberServiceSettings, role: Role) -> IdentityStore
 
 @asynccontextmanager
 async def connected(
-    settings: MemberServiceSettings, identities: IdentityStore
-) -> AsyncIterator[MemberService]:
+    settings: EnrolledServiceSettings, identities: IdentityStore
+) -> AsyncIterator[EnrolledService]:
     """Connect to the key service; follow revocations and renew the identity meanwhile."""
     async with AsyncExitStack() as stack:
         keyservice = await stack.enter_async_context(
@@ -108,7 +108,7 @@ async def connected(
         revocations = await stack.enter_async_context(
             kept_current(keyservice, identities, settings.identity_dir, patient=True)
         )
-        yield MemberService(identities, keyservice, revocations)
+        yield EnrolledService(identities, keyservice, revocations)
 
 
 @asynccontextmanager
@@ -174,7 +174,7 @@ async def reporting_readiness(
         task.cancel()
 
 
-async def check_member_service(settings: MemberServiceSettings, role: Role) -> None:
+async def check_enrolled_service(settings: EnrolledServiceSettings, role: Role) -> None:
     """Return if the service of this configuration serves; it is asked as itself.
 
     Raises:
