@@ -3,15 +3,18 @@
 A follower remembers the log's key and its newest checkpoint in a file, and demands of each new
 checkpoint that the log only grew. The key is the one that it was given, or the one that it saw at
 its first contact, over a connection on which that service proved its identity. It goes over to
-another key only where the one it knows has handed the log over to it.
+another key only where the one it knows has handed the log over to it. What others remember in the
+same file meanwhile has to be of the same log too: a service that holds an answer back shows nobody
+a branch of its own.
 """
 
+import asyncio
 from collections.abc import AsyncIterator
 
 from finsecure.keyservice.v1 import audit_pb2, audit_pb2_grpc
 from finsecure_crypto.audit_event import Event
 from finsecure_crypto.checkpoint import Checkpoint, LogVerifier
-from finsecure_crypto.errors import IntegrityError, NotFoundError
+from finsecure_crypto.errors import IntegrityError, NotFoundError, UnavailableError
 from finsecure_crypto.log_keys import Handover
 from finsecure_crypto.log_verification import check_not_shorter, verify_event, verify_growth
 
@@ -21,6 +24,7 @@ from finsecure_rpc.log_memory import LogMemory, Remembered
 _PAGE = 1000
 _WATCH_S = 3600.0
 _MOST_KEYS = 100
+_MOST_CHANGES = 10
 
 
 def trustee_log(trust_domain: str, trustee: str) -> str:
@@ -50,6 +54,8 @@ class LogFollower:
         self._memory = memory
         self._pinned = verifier
         self._origin = origin
+        # From loading to saving; not while events are listed or watched, which saves nothing.
+        self._turn = asyncio.Lock()
 
     async def advance(self) -> Checkpoint:
         """Fetch the newest checkpoint, demand that the log only grew, and remember it.
@@ -59,13 +65,15 @@ class LogFollower:
                 CHECKPOINT_MALFORMED, AUDIT_LOG_ROLLED_BACK, AUDIT_LOG_FORKED or what
                 `Handover.verify` raises: the log's fault; what was remembered stays.
             ConfigurationError: AUDIT_MEMORY_DAMAGED.
-            UnavailableError: what a call raises.
+            UnavailableError: AUDIT_MEMORY_BUSY; what a call raises.
         """
-        known = self._memory.load()
-        answer = await self._connection.call(
-            self._stub().GetCheckpoint, audit_pb2.GetCheckpointRequest()
-        )
-        return await self._accept(known, answer.checkpoint, LogVerifier.parse(answer.verifier_key))
+        async with self._turn:
+            known = self._memory.load()
+            answer = await self._connection.call(
+                self._stub().GetCheckpoint, audit_pb2.GetCheckpointRequest()
+            )
+            claimed = LogVerifier.parse(answer.verifier_key)
+            return await self._accept(known, answer.checkpoint, claimed)
 
     async def verify_publication(self, subject: str, sha256: bytes) -> Event:
         """Demand that a digest was made public for a subject, in a log that only grew.
@@ -81,16 +89,17 @@ class LogFollower:
             NotFoundError: PUBLICATION_NOT_FOUND.
             IntegrityError: as `advance`; AUDIT_PROOF_INVALID, AUDIT_EVENT_MALFORMED.
             ConfigurationError: AUDIT_MEMORY_DAMAGED.
-            UnavailableError: what a call raises.
+            UnavailableError: AUDIT_MEMORY_BUSY; what a call raises.
         """
         if self._memory.load() is None:
             await self.advance()
-        known = self._memory.load()
-        answer = await self._connection.call(
-            self._stub().ProvePublication,
-            audit_pb2.ProvePublicationRequest(subject=subject, sha256=sha256),
-        )
-        checkpoint = await self._accept(known, answer.checkpoint)
+        async with self._turn:
+            known = self._memory.load()
+            answer = await self._connection.call(
+                self._stub().ProvePublication,
+                audit_pb2.ProvePublicationRequest(subject=subject, sha256=sha256),
+            )
+            checkpoint = await self._accept(known, answer.checkpoint)
         event = verify_event(checkpoint, answer.event.index, answer.event.leaf, list(answer.hashes))
         if event.subject != subject or event.details.get("sha256") != sha256.hex():
             raise IntegrityError(
@@ -154,13 +163,31 @@ class LogFollower:
         newest = await self._led(start, note)
         if self._pinned is not None and self._pinned not in {newest.verifier, *newest.former}:
             await self._led(Remembered(self._pinned), note)
-        checkpoint = newest.verifier.open(note)
-        # Somebody else may have followed the same log meanwhile, and further.
-        present = self._memory.load()
-        ahead = present.checkpoint if present else None
-        if ahead is None or checkpoint.size > ahead.size:
-            self._memory.save(newest)
-        return checkpoint
+        await self._remember(known, newest)
+        return newest.verifier.open(note)
+
+    async def _remember(self, known: Remembered | None, newest: Remembered) -> None:
+        """Save what goes on from what is known; what others saved meanwhile has to agree."""
+        for _ in range(_MOST_CHANGES):
+            if self._memory.exchange(known, newest):
+                return
+            known = self._memory.load()
+            if known is not None:
+                newest = await self._joined(known, newest)
+        raise UnavailableError(
+            "AUDIT_MEMORY_BUSY",
+            f"{self._memory.path} changes all the time: give each process an identity of its own, "
+            "and try again",
+        )
+
+    async def _joined(self, saved: Remembered, newest: Remembered) -> Remembered:
+        """The longer of two, after a proof that the log grew from the shorter to it."""
+        behind, ahead = (saved, newest) if saved.size <= newest.size else (newest, saved)
+        led = await self._led(behind, ahead.note)
+        # A handover is signed by both keys: it leads back to none that is known to be former.
+        verifier = ahead.verifier if led.verifier in ahead.former else led.verifier
+        former = led.former | ahead.former | {led.verifier, ahead.verifier}
+        return Remembered(verifier, ahead.note, former - {verifier})
 
     async def _led(self, known: Remembered, note: str) -> Remembered:
         """Follow the log from what is known to a newer checkpoint, from key to key."""

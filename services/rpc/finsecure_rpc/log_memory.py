@@ -1,6 +1,9 @@
 """What a follower of the audit log remembers, in a file beside its identity."""
 
+import fcntl
 import json
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -29,6 +32,11 @@ class Remembered:
         """The newest checkpoint."""
         return self.verifier.open(self.note) if self.note else None
 
+    @property
+    def size(self) -> int:
+        """How many events the newest checkpoint commits to; 0 before the first."""
+        return self.checkpoint.size if self.checkpoint else 0
+
 
 class LogMemory:
     """A file that remembers a log across restarts."""
@@ -47,7 +55,7 @@ class LogMemory:
             known = Remembered(
                 LogVerifier.parse(data["verifier_key"]),
                 data["checkpoint"],
-                frozenset(map(LogVerifier.parse, data["former_keys"])),
+                frozenset(map(LogVerifier.parse, data.get("former_keys", []))),
             )
             _ = known.checkpoint
         except FileNotFoundError:
@@ -60,11 +68,39 @@ class LogMemory:
             ) from error
         return known
 
+    def exchange(self, expected: Remembered | None, known: Remembered) -> bool:
+        """Replace it, unless somebody else changed it; other processes may hold the same file.
+
+        Args:
+            expected: what was loaded, and what `known` was compared with.
+            known: what is remembered from now on.
+
+        Returns:
+            Whether it is remembered now; if not, the file is as it was.
+
+        Raises:
+            ConfigurationError: AUDIT_MEMORY_DAMAGED; whoever changed the file.
+        """
+        if known == expected:
+            return self.load() == expected
+        with self._alone():
+            if self.load() != expected:
+                return False
+            self.save(known)
+            return True
+
     def save(self, known: Remembered) -> None:
-        """Replace it in one step."""
+        """Replace it in one step, whatever it was."""
         data = {
             "verifier_key": known.verifier.serialise(),
             "checkpoint": known.note,
             "former_keys": sorted(key.serialise() for key in known.former),
         }
         write_file(self.path, json.dumps(data, indent=1).encode() + b"\n", mode=0o644)
+
+    @contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Keep other processes from exchanging meanwhile; the file itself is replaced each time."""
+        with self.path.with_name(f".{self.path.name}.lock").open("ab") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            yield
