@@ -19,6 +19,10 @@ _DOMAIN = r"^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?(\.[a-z0-9]([a-z0-9-]{0,61}[a-z0-
 Hours = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 
 
+_MOST_SEALED_HOURS = 48
+"""Most hours of a certificate beside a seal: the service's own lies open, and takes shares."""
+
+
 class Limits(Settings):
     """How much callers may ask for."""
 
@@ -60,6 +64,16 @@ class Configuration(Settings):
             self.state_dir.resolve()
         ):
             raise ValueError("seal.shares_dir is in state_dir, whose backups shares must not be in")
+        return self
+
+    @model_validator(mode="after")
+    def _short_lived(self) -> Self:
+        if self.seal is not None and self.certificate_lifetime_h > _MOST_SEALED_HOURS:
+            raise ValueError(
+                f"with [seal], certificate_lifetime_h is at most {_MOST_SEALED_HOURS}: whoever "
+                "copies the disk can pose as this service to people who unseal, as long as its "
+                "certificate lasts"
+            )
         return self
 
     @property

@@ -81,6 +81,10 @@ def test_the_example_is_complete_and_says_the_defaults(tmp_path: Path) -> None:
         ("[seal]\nshares_dir = 'x'\nshares = 17", "seal.shares"),
         ("[seal]\nshares_dir = 's/x'", "shares_dir is in state_dir"),
         ("[seal]\nthreshold = 2", "seal.shares_dir"),
+        (
+            "certificate_lifetime_h = 48.5\n[seal]\nshares_dir = 'x'",
+            r"with \[seal\], certificate_lifetime_h is at most 48",
+        ),
         ("x = [", "not TOML"),
     ],
 )

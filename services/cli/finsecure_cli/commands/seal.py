@@ -39,7 +39,8 @@ def unseal(
 ) -> None:
     """Give the sealed key service your share; with enough of them it serves.
 
-    When its certificate has ended meanwhile, run `finsecure-keyservice unseal` on its machine.
+    When its certificate has ended meanwhile, or its disk may have been copied, run
+    `finsecure-keyservice unseal` on its machine.
     """
     shares = asked_shares(share_file or ())
 
