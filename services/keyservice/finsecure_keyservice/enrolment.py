@@ -213,7 +213,10 @@ def _repeat(
             "and ask for a new one",
         )
     tls, signing = certificates_of(store, spending)
-    store.trail.record("member.enrol-again", member.name, key=key.id)
+    if store.note_repetition(key.id):
+        store.trail.record("member.enrol-again", member.name, key=key.id)
+    else:
+        store.trail.nothing_new()
     return Issued(member, tls, signing)
 
 

@@ -112,8 +112,15 @@ class JoinTokenStore:
                 requests_digest=join.spending.requests_digest,
                 tls_serial=join.spending.tls_serial,
                 signing_serial=join.spending.signing_serial,
+                repeated=False,
             )
         )
+
+    def note_repetition(self, member: str) -> bool:
+        """Note that a member repeated its request; returns whether it is the first time."""
+        first = (JOINS.c.member == member, JOINS.c.repeated.is_(False))
+        noted = self._connection.execute(update(JOINS).where(*first).values(repeated=True))
+        return noted.rowcount > 0
 
     def join_of(self, member: str) -> JoinRecord | None:
         """How a member came in, if it was by a token."""

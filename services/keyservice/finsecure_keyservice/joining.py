@@ -105,5 +105,8 @@ def _repeat(store: Store, token: JoinTokenRecord, earlier: JoinRecord) -> Issued
     member = get_member(store, earlier.member)
     require_member_in_good_standing(member)
     tls, signing = certificates_of(store, earlier.spending)
-    store.trail.record("member.join-again", member.name, token=token.name)
+    if store.join_tokens.note_repetition(member.name):
+        store.trail.record("member.join-again", member.name, token=token.name)
+    else:
+        store.trail.nothing_new()
     return Issued(member, tls, signing)

@@ -20,7 +20,7 @@ from sqlalchemy import (
 
 from finsecure_keyservice.audit.schema import audit_tables
 
-VERSION = "3"
+VERSION = "4"
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -88,6 +88,7 @@ API_KEYS = Table(
     Column("requests_digest", LargeBinary(32)),
     Column("tls_serial", String(40), ForeignKey("certificates.serial")),
     Column("signing_serial", String(40), ForeignKey("certificates.serial")),
+    Column("repeated", Boolean, nullable=False),
 )
 
 JOIN_TOKENS = Table(
@@ -118,6 +119,7 @@ JOINS = Table(
     Column("requests_digest", LargeBinary(32), nullable=False),
     Column("tls_serial", String(40), ForeignKey("certificates.serial"), nullable=False),
     Column("signing_serial", String(40), ForeignKey("certificates.serial"), nullable=False),
+    Column("repeated", Boolean, nullable=False),
     Index("joins_by_token", "token", "sequence"),
     sqlite_autoincrement=True,
 )

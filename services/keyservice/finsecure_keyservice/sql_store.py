@@ -165,6 +165,7 @@ class SqlStore:
                 create_time=key.create_time,
                 expire_time=key.expire_time,
                 void=key.void,
+                repeated=False,
             )
         )
 
@@ -186,6 +187,12 @@ class SqlStore:
                 signing_serial=spending.signing_serial,
             )
         )
+
+    def note_repetition(self, key_id: str) -> bool:
+        """See `Store`."""
+        first = (API_KEYS.c.id == key_id, API_KEYS.c.repeated.is_(False))
+        noted = self._connection.execute(update(API_KEYS).where(*first).values(repeated=True))
+        return noted.rowcount > 0
 
     def void_api_keys(self, member: str) -> None:
         """See `Store`."""

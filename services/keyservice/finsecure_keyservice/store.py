@@ -89,6 +89,9 @@ class Store(Protocol):
     def spend_api_key(self, key_id: str, spending: Spending) -> None:
         """Mark an unspent key as spent."""
 
+    def note_repetition(self, key_id: str) -> bool:
+        """Note that a spent key came again as before; returns whether it is the first time."""
+
     def void_api_keys(self, member: str) -> None:
         """Make every unspent key of a member worthless."""
 

@@ -92,6 +92,19 @@ def test_a_key_is_spent_once_and_a_lost_reply_is_given_again(store: SqlStore) ->
     assert len(store.certificates(BANK, None, 10)) == 2
 
 
+def test_who_repeats_for_ever_fills_no_log() -> None:
+    books = Books()
+    with books.transaction() as store:
+        create_federation(store, "federations/lending", "", START)
+        key, asked = _register(store), requests()
+    answers = set()
+    for _ in range(5):
+        with books.transaction() as store:
+            answers.add(enrolment().enrol(store, key, asked, START).tls.der)
+    assert len(answers) == 1
+    assert [event.action for event in books.events()].count("member.enrol-again") == 1
+
+
 @pytest.mark.parametrize("wrong", sorted(hostile_tls_requests()))
 def test_hostile_requests_are_refused_and_leave_the_key_unspent(wrong: str) -> None:
     books = Books()

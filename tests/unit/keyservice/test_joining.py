@@ -124,6 +124,17 @@ def test_a_lost_reply_is_given_again_and_spends_one_use(books: Books) -> None:
         assert len(store.certificates(first.member.name, None, 10)) == 2
 
 
+def test_who_repeats_for_ever_fills_no_log(books: Books) -> None:
+    _, token = _invite(books)
+    asked = requests()
+    answers = {_join(books, token, "branch-1", asked).tls.der for _ in range(5)}
+    assert len(answers) == 1
+    _join(books, token, "branch-2")
+    actions = [event.action for event in books.events()]
+    assert actions.count("member.join-again") == 1
+    assert actions[-1] == "member.join"
+
+
 def test_an_id_that_was_ever_had_is_refused_in_one_way(books: Books) -> None:
     record, token = _invite(books, uses=9)
     _, other = _invite(books, uses=9)

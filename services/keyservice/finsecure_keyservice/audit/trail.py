@@ -42,9 +42,15 @@ class Recorder(Protocol):
     ) -> None:
         """See `Trail.record`."""
 
+    def nothing_new(self) -> None:
+        """See `Trail.nothing_new`."""
+
 
 class Unrecorded:
     """The trail of a transaction that only reads: whoever decides in it is stopped."""
+
+    def nothing_new(self) -> None:
+        """Nothing is decided."""
 
     def record(self, action: str, subject: str, **details: object) -> NoReturn:
         """Refuse to decide.
@@ -85,7 +91,7 @@ class Trail:
         self._now = now
         self._key = key
         self._request = request
-        self._recorded = 0
+        self._accounted = False
 
     def record(
         self,
@@ -113,6 +119,10 @@ class Trail:
         """
         self._append(action, subject, sealed or {}, published, details)
 
+    def nothing_new(self) -> None:
+        """Say that an answer which is on record is only given again; no event is added."""
+        self._accounted = True
+
     def refuse(
         self,
         method: str,
@@ -134,7 +144,7 @@ class Trail:
         Raises:
             InternalError: AUDIT_EVENT_MISSING; a defect of the service.
         """
-        if not self._recorded:
+        if not self._accounted:
             raise InternalError("AUDIT_EVENT_MISSING", "a decision was not recorded")
 
     def _append(
@@ -163,4 +173,4 @@ class Trail:
             details={**details, **closed},
         )
         self._log.append(self._connection, edge, event.encode(), subject, published)
-        self._recorded += 1
+        self._accounted = True
