@@ -128,6 +128,16 @@ async def test_an_earlier_revision_never_counts_again(bench: Bench) -> None:
     assert await bench.later() == newest
 
 
+async def test_whoever_remembers_nothing_can_be_told_an_earlier_revision(bench: Bench) -> None:
+    """A limit that docs/protocols/cohorts.md states: publication is not being the newest."""
+    old = bench.register.minima
+    newest = bench.register.demand(5)
+    bench.register.minima = old
+    assert await bench.minima.current() == old
+    bench.register.minima = newest
+    assert await bench.later() == newest
+
+
 @pytest.mark.parametrize(
     "failure",
     [
