@@ -3,7 +3,8 @@
 Two persons are worth more than one only if one cannot make the other up. So security officers are
 registered, and given API keys, on the key service's own machine alone, and only security officers
 put one another out. Neither may one person become the trustees of a key: it takes two to register a
-trustee, and to hand out an API key of one, whether it has enrolled yet or not.
+trustee, to hand out an API key of one, whether it has enrolled yet or not, and to take back one who
+was suspended.
 """
 
 from finsecure_crypto.certificates import Role, SpiffeId
@@ -40,6 +41,19 @@ def admission(name: str) -> DangerousAct | None:
     if MemberName.parse(name).role is not Role.TRUSTEE:
         return None
     return DangerousAct("trustees.admit", f"let whoever gets the API key enrol as {name}")
+
+
+def reactivation(name: str) -> DangerousAct | None:
+    """What it is to end the suspension of a trustee: an act of two officers.
+
+    Whoever suspended it doubted that its key is its own; alone, nobody decides that it is.
+
+    Raises:
+        InvalidArgumentError: NAME_MALFORMED.
+    """
+    if MemberName.parse(name).role is not Role.TRUSTEE:
+        return None
+    return DangerousAct("trustees.reactivate", f"end the suspension of {name}")
 
 
 def require_may_put_out(caller: SpiffeId, name: str) -> None:

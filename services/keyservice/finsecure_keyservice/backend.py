@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from google.protobuf.message import Message
 
+from finsecure_keyservice import approvals
 from finsecure_keyservice.approval_gate import ApprovalGate
 from finsecure_keyservice.approvals import DangerousAct
 from finsecure_keyservice.books import Books
@@ -16,6 +17,7 @@ from finsecure_keyservice.enrolment import Enrolment
 from finsecure_keyservice.feed import RevocationFeed
 from finsecure_keyservice.join_tokens import JoinTokenIssuer
 from finsecure_keyservice.members import ApiKeyIssuer
+from finsecure_keyservice.names import MemberName
 from finsecure_keyservice.revocation import rebuild_list
 from finsecure_keyservice.rotation import Rotation
 from finsecure_keyservice.schema import REQUESTS
@@ -75,6 +77,15 @@ class Backend:
     @property
     def _decisions(self) -> Decisions[Store]:
         return Decisions(self.books, self.auditor, REQUESTS, SqlStore)
+
+    def withdraw_approvals(self, store: Store, member: str) -> None:
+        """End what a member has proposed or approved, in the transaction that puts it out.
+
+        Raises:
+            InvalidArgumentError: NAME_MALFORMED.
+        """
+        officer = MemberName.parse(member).spiffe_id(self.enrolment.domain)
+        approvals.withdraw_all(store.approvals, officer, self.clock())
 
     def rebuild_list(self, store: Store) -> None:
         """Sign a new revocation list within the transaction that revoked."""

@@ -51,6 +51,7 @@ class CertificateService(certificates_pb2_grpc.CertificateServiceServicer):
             )
             if record.member != HOLDER:
                 administration.require_may_put_out(caller, record.member)
+                self._backend.withdraw_approvals(store, record.member)
             self._backend.rebuild_list(store)
             return certificates_pb2.RevokeCertificateResponse(
                 certificate=convert.certificate(record)

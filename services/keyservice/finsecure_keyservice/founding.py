@@ -16,6 +16,7 @@ from finsecure_rpc.durable import write_file
 from finsecure_rpc.identity_store import IdentityStore
 from sqlalchemy import Connection
 
+from finsecure_keyservice import approvals
 from finsecure_keyservice.admission_keys import Pepper
 from finsecure_keyservice.audit.keys import LogKeys
 from finsecure_keyservice.audit.log import AuditLog
@@ -172,7 +173,7 @@ def issue_locally(
     This is the way back in for who is locked out, the only way to make a security officer, and the
     way to a first trustee where there are no two officers yet. It works on the database itself,
     next to a running service, and asks nobody's permission: whoever can read the pepper could do
-    anything anyway.
+    anything anyway. What an officer has proposed or approved and nobody has done yet is withdrawn.
 
     Raises:
         ConfigurationError: FILE_EXISTS; what `StateFolder.open` and `check_books` raise.
@@ -195,6 +196,8 @@ def issue_locally(
             _, key = create_member(store, issuer, name, "", now)
         else:
             key = issue_api_key(store, issuer, name, now)
+            # What a lost key may have approved must not be in force for its owner.
+            approvals.withdraw_all(store.approvals, member.spiffe_id(configuration.domain), now)
         write_file(target, key.expose().encode() + b"\n")
 
     decide_locally(configuration, material, command, now, work)

@@ -9,9 +9,8 @@ from finsecure.keyservice.v1 import members_pb2, members_pb2_grpc
 from finsecure_rpc.paging import decode_token, page_of, page_size
 from finsecure_rpc.peer import require_peer
 
-from finsecure_keyservice import administration, approvals, convert, members, suspension
+from finsecure_keyservice import administration, convert, members, suspension
 from finsecure_keyservice.backend import Backend
-from finsecure_keyservice.names import MemberName
 from finsecure_keyservice.store import Store
 
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -87,10 +86,10 @@ class MemberService(members_pb2_grpc.MemberServiceServicer):
 
         def act(store: Store) -> members_pb2.RevokeMemberResponse:
             administration.require_may_put_out(caller, request.name)
-            now = self._backend.clock()
-            record = members.revoke_member(store, request.name, request.reason, now)
-            gone = MemberName.parse(request.name).spiffe_id(self._domain)
-            approvals.withdraw_all(store.approvals, gone, now)
+            record = members.revoke_member(
+                store, request.name, request.reason, self._backend.clock()
+            )
+            self._backend.withdraw_approvals(store, request.name)
             self._backend.rebuild_list(store)
             return members_pb2.RevokeMemberResponse(member=convert.member(record, self._domain))
 
@@ -107,8 +106,7 @@ class MemberService(members_pb2_grpc.MemberServiceServicer):
         def act(store: Store) -> members_pb2.SuspendMemberResponse:
             administration.require_may_put_out(caller, request.name)
             record = suspension.suspend_member(store, request.name, request.reason)
-            away = MemberName.parse(request.name).spiffe_id(self._domain)
-            approvals.withdraw_all(store.approvals, away, self._backend.clock())
+            self._backend.withdraw_approvals(store, request.name)
             self._backend.rebuild_list(store)
             return members_pb2.SuspendMemberResponse(member=convert.member(record, self._domain))
 
@@ -129,7 +127,11 @@ class MemberService(members_pb2_grpc.MemberServiceServicer):
             return members_pb2.ReactivateMemberResponse(member=convert.member(record, self._domain))
 
         return await self._backend.mutate(
-            request, request.name, members_pb2.ReactivateMemberResponse, act
+            request,
+            request.name,
+            members_pb2.ReactivateMemberResponse,
+            act,
+            dangerous=administration.reactivation(request.name),
         )
 
     async def IssueApiKey(

@@ -198,7 +198,7 @@ def require_member_in_good_standing(member: MemberRecord) -> None:
     require_not_revoked(member)
     if member.state is MemberState.SUSPENDED:
         raise StateError(
-            "MEMBER_SUSPENDED", f"{member.name} is suspended; an operator can reactivate it"
+            "MEMBER_SUSPENDED", f"{member.name} is suspended; have it reactivated first"
         )
 
 

@@ -141,7 +141,13 @@ async def test_what_not_all_trustees_signed_is_refused(keyservice: Deployment) -
     assert await refusal(operator, registration(signers)) == "KEY_EXISTS"
 
 
-async def test_a_suspended_trustee_makes_no_key(keyservice: Deployment) -> None:
+async def test_a_suspended_trustee_makes_no_key_until_two_officers_take_it_back(
+    keyservice: Deployment,
+) -> None:
+    async def take_back(by: Connection) -> members.ReactivateMemberResponse:
+        west = members.ReactivateMemberRequest(name=request.name, request_id=new_id())
+        return await by.call(by.stub(members_grpc.MemberServiceStub).ReactivateMember, west)
+
     signers, operator = await trustees(keyservice), keyservice.operator
     request = members.SuspendMemberRequest(
         name=f"{LENDING}/trustees/west", reason="looked into", request_id=new_id()
@@ -149,8 +155,13 @@ async def test_a_suspended_trustee_makes_no_key(keyservice: Deployment) -> None:
     stub = operator.stub(members_grpc.MemberServiceStub)
     await operator.call(stub.SuspendMember, request)
     assert await refusal(operator, registration(signers)) == "MEMBER_NOT_ACTIVE"
-    west = members.ReactivateMemberRequest(name=request.name, request_id=new_id())
-    await operator.call(stub.ReactivateMember, west)
+    carol, dave = await keyservice.officer("carol"), await keyservice.officer("dave")
+    for alone, code in ((operator, "ROLE_NOT_ALLOWED"), (carol, "APPROVAL_REQUIRED")):
+        with pytest.raises(FinSecureError, match=code):
+            await take_back(alone)
+    assert await refusal(operator, registration(signers)) == "MEMBER_NOT_ACTIVE"
+    await approve(dave)
+    assert (await take_back(carol)).member.state == members.MEMBER_STATE_ACTIVE
     assert await register(operator, registration(signers))
 
 

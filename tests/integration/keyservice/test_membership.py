@@ -29,6 +29,7 @@ from finsecure_rpc.connection import Connection
 from finsecure_rpc.renewal import Renewer
 from finsecure_rpc.requests import new_keys
 
+from tests.support.encryption_keys import approve
 from tests.support.keyservice import hostile_tls_requests
 from tests.support.keyservice_deployment import BANK, LENDING, Deployment, deployed, new_id
 
@@ -108,8 +109,8 @@ async def test_a_key_is_spent_once_and_the_same_call_gets_the_same_answer(
 ) -> None:
     key = await keyservice.create(BANK)
     request = _enrol_request(key)
-    first, again = await asyncio.gather(*(_enrol(keyservice, request) for _ in range(2)))
-    assert first == again
+    first, *others = await asyncio.gather(*(_enrol(keyservice, request) for _ in range(4)))
+    assert others == [first] * 3
     with pytest.raises(AuthenticationError, match="API_KEY_SPENT"):
         await _enrol(keyservice, _enrol_request(key))
     assert len(await _list_certificates(keyservice, BANK)) == 2
@@ -320,6 +321,35 @@ async def test_one_operator_makes_no_trustee_and_takes_the_place_of_none(
         await dave.call(stub.ApproveProposal, approve)
         key = await asked(carol, method)
     await keyservice.enrol(NORTH, key)
+
+
+@pytest.mark.parametrize("how", ["certificate revoked", "new API key"])
+async def test_what_an_officer_approved_ends_with_its_certificate_or_its_key(
+    keyservice: Deployment, how: str
+) -> None:
+    async def admit() -> str:
+        stub = carol.stub(members_grpc.MemberServiceStub)
+        request = members.CreateMemberRequest(
+            member=members.Member(name=NORTH), request_id=new_id()
+        )
+        return str((await carol.call(stub.CreateMember, request)).api_key)
+
+    carol, dave = await keyservice.officer("carol"), await keyservice.officer("dave")
+    with pytest.raises(StateError, match="APPROVAL_REQUIRED"):
+        await admit()
+    await approve(dave)
+    if how == "new API key":
+        await asyncio.to_thread(keyservice.issue_locally, "officers/dave")
+    else:
+        (tls, _) = await _list_certificates(keyservice, "officers/dave")
+        await carol.call(
+            carol.stub(certificates_grpc.CertificateServiceStub).RevokeCertificate,
+            certificates.RevokeCertificateRequest(
+                name=tls.name, reason="token lost", request_id=new_id()
+            ),
+        )
+    with pytest.raises(StateError, match="APPROVAL_REQUIRED"):
+        await admit()
 
 
 async def test_expired_certificates_are_refused_on_an_open_channel(tmp_path: Path) -> None:

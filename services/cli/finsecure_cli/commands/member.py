@@ -159,7 +159,10 @@ def reactivate(
     json: JsonOption = False,
     config: ConfigOption = DEFAULT_FILE,
 ) -> None:
-    """End a suspension: the member goes on with the certificates that it has."""
+    """End a suspension: the member goes on with the certificates that it has.
+
+    Of a trustee it needs two security officers: see `finsecure approval`.
+    """
     name = member_name(load_operator(config).federation, role, member)
     back = with_services(config, lambda services: services.reactivate_member(name))
     if json:

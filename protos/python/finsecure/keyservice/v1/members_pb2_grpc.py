@@ -334,7 +334,7 @@ class MemberServiceServicer:
         raise NotImplementedError('Method not implemented!')
 
     def ReactivateMember(self, request, context):
-        """ReactivateMember ends a suspension.
+        """ReactivateMember ends a suspension. Of a trustee it needs two security officers.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

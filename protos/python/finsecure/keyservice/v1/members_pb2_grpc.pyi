@@ -136,7 +136,7 @@ class MemberServiceStub:
     and on open streams, everywhere; the certificates are not revoked.
     """
     ReactivateMember: _grpc.UnaryUnaryMultiCallable[_members_pb2.ReactivateMemberRequest, _members_pb2.ReactivateMemberResponse]
-    """ReactivateMember ends a suspension."""
+    """ReactivateMember ends a suspension. Of a trustee it needs two security officers."""
     IssueApiKey: _grpc.UnaryUnaryMultiCallable[_members_pb2.IssueApiKeyRequest, _members_pb2.IssueApiKeyResponse]
     """IssueApiKey voids the member's unused API keys and returns a new one, shown this once. For a
     trustee it needs two security officers, and so does ReissueCredentials: whoever has the key takes
@@ -170,7 +170,7 @@ class MemberServiceAsyncStub(MemberServiceStub):
     and on open streams, everywhere; the certificates are not revoked.
     """
     ReactivateMember: _aio.UnaryUnaryMultiCallable[_members_pb2.ReactivateMemberRequest, _members_pb2.ReactivateMemberResponse]  # type: ignore[assignment]
-    """ReactivateMember ends a suspension."""
+    """ReactivateMember ends a suspension. Of a trustee it needs two security officers."""
     IssueApiKey: _aio.UnaryUnaryMultiCallable[_members_pb2.IssueApiKeyRequest, _members_pb2.IssueApiKeyResponse]  # type: ignore[assignment]
     """IssueApiKey voids the member's unused API keys and returns a new one, shown this once. For a
     trustee it needs two security officers, and so does ReissueCredentials: whoever has the key takes
@@ -237,7 +237,7 @@ class MemberServiceServicer(metaclass=_abc_1.ABCMeta):
         request: _members_pb2.ReactivateMemberRequest,
         context: _ServicerContext,
     ) -> _typing.Union[_members_pb2.ReactivateMemberResponse, _abc.Awaitable[_members_pb2.ReactivateMemberResponse]]:
-        """ReactivateMember ends a suspension."""
+        """ReactivateMember ends a suspension. Of a trustee it needs two security officers."""
 
     @_abc_1.abstractmethod
     def IssueApiKey(
