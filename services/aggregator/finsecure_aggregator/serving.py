@@ -8,6 +8,7 @@ from functools import partial
 
 from finsecure_crypto.certificates import Role, SpiffeId, verify_member
 from finsecure_rpc.audit import LogFollower, trustee_log
+from finsecure_rpc.background import running
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.credentials import server_credentials
 from finsecure_rpc.database import open_own_database
@@ -92,8 +93,7 @@ async def serve(configuration: Configuration) -> None:
         )
         await desk.scheduler.start()
         await desk.sums.start()
-        for work in (desk.rechecks.run(), follow_keys()):
-            stack.callback(asyncio.create_task(work).cancel)
+        await stack.enter_async_context(running(desk.rechecks.run(), follow_keys()))
         await stack.enter_async_context(reporting_readiness(server, partial(_ready, member)))
         await server.serve(configuration.shutdown_grace_s)
 

@@ -1,13 +1,13 @@
 """Putting a key service together and running it."""
 
-import asyncio
 from collections.abc import AsyncIterator, Sequence
-from contextlib import asynccontextmanager, closing, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, closing
 from types import MappingProxyType
 
 from finsecure_crypto.certificate_profile import authority_domain
 from finsecure_crypto.errors import ConfigurationError
 from finsecure_rpc.authenticator import Authenticator
+from finsecure_rpc.background import running
 from finsecure_rpc.bearer import TokenDoor
 from finsecure_rpc.credentials import server_credentials
 from finsecure_rpc.database import open_database
@@ -154,22 +154,14 @@ async def _assembled(
         server = _server(configuration, backend, more, own, clock, refusals.note, door)
         shortest = min(lifetime, configuration.certificate_lifetime)
         interval_s = min(_TICK_S, shortest.total_seconds() / 8)
-        tasks = [
-            asyncio.create_task(upkeep.run(interval_s, server.set_serving)),
-            asyncio.create_task(life.run()),
-            asyncio.create_task(follow_keys()),
-        ]
-        try:
-            yield server
-        finally:
-            for task in tasks:
-                task.cancel()
-            for task in tasks:
-                with suppress(asyncio.CancelledError):
-                    await task
-            await refusals.drain()
+        async with AsyncExitStack() as stack:
             if mirror is not None:
-                await mirror.stop()
+                stack.push_async_callback(mirror.stop)
+            stack.push_async_callback(refusals.drain)
+            await stack.enter_async_context(
+                running(upkeep.run(interval_s, server.set_serving), life.run(), follow_keys())
+            )
+            yield server
     finally:
         database.close()
 

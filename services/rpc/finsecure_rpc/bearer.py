@@ -24,12 +24,14 @@ class Bearer:
         subject: subject in the token, for people who read the log.
         not_after: until when it is let in.
         key_id: of the provider's key that signed the token.
+        key_thumbprint: of that key (RFC 7638), since an id may be given to another key.
     """
 
     spiffe_id: SpiffeId
     subject: str
     not_after: datetime
     key_id: str
+    key_thumbprint: str
 
 
 class Bearers(Protocol):
@@ -48,7 +50,7 @@ class Bearers(Protocol):
 
         Raises:
             AuthenticationError: TOKEN_EXPIRED; TOKEN_KEY_UNKNOWN when the provider has withdrawn
-                the key that signed the token.
+                or replaced the key that signed the token, or could not be asked for too long.
         """
 
 

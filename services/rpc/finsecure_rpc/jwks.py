@@ -1,17 +1,20 @@
 """Verification keys of an OpenID provider (RFC 7517), from a file or over https.
 
 What is fetched is bounded in size and time, comes from the configured host alone, and is kept:
-verifying a token never waits for the network.
+verifying a token never waits for the network. What was fetched is good for a while only: a provider
+that cannot be asked could have withdrawn a key.
 """
 
 import asyncio
 import json
+import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol
 
-from finsecure_crypto.errors import ConfigurationError
+from finsecure_crypto.errors import AuthenticationError, ConfigurationError
 from joserfc.errors import JoseError
 from joserfc.jwk import ECKey, OKPKey, RSAKey
 
@@ -32,13 +35,19 @@ _LEAST_RSA_BITS = 2048
 _TIMEOUT_S = 5.0
 _REFRESH_S = 300.0
 _SOONEST_S = 30.0
+_LONGEST_S = max(900.0, 3 * _REFRESH_S)
 
 
 class KeySource(Protocol):
     """Whoever has the keys of a provider."""
 
     def get(self, kid: str) -> PublicKey | None:
-        """The key with an id; None if there is none now."""
+        """The key with an id; None if there is none now.
+
+        Raises:
+            AuthenticationError: TOKEN_KEY_UNKNOWN when nobody can tell, because the provider could
+                not be asked for too long.
+        """
 
 
 def parse_keys(content: bytes) -> dict[str, PublicKey]:
@@ -123,30 +132,44 @@ class HttpsKeys:
 
     Args:
         url: of the key set; must begin with `https://`.
+        clock: monotonic seconds.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, clock: Callable[[], float] = time.monotonic) -> None:
         if not url.startswith("https://"):
             raise ConfigurationError("JWKS_INVALID", f"{url} does not begin with https://")
         self._url = url
+        self._clock = clock
         self._keys: dict[str, PublicKey] = {}
+        self._asked_s = clock()
         self._wanted = asyncio.Event()
 
     def get(self, kid: str) -> PublicKey | None:
         """See `KeySource`; an unknown id makes the set be fetched again soon."""
+        age_s = self._clock() - self._asked_s
+        if age_s > _LONGEST_S:
+            since = datetime.now(UTC) - timedelta(seconds=age_s)
+            raise AuthenticationError(
+                "TOKEN_KEY_UNKNOWN",
+                f"the provider could not be asked for its keys since {since:%Y-%m-%d %H:%M} UTC; "
+                "the service's log says why. Try again later, or come with a certificate",
+            )
         key = self._keys.get(kid)
         if key is None:
             self._wanted.set()
         return key
 
     async def run(self) -> None:
-        """Fetch until cancelled; when it fails, the last keys stay."""
+        """Fetch until cancelled; when it fails, the last keys stay while they are young enough."""
         while True:
             self._wanted.clear()
+            asked_s = self._clock()
             try:
                 self._keys = await asyncio.to_thread(self._fetch)
-            except (OSError, ValueError) as error:
-                _log.warning("keys of the provider not fetched", url=self._url, error=str(error))
+                self._asked_s = asked_s
+            except Exception as error:  # whatever the provider or a proxy answers
+                self._wanted.set()
+                _log.warning("keys of the provider not fetched", url=self._url, error=_words(error))
             await asyncio.sleep(_SOONEST_S)  # whatever callers send, no more often than this
             try:
                 await asyncio.wait_for(self._wanted.wait(), _REFRESH_S - _SOONEST_S)
@@ -157,3 +180,9 @@ class HttpsKeys:
         opener = urllib.request.build_opener(_NoRedirects)
         with opener.open(self._url, timeout=_TIMEOUT_S) as response:
             return parse_keys(response.read(_MOST_BYTES + 1))
+
+
+def _words(error: Exception) -> str:
+    """What went wrong; other errors than these could repeat what was answered."""
+    kind = type(error).__name__
+    return f"{kind}: {error}" if isinstance(error, OSError | ValueError) else kind

@@ -57,7 +57,8 @@ class OidcVerifier:
     def verify(self, token: str) -> Bearer:
         """See `Bearers`."""
         header = _header(token)
-        claims = self._claims(token, header)
+        key = self._key_for(header)
+        claims = self._claims(token, key)
         now = self._clock()
         end = self._check_times(claims, now)
         if claims.get("iss") != self._settings.issuer:
@@ -70,7 +71,8 @@ class OidcVerifier:
         if not isinstance(subject, str) or not 0 < len(subject) <= 255:
             raise _rejected("TOKEN_MALFORMED", "the token names no subject")
         role = self._role(claims)
-        bearer = Bearer(self._identity(role, subject), subject, end, str(header["kid"]))
+        identity = self._identity(role, subject)
+        bearer = Bearer(identity, subject, end, str(header["kid"]), key.thumbprint())
         _log.info("token accepted", caller=str(bearer.spiffe_id), subject=subject)
         return bearer
 
@@ -78,15 +80,21 @@ class OidcVerifier:
         """See `Bearers`."""
         if self._clock() > bearer.not_after:
             raise _rejected("TOKEN_EXPIRED", "the token has expired; sign in again")
-        self._key(bearer.key_id)
+        if self._key(bearer.key_id).thumbprint() != bearer.key_thumbprint:
+            raise _rejected(
+                "TOKEN_KEY_UNKNOWN", "the provider has replaced the token's key; sign in again"
+            )
 
-    def _claims(self, token: str, header: Mapping[str, Any]) -> Mapping[str, Any]:
+    def _key_for(self, header: Mapping[str, Any]) -> PublicKey:
+        """The key that has to have signed a token with this header."""
         algorithm, kid = header.get("alg"), header.get("kid")
         if algorithm not in self._settings.algorithms:
             raise _rejected("TOKEN_ALGORITHM", "the token is signed in a way that is not allowed")
         if any(name in header for name in _REFUSED_HEADERS) or header.get("typ") not in _TYPES:
             raise _rejected("TOKEN_MALFORMED", "the token has a header that is not allowed")
-        key = self._key(kid)
+        return self._key(kid)
+
+    def _claims(self, token: str, key: PublicKey) -> Mapping[str, Any]:
         try:
             claims = jwt.decode(token, key, algorithms=list(self._settings.algorithms)).claims
         except (JoseError, ValueError, TypeError, RecursionError) as error:
@@ -108,13 +116,13 @@ class OidcVerifier:
         issued, start, end = (_instant(claims, name) for name in ("iat", "nbf", "exp"))
         if end is None or issued is None:
             raise _rejected("TOKEN_MALFORMED", "the token does not say when it began and ends")
-        if now > end + self._leeway:
+        if now - self._leeway > end:
             raise _rejected("TOKEN_EXPIRED", "the token has expired; sign in again")
         if now + self._leeway < max(issued, start or issued):
             raise _rejected("TOKEN_EXPIRED", "the token is not valid yet; compare the clocks")
         if end - issued > timedelta(seconds=self._settings.longest_life_s):
             raise _rejected("TOKEN_LIFETIME", "the token lives longer than is allowed here")
-        return end + self._leeway
+        return end + self._leeway  # far from the last year: `end` is a token's life away at most
 
     def _role(self, claims: Mapping[str, Any]) -> Role:
         value = claims.get(self._settings.role_claim)

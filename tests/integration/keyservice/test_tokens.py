@@ -14,6 +14,7 @@ from finsecure_crypto.errors import (
     InvalidArgumentError,
     PermissionDeniedError,
 )
+from finsecure_keyservice import serving
 from finsecure_rpc.channel import open_anonymous_channel
 from finsecure_rpc.status import from_wire
 
@@ -89,6 +90,27 @@ async def test_each_person_has_a_rate_of_its_own(tmp_path: Path) -> None:
             refused = await outcome(keyservice, provider.token(sub=subject), *listing)
             codes.append(refused and refused.code)
         assert codes == [None, "RATE_EXCEEDED", None]
+
+
+async def test_what_fails_beside_the_service_keeps_no_refusal_out_of_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = serving.open_door
+
+    async def fails() -> None:
+        raise RuntimeError("the keys are not followed any more")
+
+    monkeypatch.setattr(serving, "open_door", lambda *rules: (opened(*rules)[0], fails))
+    provider, copy = Provider(), tmp_path / "audit.jsonl"
+    oidc = settings(provider.write(tmp_path))
+    async with deployed(tmp_path, oidc=oidc, audit_file=copy) as keyservice:
+        create = members.CreateMemberRequest(member=members.Member(name=BANK), request_id=new_id())
+        token, service = provider.token(roles="fs-view"), members_grpc.MemberServiceStub
+        refused = await outcome(keyservice, token, service, "CreateMember", create)
+        assert refused is not None
+        assert refused.code == "ROLE_NOT_ALLOWED"
+        await keyservice.stop()
+        assert "ROLE_NOT_ALLOWED" in copy.read_text()
 
 
 async def test_without_a_provider_no_token_is_looked_at(keyservice: Deployment) -> None:

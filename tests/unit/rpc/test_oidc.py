@@ -28,6 +28,7 @@ from tests.support.oidc import ALGORITHMS, Provider, settings
 PROVIDER = Provider()
 NOW = datetime(2026, 5, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
+LAST_SECOND = 253_402_300_799  # of the year 9999
 SOUND = PROVIDER.token(NOW)
 
 
@@ -109,6 +110,9 @@ def test_without_a_role_nobody_gets_in(roles) -> None:
         ({"exp": float("nan")}, "TOKEN_MALFORMED"),
         ({"exp": NOW.timestamp() + 7200}, "TOKEN_LIFETIME"),
         ({"iat": NOW.timestamp() - 9000, "nbf": None}, "TOKEN_LIFETIME"),
+        ({"exp": LAST_SECOND}, "TOKEN_LIFETIME"),
+        ({"exp": LAST_SECOND, "iat": LAST_SECOND, "nbf": None}, "TOKEN_EXPIRED"),
+        ({"iat": -62_135_596_800, "nbf": None}, "TOKEN_LIFETIME"),
         ({"exp": NOW.timestamp() - 61}, "TOKEN_EXPIRED"),
         ({"nbf": NOW.timestamp() + 61}, "TOKEN_EXPIRED"),
         ({"iat": NOW.timestamp() + 61, "nbf": None}, "TOKEN_EXPIRED"),
@@ -281,6 +285,19 @@ def test_a_key_set_in_a_file_is_followed(tmp_path: Path) -> None:
     path.unlink()
     with pytest.raises(ConfigurationError, match="JWKS_INVALID"):
         FileKeys(path)
+
+
+def test_another_key_under_the_same_id_ends_what_the_former_one_signed(tmp_path: Path) -> None:
+    path = PROVIDER.write(tmp_path)
+    rules = settings(path)
+    checked = OidcVerifier(rules, FileKeys(path), "finsecure.test", lambda: NOW)
+    bearer = checked.verify(PROVIDER.token(NOW))
+    checked.recheck(bearer)
+    successor = Provider()
+    successor.write(tmp_path)
+    with pytest.raises(AuthenticationError, match="TOKEN_KEY_UNKNOWN"):
+        checked.recheck(bearer)
+    checked.recheck(checked.verify(successor.token(NOW)))
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,14 @@
 
 import asyncio
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
 
 from finsecure_crypto.certificates import Role, SpiffeId
 from finsecure_rpc.audit import LogFollower
+from finsecure_rpc.background import running
 from finsecure_rpc.credentials import server_credentials
 from finsecure_rpc.enrolled_service import (
     EnrolledService,
@@ -88,8 +89,8 @@ async def opened(configuration: Configuration) -> AsyncIterator[RpcServer]:
             on_refusal=refusals.note,
         )
         await stack.enter_async_context(reporting_readiness(server, partial(_ready, around)))
-        reviews = asyncio.create_task(erasures.run(configuration.erasure.interval_s))
-        stack.push_async_callback(_ended, reviews)
+        reviews = erasures.run(configuration.erasure.interval_s)
+        await stack.enter_async_context(running(reviews))
         yield server
 
 
@@ -138,13 +139,6 @@ def _surroundings(
         ),
         partial_timeout_s=openings.partial_timeout_s,
     )
-
-
-async def _ended(task: asyncio.Task[None]) -> None:
-    """Cancel a task and wait until it is over, so that it touches nothing that is closed."""
-    task.cancel()
-    with suppress(asyncio.CancelledError):
-        await task
 
 
 async def _ready(around: Surroundings) -> bool:
