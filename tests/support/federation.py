@@ -9,6 +9,7 @@ that drive the protocol core themselves.
 
 import asyncio
 import hashlib
+import json
 import os
 import signal
 import socket
@@ -621,6 +622,14 @@ class Federation:
         assert self.process is not None
         code = await asyncio.to_thread(self.process.wait, timeout_s)
         assert code == -signal.SIGKILL, self.log.read_text()[-3000:]
+
+    def logged(self, event: str) -> list[dict[str, Any]]:
+        """The aggregator's log lines of an event; what libraries print is no JSON."""
+        lines = []
+        for line in self.log.read_text().splitlines():
+            with suppress(ValueError):
+                lines.append(json.loads(line))
+        return [line for line in lines if isinstance(line, dict) and line.get("event") == event]
 
     # --- what an operator does ---
 

@@ -13,6 +13,7 @@ from finsecure_rpc.paging import decode_token, page_of, page_size
 
 from finsecure_aggregator.blobs import CHUNK_BYTES
 from finsecure_aggregator.desk import Desk
+from finsecure_aggregator.mutations import log_change
 from finsecure_aggregator.upload_stream import first, heard_out, pieces
 from finsecure_aggregator.wire.tasks import plan_of
 
@@ -35,6 +36,7 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
             upload = (await first(request_iterator, "upload")).upload
             task = self._desk.names.task(upload.task)
             record = await self._desk.store.task(task)
+            log_change("UploadInitialModel", task)
             model = await self._desk.initial_models.receive(
                 plan_of(task, record.spec),
                 upload.size_bytes,
@@ -92,5 +94,6 @@ class ModelService(models_pb2_grpc.ModelServiceServicer):
         """Read a version's file again; into quarantine or out of it."""
         task, version = self._desk.names.model(request.name)
         record = await self._desk.store.model(task, version)
+        log_change("RecheckModel", record.name)
         record = await self._desk.rechecks.recheck(record)
         return models_pb2.RecheckModelResponse(model=self._desk.model(record))

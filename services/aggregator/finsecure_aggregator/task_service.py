@@ -7,6 +7,7 @@ from typing import Any
 
 from finsecure.aggregation.v1 import tasks_pb2, tasks_pb2_grpc
 from finsecure_rpc.paging import decode_token, page_of, page_size
+from finsecure_rpc.peer import require_peer
 from sqlalchemy import Connection
 
 from finsecure_aggregator import transactions
@@ -44,7 +45,7 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
             created = transactions.create_task(connection, record)
             return tasks_pb2.CreateTaskResponse(task=desk.task(created))
 
-        return await once_for_caller(desk.store, request, tasks_pb2.CreateTaskResponse, act)
+        return await once_for_caller(desk.store, request, name, tasks_pb2.CreateTaskResponse, act)
 
     async def GetTask(
         self, request: tasks_pb2.GetTaskRequest, context: Context
@@ -71,12 +72,15 @@ class TaskService(tasks_pb2_grpc.TaskServiceServicer):
     ) -> tasks_pb2.CancelTaskResponse:
         """End a task."""
         desk, name = self._desk, self._desk.names.task(request.name)
+        by = require_peer().id
 
         def act(connection: Connection) -> tasks_pb2.CancelTaskResponse:
-            cancelled = transactions.cancel_task(connection, name)
+            cancelled = transactions.cancel_task(connection, name, by)
             return tasks_pb2.CancelTaskResponse(task=desk.task(cancelled))
 
-        response = await once_for_caller(desk.store, request, tasks_pb2.CancelTaskResponse, act)
+        response = await once_for_caller(
+            desk.store, request, name, tasks_pb2.CancelTaskResponse, act
+        )
         if response.task.state == tasks_pb2.TASK_STATE_CANCELLED:
             await desk.scheduler.cancel(name)
         return response

@@ -31,14 +31,14 @@ def create_task(connection: Connection, task: TaskRecord) -> TaskRecord:
     return task
 
 
-def cancel_task(connection: Connection, name: str) -> TaskRecord:
-    """Cancel a task within a transaction; one that has ended stays as it is."""
+def cancel_task(connection: Connection, name: str, by: str) -> TaskRecord:
+    """Cancel a task within a transaction, naming who did; one that has ended stays as it is."""
     if not read_task(connection, name).state.ended:
         change_task(
             connection,
             name,
             state=TaskState.CANCELLED.value,
-            detail="an operator has cancelled the task",
+            detail=f"cancelled by {by}",
             next_round_ns=None,
         )
     return read_task(connection, name)

@@ -30,7 +30,7 @@ from finsecure_rpc.authenticator import Authenticator
 from finsecure_rpc.bearer import Bearer, TokenDoor, token_of
 from finsecure_rpc.logs import get_logger
 from finsecure_rpc.open_streams import OpenStreams
-from finsecure_rpc.peer import Peer, set_peer
+from finsecure_rpc.peer import Peer, current_peer, set_peer
 from finsecure_rpc.policy import ANYONE, Limits, Policy
 from finsecure_rpc.rate import RateLimiter
 from finsecure_rpc.status import RateExceededError, to_wire
@@ -315,12 +315,14 @@ async def _abort(method: str, context: Context, error: Exception) -> NoReturn:
     """End the call with the status of an error."""
     if isinstance(error, grpc.aio.AbortError):
         raise error
+    known = current_peer()
+    who = {"peer": context.peer(), "caller": None if known is None else str(known.spiffe_id)}
     ours = isinstance(error, (InternalError, ConfigurationError))  # nothing a caller can act on
     if isinstance(error, FinSecureError) and not ours:
-        _log.info("call refused", method=method, code=error.code, peer=context.peer())
+        _log.info("call refused", method=method, code=error.code, **who)
         wire = to_wire(error)
     else:
-        _log.error("call failed", method=method, peer=context.peer(), exc_info=error)
+        _log.error("call failed", method=method, **who, exc_info=error)
         code = error.code if isinstance(error, InternalError) else "INTERNAL"
         wire = to_wire(
             InternalError(code, "The service failed; its log says why. Try again later.")

@@ -92,10 +92,35 @@ async def test_tasks_are_created_once_listed_in_pages_and_cancelled(tmp_path):
         cancel = tasks_pb2.CancelTaskRequest(name=task_name("a-task"), request_id=str(uuid4()))
         cancelled = (await call(tasks.CancelTask, cancel)).task
         assert cancelled.state == tasks_pb2.TASK_STATE_CANCELLED
+        assert cancelled.state_detail == "cancelled by alice"
         assert (await call(tasks.CancelTask, cancel)).task == cancelled
         async with refused("TASK_ENDED"):
             await federation.upload_model("a-task", initial_model(spec))
         assert (await federation.ended("a-task")).state == tasks_pb2.TASK_STATE_CANCELLED
+
+
+async def test_the_log_names_who_asked_for_each_change_and_who_was_refused(tmp_path):
+    async with Federation(tmp_path, banks=1) as federation:
+        call, task = federation.call, task_name("credit")
+        await federation.create_task("credit", task_spec())
+        model = models_pb2.RecheckModelRequest(name=f"{task}/models/0")
+        await call(federation.models.RecheckModel, model)
+        cancel = tasks_pb2.CancelTaskRequest(name=task, request_id=str(uuid4()))
+        await call(federation.tasks.CancelTask, cancel)
+        async with refused("MODEL_EXISTS"):
+            await federation.upload_model("credit", b"another model")
+        alice = str(federation.pki.spiffe_id(Role.OPERATOR, "alice"))
+        asked = federation.logged("change asked for")
+        assert [(line["method"], line["subject"]) for line in asked] == [
+            ("CreateTask", task),
+            ("UploadInitialModel", task),
+            ("RecheckModel", f"{task}/models/0"),
+            ("CancelTask", task),
+            ("UploadInitialModel", task),
+        ]
+        assert {line["caller"] for line in asked} == {alice}
+        (line,) = federation.logged("call refused")
+        assert (line["code"], line["caller"]) == ("MODEL_EXISTS", alice)
 
 
 async def test_an_initial_model_is_checked_against_its_task(tmp_path):

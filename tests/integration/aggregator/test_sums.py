@@ -110,6 +110,20 @@ async def test_members_contribute_and_trustees_open_through_a_kill(tmp_path):
         done = await members[2].sums.get("exposure")
         assert done.contributors == tuple(VALUES)
 
+        await create("exposure-void")
+        await first.cancel("exposure-void")
+        asked = [
+            (line["method"], line["subject"].rpartition("/")[2], line["caller"].rpartition("/")[2])
+            for line in federation.logged("change asked for")
+        ]
+        assert asked[-2:] == [
+            ("CreateSum", "exposure-void", "bank-0"),
+            ("CancelSum", "exposure-void", "bank-0"),
+        ]
+        assert ("OpenSum", "exposure", "bank-0") in asked
+        refused = {(line["code"], line["caller"]) for line in federation.logged("call refused")}
+        assert ("ROLE_NOT_ALLOWED", str(federation.pki.spiffe_id(Role.VIEWER, "eve"))) in refused
+
         # The aggregator would open a sum of two; no trustee here helps with fewer than three.
         await first.open("exposure-of-two")
         with pytest.raises(StateError, match="COHORT_TOO_SMALL"):

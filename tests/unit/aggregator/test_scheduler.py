@@ -228,7 +228,7 @@ async def test_presence_is_the_newest_stream(clock):
 
 async def test_a_cancelled_task_opens_no_round(bench, clock):
     b = await bench(minimum=2, maximum=2)
-    await b.store.transact(lambda connection: cancel_task(connection, b.plan.name))
+    await b.store.transact(lambda connection: cancel_task(connection, b.plan.name, "olga"))
     await b.scheduler.cancel(b.plan.name)
     b.join("bank-a", "bank-b")
     await clock.advance(10)
@@ -256,7 +256,7 @@ async def test_a_round_that_was_open_when_its_task_was_cancelled_is_aborted(benc
     b.join("bank-a", "bank-b")
     await b.until(bool)
     await b.scheduler.stop()  # the process dies between the cancellation and what follows
-    await b.store.transact(lambda connection: cancel_task(connection, b.plan.name))
+    await b.store.transact(lambda connection: cancel_task(connection, b.plan.name, "olga"))
     await b.restart()
     (record,) = await b.until(lambda rounds: rounds[-1].end_ns is not None)
     assert (record.state, record.abort_reason) == (RoundState.ABORTED, "TASK_CANCELLED")

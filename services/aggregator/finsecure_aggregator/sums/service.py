@@ -52,7 +52,9 @@ class AuditedSumService(sums_pb2_grpc.AuditedSumServiceServicer):
             created = SumStatus(store.create(connection, record, most), ())
             return sums_pb2.CreateSumResponse(sum=convert.sum_(created))
 
-        response = await once_for_caller(self._store, request, sums_pb2.CreateSumResponse, act)
+        response = await once_for_caller(
+            self._store, request, name, sums_pb2.CreateSumResponse, act
+        )
         self._sums.run(name)
         return response
 
@@ -115,7 +117,7 @@ class AuditedSumService(sums_pb2_grpc.AuditedSumServiceServicer):
             start(connection)
             return sums_pb2.OpenSumResponse(sum=convert.sum_(store.status(connection, name)))
 
-        response = await once_for_caller(self._store, request, sums_pb2.OpenSumResponse, act)
+        response = await once_for_caller(self._store, request, name, sums_pb2.OpenSumResponse, act)
         if response.sum.state == sums_pb2.SUM_STATE_OPENING:
             self._sums.run(name)
         return response
@@ -132,7 +134,9 @@ class AuditedSumService(sums_pb2_grpc.AuditedSumServiceServicer):
             store.end(connection, name, SumState.CANCELLED, now_ns, detail=detail)
             return sums_pb2.CancelSumResponse(sum=convert.sum_(store.status(connection, name)))
 
-        response = await once_for_caller(self._store, request, sums_pb2.CancelSumResponse, act)
+        response = await once_for_caller(
+            self._store, request, name, sums_pb2.CancelSumResponse, act
+        )
         await self._sums.give_up(name)
         return response
 
