@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.documents import OPERATIONS, CommandRefusedError
+from tests.support.documents import OPERATIONS, CommandRefusedError, last_list
 from tests.support.drill_federation import BANKS, MASKS, DrillFederation, drill_federation
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1800)]
@@ -66,6 +66,7 @@ def test_members_go_on_after_a_restore_of_an_older_copy(
         places = {"BACKUP": "backup", "KEYS": "keys"}
         shell.values |= {name: str(folder / place) for name, place in places.items()}
         shell.values |= {"KEY": federation.log_key(), "MEMBER": "bank-d"}
+        shell.values["NUMBER"] = lambda: last_list(shell)
         shell.run(OPERATIONS, "backup")
         shell.call("finsecure", "member", "add", "bank-d", "--key-file", "bank-d.key")
 

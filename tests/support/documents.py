@@ -184,3 +184,8 @@ class Shell:
             timeout=PATIENCE_S,
             check=False,
         )
+
+
+def last_list(shell: Shell) -> str:
+    """The number of the last revocation list whose event a command has shown."""
+    return re.findall(r"revocation-list\.sign .*\bnumber=(\d+)", shell.output)[-1]

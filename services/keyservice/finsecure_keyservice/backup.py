@@ -1,16 +1,15 @@
 """Copies of a key service: taken while it runs, put back into empty places.
 
-A copy holds the database and the wrapped secrets, and never what opens them: the key-encryption
-key, the root's key and API keys stay where they are. The service's own identity stays too, because
-a key service without one makes one.
+A copy holds the database, the root certificate and the wrapped secrets, by their names, and nothing
+else that may lie beside them: never the key-encryption key, the root's key or an API key. The
+service's own identity is not in it, because a key service without one makes one.
 """
 
 import hashlib
 import hmac
 import os
 import shutil
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Set
 from datetime import datetime
 from pathlib import Path
 
@@ -57,59 +56,6 @@ class Manifest(BaseModel):
     files: dict[str, str]
 
 
-@dataclass(frozen=True)
-class Places:
-    """Where the files of a key service lie, and where their copies do.
-
-    Attributes:
-        configuration: of the key service.
-        folder: of the copy.
-    """
-
-    configuration: Configuration
-    folder: Path
-
-    @property
-    def database(self) -> Path | None:
-        """The SQLite database; None where PostgreSQL keeps it."""
-        return sqlite_file(self.configuration.database)
-
-    def secrets(self) -> Iterator[Path]:
-        """The wrapped secrets and public files of the state folder."""
-        state = StateFolder(self.configuration.state_dir)
-        protection = self.configuration.protected_by
-        database = self.database
-        left_out = {state.root_key.resolve()}
-        left_out.add(protection.secret_file.resolve())
-        if self.configuration.audit_file is not None:
-            left_out.add(self.configuration.audit_file.resolve())
-        for path in sorted(state.path.rglob("*")):
-            if (
-                path.is_symlink()
-                or not path.is_file()
-                or state.identity in path.parents
-                or path.name.startswith(".")
-                or path.suffix == ".api-key"
-                or path.resolve() in left_out
-                or (database is not None and path.name.startswith(database.name))
-            ):
-                continue
-            yield path
-
-    def original(self, name: str) -> Path:
-        """Where a file of the copy belongs.
-
-        Raises:
-            IntegrityError: BACKUP_DAMAGED when it belongs nowhere.
-        """
-        kind, _, rest = name.partition("/")
-        if name == _DATABASE and self.database is not None:
-            return self.database
-        if kind == _STATE and rest and not {"..", "."} & set(rest.split("/")):
-            return self.configuration.state_dir / rest
-        raise _damaged(self.folder, f"{name} has no place in this configuration")
-
-
 def back_up(configuration: Configuration, folder: Path, now: datetime) -> Manifest:
     """Copy a key service, which may be running, into a new folder.
 
@@ -121,25 +67,25 @@ def back_up(configuration: Configuration, folder: Path, now: datetime) -> Manife
         raise ConfigurationError(
             "BACKUP_EXISTS", f"{folder} is not empty; a copy needs a folder of its own"
         )
+    state = StateFolder(configuration.state_dir)
     if configuration.seal is None:
-        StateFolder(configuration.state_dir).open(configuration.protected_by)
+        state.open(configuration.protected_by)
     else:  # a copy is nothing that operators should have to come together for
         read_sealed(configuration.protected_by.secret_file)
-    places = Places(configuration, folder)
+    database = sqlite_file(configuration.database)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     folder.chmod(0o700)
     # The database first: what lies beside it is wrapped by the same key-encryption key or by a
     # newer version of it, and that has all of its versions.
     events, names = None, []
-    if places.database is not None:
-        copy_sqlite(places.database, folder / _DATABASE)
+    if database is not None:
+        copy_sqlite(database, folder / _DATABASE)
         events = _count_events(f"sqlite:///{(folder / _DATABASE).resolve()}", configuration.domain)
         names.append(_DATABASE)
-    for path in places.secrets():
-        name = f"{_STATE}/{path.relative_to(configuration.state_dir)}"
-        (folder / name).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        write_file(folder / name, path.read_bytes())
-        names.append(name)
+    (folder / _STATE).mkdir(mode=0o700)
+    for path, content in state.read().items():
+        names.append(_state_name(path))
+        write_file(folder / names[-1], content)
     files = {name: _digest(folder / name) for name in names}
     manifest = Manifest(domain=configuration.domain, time=now, events=events, files=files)
     write_file(folder / _MANIFEST, manifest.model_dump_json(indent=2).encode() + b"\n")
@@ -154,34 +100,41 @@ def restore(configuration: Configuration, folder: Path, files: SecretFiles = CLE
 
     Raises:
         ConfigurationError: RESTORE_OCCUPIED; KEK_MISSING and whatever else `StateFolder.open` says
-            when the key-encryption key is not there or another; DOMAIN_MISMATCH;
+            when the key-encryption key is not there or another; DOMAIN_MISMATCH; RESTORE_DATABASE;
             NOT_INITIALISED where PostgreSQL's part was not restored before.
-        IntegrityError: BACKUP_DAMAGED; the copy's fault.
+        IntegrityError: BACKUP_DAMAGED, BACKUP_FOREIGN_FILE; the copy's fault.
         UnavailableError: STORE_UNAVAILABLE.
     """
-    places = Places(configuration, folder)
-    manifest = read_manifest(folder)
+    places = _places(configuration)
+    manifest = _read_manifest(folder, {_DATABASE, *places})
     if manifest.domain != configuration.domain:
         raise ConfigurationError(
             "DOMAIN_MISMATCH",
             f"{folder} is a copy of the key service of {manifest.domain}; correct `domain`",
         )
-    if places.database is not None and _DATABASE not in manifest.files:
+    database = sqlite_file(configuration.database)
+    if database is not None and _DATABASE not in manifest.files:
         raise ConfigurationError(
             "RESTORE_DATABASE",
             f"{folder} was taken from a key service on PostgreSQL; restore its dump with "
             "pg_restore, and name that in `database`",
         )
+    if database is None and _DATABASE in manifest.files:
+        raise ConfigurationError(
+            "RESTORE_DATABASE",
+            f"{folder} was taken from a key service on SQLite; name a new file in `database`",
+        )
+    if not places.keys() <= manifest.files.keys():
+        raise _damaged(folder, "its manifest lacks a file")
     open_vault(configuration.protected_by, files)
-    targets = {name: places.original(name) for name in manifest.files}
-    beside = [] if places.database is None else _logs_of(places.database)
-    for path in (*targets.values(), *beside):
+    beside = [] if database is None else _logs_of(database)
+    for path in (*places.values(), *beside):
         if path.exists():
             raise ConfigurationError(
                 "RESTORE_OCCUPIED",
                 f"{path} exists; nothing was changed. Move away what is there: it is evidence",
             )
-    for name, target in targets.items():
+    for name, target in places.items():
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         if name == _DATABASE:
             _put(folder / name, target)
@@ -193,21 +146,52 @@ def restore(configuration: Configuration, folder: Path, files: SecretFiles = CLE
     return _count_events(configuration.database, configuration.domain)
 
 
-def read_manifest(folder: Path) -> Manifest:
-    """Read a copy's manifest and compare each file with it.
+def _places(configuration: Configuration) -> dict[str, Path]:
+    """Where a copy's files belong, by their names in it; a copy has no others."""
+    lasting = StateFolder(configuration.state_dir).lasting
+    places = {_state_name(path): path for path in lasting}
+    database = sqlite_file(configuration.database)
+    return places if database is None else {_DATABASE: database, **places}
+
+
+def _state_name(path: Path) -> str:
+    return f"{_STATE}/{path.name}"
+
+
+def _read_manifest(folder: Path, known: Set[str]) -> Manifest:
+    """Read a copy's manifest and compare each file with it; reads nothing outside the folder.
+
+    Args:
+        folder: of the copy.
+        known: names that files of a copy may have.
 
     Raises:
-        IntegrityError: BACKUP_DAMAGED.
+        IntegrityError: BACKUP_DAMAGED, BACKUP_FOREIGN_FILE.
     """
     try:
-        manifest = Manifest.model_validate_json((folder / _MANIFEST).read_bytes())
-        found = {name: _digest(folder / name) for name in manifest.files}
+        manifest = Manifest.model_validate_json(_inside(folder, _MANIFEST).read_bytes())
+        foreign = manifest.files.keys() - known
+        if foreign:
+            raise IntegrityError(
+                "BACKUP_FOREIGN_FILE",
+                f"{folder}: its manifest names {min(foreign)[:80]!r}, which no copy has; nothing "
+                "was changed. Use another copy, and find out who wrote to this one",
+            )
+        found = {name: _digest(_inside(folder, name)) for name in manifest.files}
     except (OSError, ValidationError) as error:
         raise _damaged(folder, "it has no whole manifest or lacks a file of it") from error
     for name, digest in manifest.files.items():
-        if not hmac.compare_digest(found[name], digest):
+        if not hmac.compare_digest(found[name].encode(), digest.encode()):
             raise _damaged(folder, f"{name} is not what was copied")
     return manifest
+
+
+def _inside(folder: Path, name: str) -> Path:
+    """A file that lies in a copy itself, not behind a link."""
+    path = folder / name
+    if path.resolve() != folder.resolve() / name or not path.is_file():
+        raise _damaged(folder, f"{name} is a link, or is no file")
+    return path
 
 
 def _count_events(url: str, domain: str) -> int:

@@ -17,13 +17,24 @@ from finsecure_keyservice.revocation import rebuild_list
 from finsecure_keyservice.sql_store import SqlStore
 from finsecure_keyservice.state import StateFolder
 
+HIGHEST = 2**53
+"""Largest number that a list may be told to be above: far from where numbers end (63 bits)."""
 
-def renumber_list(configuration: Configuration, now: datetime, files: SecretFiles = CLEAR) -> int:
-    """Sign a new list whose number is the time in seconds; returns it.
 
-    Lists are made far less often than once a second, so the time is above every number that was
-    used before. It works on the database itself; a running service announces the list within half
-    a minute.
+def renumber_list(
+    configuration: Configuration, now: datetime, files: SecretFiles = CLEAR, above: int = 0
+) -> int:
+    """Sign a new list whose number is the time in seconds, or above one that is known; returns it.
+
+    The time is above every number that was used before, unless lists were made more often than
+    once a second since an earlier renumbering: then the last number has to be said. It works on the
+    database itself; a running service announces the list within half a minute.
+
+    Args:
+        configuration: of the key service.
+        now: the time.
+        files: reads what the protection needs.
+        above: the highest number that anybody has seen, from 0 to `HIGHEST`.
 
     Raises:
         ConfigurationError: what `StateFolder.open` and `check_books` raise.
@@ -36,6 +47,7 @@ def renumber_list(configuration: Configuration, now: datetime, files: SecretFile
         store = SqlStore(connection, trail)
         authority = Authorities(secrets.root, vault).active(store.authorities)
         lifetime = configuration.revocation_list_lifetime
-        return rebuild_list(store, authority, now, lifetime, int(now.timestamp())).number
+        lowest = max(int(now.timestamp()), above + 1)
+        return rebuild_list(store, authority, now, lifetime, lowest).number
 
     return decide_locally(configuration, secrets, "renumber-list", now, work)

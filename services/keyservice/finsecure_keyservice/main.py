@@ -173,12 +173,29 @@ def rotate_pepper(config: Config, share_file: ShareFiles = None) -> None:
     typer.echo(f"there is a new pepper; {keys} unused API keys and {tokens} join tokens are void")
 
 
-@app.command(epilog="Example: finsecure-keyservice renumber-list --config keyservice.toml")
-def renumber_list(config: Config, share_file: ShareFiles = None) -> None:
-    """Make a revocation list that members take again after a restore. Revoke again first."""
+@app.command(
+    epilog="Example: finsecure-keyservice renumber-list --config keyservice.toml --above 1412"
+)
+def renumber_list(
+    config: Config,
+    above: Annotated[
+        int,
+        typer.Option(
+            min=0,
+            max=list_renumbering.HIGHEST,
+            help="Number of the last list before the restore; the new one is above it.",
+        ),
+    ] = 0,
+    share_file: ShareFiles = None,
+) -> None:
+    """Make a revocation list that members take again after a restore. Revoke again first.
+
+    Its number is the time, or what is above the number that you give. That stands in the second
+    copy of the audit log, in the last `revocation-list.sign`, and in what watchers say.
+    """
     settings = load(config, Configuration)
     files = unlock(settings, share_file or ())
-    number = list_renumbering.renumber_list(settings, system_clock(), files)
+    number = list_renumbering.renumber_list(settings, system_clock(), files, above)
     typer.echo(f"revocation list {number} is signed; a running service sends it in half a minute")
 
 
@@ -190,8 +207,8 @@ def backup(
 ) -> None:
     """Copy database and wrapped secrets, consistently; the service may be running.
 
-    The key-encryption key is not in it: keep that elsewhere. Of PostgreSQL, pg_dump copies the
-    database.
+    With the root certificate that is all. The key-encryption key is not in it: keep that elsewhere.
+    Of PostgreSQL, pg_dump copies the database.
     """
     settings = load(config, Configuration)
     made = copies.back_up(settings, output, system_clock())
@@ -272,6 +289,7 @@ def reshare(config: Config, share_file: ShareFiles = None) -> None:
     """
     settings = load(config, Configuration)
     _print_shares(resharing.reshare(settings, share_file or (), system_clock()))
+    _print_key_backup(settings)
 
 
 @app.command(epilog="Example: finsecure-keyservice end-seal --config F --share-file A")
@@ -280,11 +298,18 @@ def end_seal(config: Config, share_file: ShareFiles = None) -> None:
     settings = load(config, Configuration)
     path = resharing.end_seal(settings, share_file or (), system_clock())
     typer.echo(f"{path} lies open; take the section [seal] out of {config}")
+    _print_key_backup(settings)
 
 
 def _print_shares(paths: tuple[Path, ...]) -> None:
     for path in paths:
         typer.echo(f"operator's share    {path}   (give it to one operator; then delete it)")
+
+
+def _print_key_backup(settings: Configuration) -> None:
+    path = settings.protected_by.secret_file
+    typer.echo(f"key backup          {path} has changed: copy it there again, in place of the")
+    typer.echo("                    former copy; destroy former shares only after that")
 
 
 def main() -> None:

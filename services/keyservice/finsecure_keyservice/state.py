@@ -75,9 +75,18 @@ class StateFolder:
     def _audit(self) -> Path:
         return self.path / "audit.secret"
 
+    @property
+    def _secrets(self) -> tuple[Path, ...]:
+        return self._pepper, self._audit
+
+    @property
+    def lasting(self) -> tuple[Path, ...]:
+        """What a restored service needs: public or wrapped, and all that a backup may have."""
+        return self.root, *self._secrets
+
     def occupied(self) -> Path | None:
         """A file that an earlier `init` left here, if there is one."""
-        files = (self.root, self.root_key, self._pepper, self._audit)
+        files = (*self.lasting, self.root_key)
         return next((file for file in files if file.exists()), None)
 
     def write(
@@ -108,14 +117,32 @@ class StateFolder:
             files: reads what the protection needs; see `seal.unlocking.unlock`.
 
         Raises:
-            ConfigurationError: NOT_INITIALISED, KEY_FILE_EXPOSED, STATE_DAMAGED, or what
-                `open_vault` raises.
+            ConfigurationError: what `read` raises; STATE_DAMAGED, or what `open_vault` raises.
             UnavailableError: what `open_vault` raises.
         """
+        content = self.read()
         try:
-            root = x509.load_pem_x509_certificate(self.root.read_bytes())
-            wrapped_pepper = read_secret(self._pepper)
-            wrapped_audit = read_secret(self._audit)
+            root = x509.load_pem_x509_certificate(content[self.root])
+        except ValueError as error:
+            raise self._damaged() from error
+        vault = open_vault(protection, files)
+        try:
+            pepper = vault.open_secret(content[self._pepper], _PEPPER)
+            audit = vault.open_secret(content[self._audit], _AUDIT)
+        except IntegrityError as error:
+            vault.close()
+            raise self._damaged() from error
+        return vault, KeyMaterial(root, pepper, audit)
+
+    def read(self) -> dict[Path, bytes]:
+        """The files of `lasting` as they lie here, the secrets wrapped.
+
+        Raises:
+            ConfigurationError: NOT_INITIALISED, KEY_FILE_EXPOSED, STATE_DAMAGED.
+        """
+        try:
+            root = self.root.read_bytes()
+            return {self.root: root, **{file: read_secret(file) for file in self._secrets}}
         except FileNotFoundError as error:
             raise ConfigurationError(
                 "NOT_INITIALISED",
@@ -127,16 +154,6 @@ class StateFolder:
                 "STATE_DAMAGED",
                 f"{error.filename} cannot be read; run as the user who owns it",
             ) from error
-        except ValueError as error:
-            raise self._damaged() from error
-        vault = open_vault(protection, files)
-        try:
-            pepper = vault.open_secret(wrapped_pepper, _PEPPER)
-            audit = vault.open_secret(wrapped_audit, _AUDIT)
-        except IntegrityError as error:
-            vault.close()
-            raise self._damaged() from error
-        return vault, KeyMaterial(root, pepper, audit)
 
     def pepper(self) -> bytes:
         """The pepper as it lies in the folder, wrapped.

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support.documents import OPERATIONS, CommandRefusedError, Shell
+from tests.support.documents import OPERATIONS, CommandRefusedError, Shell, last_list
 from tests.support.federation import free_port
 from tests.support.postgresql import needs_postgresql, new_database
 
@@ -81,9 +81,10 @@ def _go_back_to_an_old_copy(shell: Shell, config: Path, restore: str) -> None:
     assert len(missing) == 1
     assert "bank-b" in missing[0]
     assert "member.enrol" not in printed.replace("member.enrol-again", "")
-    shell.values["MEMBER"] = "bank-b"
+    shell.values |= {"MEMBER": "bank-b", "NUMBER": lambda: last_list(shell)}
     numbered = shell.run(OPERATIONS, "revoke-again")
     assert int(re.findall(r"revocation list (\d+)", numbered)[0]) > time.time() - 600
+    assert 0 < int(last_list(shell)) < time.time() - 600
     shell.call("finsecure", "audit", "verify")
     assert "member.revoke" in _events(shell)
 

@@ -43,11 +43,14 @@ async def test_a_renumbered_list_is_above_every_number_that_was_used(tmp_path: P
         assert renumber_list(keyservice.configuration, now) == int(now.timestamp())
         assert renumber_list(keyservice.configuration, now) == int(now.timestamp()) + 1
         later = now + timedelta(hours=1)
-        assert renumber_list(keyservice.configuration, later) == int(later.timestamp())
+        assert renumber_list(keyservice.configuration, later, above=5) == int(later.timestamp())
+        # A history of more than one list a second has outrun the time.
+        above = int(later.timestamp()) + 10**6
+        assert renumber_list(keyservice.configuration, later, above=above) == above + 1
         database = open_database(keyservice.configuration.database)
         (der,) = database.run_sync(
             lambda connection: list(connection.scalars(select(REVOCATION_LISTS.c.der)))
         )
         database.close()
         number = x509.load_der_x509_crl(der).extensions.get_extension_for_class(x509.CRLNumber)
-        assert number.value.crl_number == int(later.timestamp())
+        assert number.value.crl_number == above + 1

@@ -1,6 +1,7 @@
 """A sealed key service: what it answers, which shares it takes, and how reluctantly."""
 
 import asyncio
+import re
 import shutil
 from collections.abc import Callable
 from contextlib import suppress
@@ -27,7 +28,7 @@ from finsecure_crypto.errors import (
 )
 from finsecure_crypto.key_seal import KeySeal, OperatorShare
 from finsecure_crypto.secret import SecretBytes
-from finsecure_keyservice import backup
+from finsecure_keyservice import backup, main
 from finsecure_keyservice.audit_key_rotation import rotate_audit_key
 from finsecure_keyservice.clock import system_clock
 from finsecure_keyservice.list_renumbering import renumber_list
@@ -47,6 +48,7 @@ from finsecure_rpc.enrolment import enrol
 from finsecure_rpc.status import RateExceededError
 from finsecure_rpc.unsealing import give_shares, open_local_channel, read_share
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from typer.testing import CliRunner
 
 from tests.support.keyservice_deployment import new_id
 from tests.support.sealed import Sealed, sealed_configuration
@@ -402,6 +404,26 @@ def test_a_running_service_does_not_take_what_was_sealed_for_others(sealed: Seal
         files.read(sealed.configuration.protected_by.secret_file)
     with pytest.raises(ConfigurationError, match="SERVICE_SEALED"):
         CLEAR.read(sealed.configuration.protected_by.secret_file)
+
+
+def test_who_changes_the_seal_is_told_to_copy_the_key_file_before_shares_are_destroyed(
+    tmp_path: Path,
+) -> None:
+    Sealed.found(tmp_path, system_clock, seal=None)
+    config = tmp_path / "keyservice.toml"
+    config.write_text(
+        "domain = 'finsecure.test'\nlisten = '127.0.0.1:0'\nenrol_listen = '127.0.0.1:0'\n"
+        "state_dir = 'state'\ndatabase = 'keyservice.db'\n[seal]\nshares_dir = 'shares'\n"
+    )
+    shares: list[str] = []
+    for command in ("reshare", "reshare", "end-seal"):  # under a seal, another one, and out of it
+        done = CliRunner().invoke(main.app, [command, "--config", str(config), *shares])
+        assert done.exit_code == 0, done.output
+        said = " ".join(done.output.split())
+        assert f"{tmp_path / 'state' / 'key-encryption.key'} has changed: copy it there" in said
+        assert "destroy former shares only after that" in said
+        paths = re.findall(r"operator's share +(\S+)", done.output)
+        shares = [part for path in paths[:2] for part in ("--share-file", path)]
 
 
 async def test_without_a_seal_there_is_nothing_to_seal(tmp_path: Path) -> None:

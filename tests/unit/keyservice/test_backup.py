@@ -1,5 +1,6 @@
 """Copies of a key service: whole, consistent, closed, and never put over anything."""
 
+import hashlib
 import json
 import shutil
 import sqlite3
@@ -11,6 +12,7 @@ from finsecure_crypto.errors import ConfigurationError, IntegrityError
 from finsecure_keyservice.backup import back_up, restore
 from finsecure_keyservice.config import Configuration
 from finsecure_keyservice.founding import found
+from finsecure_keyservice.pepper_rotation import rotate_pepper
 from finsecure_keyservice.serving import opened
 from finsecure_keyservice.state import StateFolder
 
@@ -125,14 +127,96 @@ def test_a_damaged_copy_is_not_put_back(
     with pytest.raises(IntegrityError, match="BACKUP_DAMAGED"):
         restore(empty, copy)
     (copy / "database.db").write_bytes(whole)
-    for hostile in ("state/../../elsewhere", "/etc/passwd", "other/file", "state/"):
-        (copy / "manifest.json").write_text(json.dumps(manifest | {"files": {hostile: "00"}}))
+    lacking = {name: digest for name, digest in manifest["files"].items() if "pepper" not in name}
+    for files in (lacking, manifest["files"] | {"database.db": "\u00e9"}):
+        (copy / "manifest.json").write_text(json.dumps(manifest | {"files": files}))
         with pytest.raises(IntegrityError, match="BACKUP_DAMAGED"):
             restore(empty, copy)
     (copy / "manifest.json").write_text("{")
     with pytest.raises(IntegrityError, match="BACKUP_DAMAGED"):
         restore(empty, copy)
     assert not (empty.state_dir / "root.pem").exists()
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "state//{elsewhere}",
+        "{elsewhere}",
+        "state/../../elsewhere",
+        "state/identity/current/tls.key",
+        "state/key-encryption.key",
+        "state/",
+        "other/file",
+    ],
+)
+def test_a_copy_plants_no_file_that_copies_do_not_have(
+    tmp_path: Path, original: Configuration, empty: Configuration, name: str
+) -> None:
+    copy, elsewhere = tmp_path / "copy", tmp_path / "elsewhere"
+    back_up(original, copy, START)
+    name = name.format(elsewhere=elsewhere)
+    if name.startswith("state/") and not name.endswith("/") and ".." not in name:
+        (copy / name).parent.mkdir(parents=True, exist_ok=True)
+        (copy / name).write_bytes(b"planted")
+    manifest = json.loads((copy / "manifest.json").read_text())
+    manifest["files"][name] = hashlib.sha256(b"planted").hexdigest()
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(IntegrityError, match="BACKUP_FOREIGN_FILE"):
+        restore(empty, copy)
+    assert [path.name for path in empty.state_dir.iterdir()] == ["key-encryption.key"]
+    assert not elsewhere.exists()
+
+
+@pytest.mark.parametrize("name", ["database.db", "state/root.pem", "state", "manifest.json"])
+def test_a_link_in_a_copy_is_not_followed(
+    tmp_path: Path, original: Configuration, empty: Configuration, name: str
+) -> None:
+    copy = tmp_path / "copy"
+    back_up(original, copy, START)
+    (copy / name).rename(tmp_path / "behind")
+    (copy / name).symlink_to(tmp_path / "behind")
+    with pytest.raises(IntegrityError, match=r"link.*BACKUP_DAMAGED"):
+        restore(empty, copy)
+    assert not (empty.state_dir / "root.pem").exists()
+
+
+def test_a_copy_has_no_file_beside_its_own_whatever_its_name(
+    tmp_path: Path, original: Configuration
+) -> None:
+    folder = original.state_dir
+    for name in ("ca.pem-key", "token.pin", "alice.key.txt", "old/api-key.pepper", "share-1"):
+        (folder / name).parent.mkdir(exist_ok=True)
+        shutil.copy(folder / "root.key", folder / name)
+    assert back_up(original, tmp_path / "copy", START).files.keys() == {
+        "database.db",
+        "state/api-key.pepper",
+        "state/audit.secret",
+        "state/root.pem",
+    }
+    copied = (path for path in (tmp_path / "copy").rglob("*") if path.is_file())
+    assert not [path for path in copied if b"PRIVATE KEY" in path.read_bytes()]
+
+
+def test_a_copy_goes_back_to_the_kind_of_database_that_it_was_taken_from(
+    tmp_path: Path, original: Configuration, empty: Configuration
+) -> None:
+    back_up(original, tmp_path / "copy", START)
+    other = empty.model_copy(update={"database": "postgresql://finsecure@/keyservice"})
+    with pytest.raises(ConfigurationError, match="RESTORE_DATABASE"):
+        restore(other, tmp_path / "copy")
+
+
+def test_the_pepper_of_a_restored_service_rotates_before_it_runs(
+    tmp_path: Path, original: Configuration, empty: Configuration
+) -> None:
+    manifest = back_up(original, tmp_path / "copy", START)
+    events = restore(empty, tmp_path / "copy")
+    assert rotate_pepper(empty, START) == (1, 0)  # the operator's, which may be spent by now
+    assert events == manifest.events
+    _, before = StateFolder(original.state_dir).open(original.protected_by)
+    _, after = StateFolder(empty.state_dir).open(empty.protected_by)
+    assert after.pepper.expose() != before.pepper.expose()
 
 
 def test_a_restore_without_the_key_encryption_key_changes_nothing(
