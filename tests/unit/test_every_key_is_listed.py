@@ -21,7 +21,7 @@ NO_KEYS = {
     *("paillier-plaintexts", "paillier-plaintext-challenges", "paillier-partials"),
     *("paillier-partial", "paillier-batch-weights", "model-architecture", "masking-graph"),
     *("self-mask-commitment", "shares", "context", "roster-entry", "roster", "session"),
-    *("approved-request", "enrolment-requests"),
+    *("approved-request", "enrolment-requests", "minimum-cohorts"),
 }
 
 
