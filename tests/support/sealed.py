@@ -9,6 +9,7 @@ from typing import Any
 
 import grpc
 from finsecure.keyservice.v1 import seal_pb2, seal_pb2_grpc
+from finsecure_crypto.audit_event import Event
 from finsecure_crypto.key_seal import OperatorShare
 from finsecure_keyservice.clock import Clock
 from finsecure_keyservice.config import Configuration
@@ -18,8 +19,11 @@ from finsecure_keyservice.seal.unsealing import LIFETIME, Unsealing
 from finsecure_keyservice.serving import opened
 from finsecure_rpc.call import call
 from finsecure_rpc.channel import open_anonymous_channel
+from finsecure_rpc.database import open_database
 from finsecure_rpc.server import RpcServer
 from finsecure_rpc.unsealing import read_share
+
+from tests.support.keyservice import LOG
 
 
 @dataclass
@@ -59,6 +63,15 @@ class Sealed:
         made = found(configuration, "alice", "lending", None, clock())
         shares = tuple(read_share(path) for path in made.shares)
         return cls(configuration, shares, made.shares, made.api_key)
+
+    def events(self) -> list[Event]:
+        """Everything in the audit log."""
+        database = open_database(self.configuration.database)
+        try:
+            entries = database.run_sync(lambda connection: LOG.entries(connection, 0, 10_000))
+        finally:
+            database.close()
+        return [Event.parse(entry.leaf) for entry in entries]
 
     @asynccontextmanager
     async def closed(self, lifetime: timedelta = LIFETIME) -> AsyncIterator[Closed]:

@@ -31,4 +31,4 @@ def rotate_audit_key(
     def work(connection: Connection, trail: Trail) -> str:
         return keys.rotate(connection, trail).verifier.serialise()
 
-    return decide_locally(configuration, secrets, "rotate-audit-key", now, work)
+    return decide_locally(configuration, secrets, "rotate-audit-key", now, work, files)

@@ -2,7 +2,7 @@
 
 A decision and its event are written together or not at all. What the logic refuses is rolled back
 to where it began, the refusal is recorded in the same transaction, and the caller gets its error
-after the commit.
+after the commit. Sealing the key service is the one exception; see `seal.service`.
 """
 
 from collections.abc import Callable

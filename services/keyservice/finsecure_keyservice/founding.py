@@ -39,7 +39,7 @@ from finsecure_keyservice.own_identity import OwnIdentity
 from finsecure_keyservice.pepper import PepperFile
 from finsecure_keyservice.protection.opening import create_vault
 from finsecure_keyservice.protection.root_token import create_root_key, require_apart
-from finsecure_keyservice.protection.secret_files import CLEAR, SecretFiles
+from finsecure_keyservice.protection.secret_files import CLEAR, SealedFiles, SecretFiles
 from finsecure_keyservice.protection.settings import RootToken, TokenProtection
 from finsecure_keyservice.protection.vault import Vault
 from finsecure_keyservice.revocation import rebuild_list
@@ -200,7 +200,7 @@ def issue_locally(
             approvals.withdraw_all(store.approvals, member.spiffe_id(configuration.domain), now)
         write_file(target, key.expose().encode() + b"\n")
 
-    decide_locally(configuration, material, command, now, work)
+    decide_locally(configuration, material, command, now, work, files)
 
 
 def decide_locally(
@@ -209,10 +209,13 @@ def decide_locally(
     command: str,
     now: datetime,
     work: Callable[[Connection, Trail], T],
+    files: SecretFiles = CLEAR,
 ) -> T:
     """Run one transaction of a command on the service's own machine, with the trail of its events.
 
-    It works on the database itself; the service may be running.
+    It works on the database itself; the service may be running. Whoever replaces files of key
+    material does so in it, because such commands exclude each other by it. Under a seal the events
+    say which shares opened `files`.
 
     Raises:
         ConfigurationError: what `check_books` raises.
@@ -223,12 +226,20 @@ def decide_locally(
 
     def transaction(connection: Connection) -> T:
         check_books(connection, configuration.domain)
-        return work(connection, auditor.trail(connection, Caller(f"local:{command}")))
+        return work(connection, auditor.trail(connection, local_caller(command, files)))
 
     try:
         return database.run_sync(transaction)
     finally:
         database.close()
+
+
+def local_caller(command: str, files: SecretFiles) -> Caller:
+    """Who decides in a command on the service's own machine, by the shares that it was given."""
+    if not isinstance(files, SealedFiles):
+        return Caller(f"local:{command}")
+    numbers = ",".join(map(str, files.numbers))
+    return Caller(f"local:{command}", opened_by=f"{files.seal.set_id} {numbers}")
 
 
 def issuer_of(configuration: Configuration, pepper: Pepper) -> ApiKeyIssuer:

@@ -50,4 +50,4 @@ def renumber_list(
         lowest = max(int(now.timestamp()), above + 1)
         return rebuild_list(store, authority, now, lifetime, lowest).number
 
-    return decide_locally(configuration, secrets, "renumber-list", now, work)
+    return decide_locally(configuration, secrets, "renumber-list", now, work, files)

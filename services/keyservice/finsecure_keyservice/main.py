@@ -286,6 +286,7 @@ def reshare(config: Config, share_file: ShareFiles = None) -> None:
     """Make new shares, or the first ones; the former open nothing more. The service may be running.
 
     How many, and where their files go, is in the section [seal] of the configuration.
+    A running one makes no keys until it was sealed and unsealed with the new shares.
     """
     settings = load(config, Configuration)
     _print_shares(resharing.reshare(settings, share_file or (), system_clock()))

@@ -39,4 +39,4 @@ def rotate_pepper(
         folder.write_pepper(vault, draw_secret(os.urandom, SECRET_BYTES))
         return keys, tokens
 
-    return decide_locally(configuration, secrets, "rotate-pepper", now, work)
+    return decide_locally(configuration, secrets, "rotate-pepper", now, work, files)

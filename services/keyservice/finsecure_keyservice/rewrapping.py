@@ -10,11 +10,10 @@ from datetime import datetime
 from finsecure_rpc.database import open_database
 from sqlalchemy import Connection
 
-from finsecure_keyservice.audit.trail import Caller
 from finsecure_keyservice.authorities import Authorities
 from finsecure_keyservice.books import check_books
 from finsecure_keyservice.config import Configuration
-from finsecure_keyservice.founding import auditor_of, signed_log_of
+from finsecure_keyservice.founding import auditor_of, local_caller, signed_log_of
 from finsecure_keyservice.keys.material import Material
 from finsecure_keyservice.keys.store import KeyStore
 from finsecure_keyservice.protection.secret_files import CLEAR, SecretFiles
@@ -37,11 +36,12 @@ def rotate_key_encryption_key(
     folder = StateFolder(configuration.state_dir)
     vault, secrets = folder.open(configuration.protected_by, files)
     auditor = auditor_of(configuration, secrets, lambda: now)
+    caller = local_caller("rotate-kek", files)
     database = open_database(configuration.database)
 
     def work(connection: Connection) -> tuple[int, int]:
         check_books(connection, configuration.domain)
-        trail = auditor.trail(connection, Caller("local:rotate-kek"))
+        trail = auditor.trail(connection, caller)
         version = vault.kek.rotate()
         count = Authorities(secrets.root, vault).rewrap(SqlStore(connection, trail).authorities)
         count += _rewrap_keys(KeyStore(connection, trail), Material(vault))

@@ -321,13 +321,19 @@ async def test_the_key_encryption_key_is_rotated_under_a_seal(tmp_path: Path, ki
         pass
 
 
-@pytest.mark.parametrize("command", [rotate_pepper, renumber_list, rotate_audit_key])
-def test_commands_that_use_the_keys_need_shares(
+@pytest.mark.parametrize(
+    "command", [rotate_pepper, renumber_list, rotate_audit_key, rotate_key_encryption_key]
+)
+def test_commands_that_use_the_keys_need_shares_and_say_which(
     sealed: Sealed, command: Callable[..., object]
 ) -> None:
     with pytest.raises(ConfigurationError, match=r"--share-file.*SERVICE_SEALED"):
         command(sealed.configuration, system_clock())
+    before = len(sealed.events())
     command(sealed.configuration, system_clock(), unlock(sealed.configuration, sealed.share_files))
+    made = sealed.events()[before:]
+    assert made
+    assert {event.details["opened_by"] for event in made} == {f"{sealed.shares[0].set_id} 1,2,3"}
 
 
 def test_on_a_terminal_the_shares_that_are_missing_are_asked_for(

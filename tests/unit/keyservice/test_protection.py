@@ -20,6 +20,7 @@ from finsecure_crypto.errors import (
 from finsecure_crypto.secret import SecretBytes
 from finsecure_crypto.signatures import SignatureAlgorithm, verify
 from finsecure_keyservice.protection.authority_key import authority_key
+from finsecure_keyservice.protection.file_kek import FileKek
 from finsecure_keyservice.protection.kek import KeyEncryptionKey
 from finsecure_keyservice.protection.opening import (
     create_kek,
@@ -28,6 +29,7 @@ from finsecure_keyservice.protection.opening import (
     open_token,
     open_vault,
 )
+from finsecure_keyservice.protection.secret_files import ClearFiles
 from finsecure_keyservice.protection.settings import (
     FileProtection,
     ProtectionSettings,
@@ -36,6 +38,7 @@ from finsecure_keyservice.protection.settings import (
 from finsecure_keyservice.protection.token_kek import TokenKek
 from finsecure_keyservice.protection.token_keys import Pkcs11Keys
 from finsecure_keyservice.upkeep import Upkeep
+from finsecure_rpc.durable import write_file
 from pydantic import TypeAdapter, ValidationError
 
 from tests.support.keyservice import DOMAIN, START, root
@@ -86,6 +89,20 @@ def test_two_processes_that_rotate_lose_no_version(
     again = open_kek(settings)
     assert again.version == 3
     assert again.unwrap(wrapped, b"context") == SECRET
+
+
+def test_what_another_process_rotated_wraps_at_once(
+    settings: FileProtection | TokenProtection,
+) -> None:
+    create_kek(settings)
+    running, other = open_kek(settings), open_kek(settings)
+    running.wrap(SECRET, b"context")
+    for version in (2, 3):
+        assert other.rotate() == version
+        wrapped = running.wrap(SECRET, b"context")
+        assert int.from_bytes(wrapped[1:5], "big") == running.version == version
+        assert other.unwrap(wrapped, b"context") == SECRET
+        running.check()
 
 
 def test_wrapping_twice_gives_different_bytes_without_the_secret(
@@ -159,6 +176,62 @@ def test_a_key_file_that_others_may_read_is_refused(tmp_path: Path) -> None:
     settings.key_file.chmod(0o640)
     with pytest.raises(ConfigurationError, match="KEY_FILE_EXPOSED"):
         open_kek(settings)
+
+
+class _Counted(ClearFiles):
+    """Counts how often a file is read."""
+
+    reads = 0
+
+    def read(self, path: Path) -> SecretBytes:
+        self.reads += 1
+        return super().read(path)
+
+
+def test_a_key_file_is_read_only_if_it_was_replaced(tmp_path: Path) -> None:
+    settings, files = _file(tmp_path), _Counted()
+    create_kek(settings)
+    key = FileKek(settings.key_file, files=files)
+    for _ in range(3):
+        wrapped = key.wrap(SECRET, b"")
+        assert key.unwrap(wrapped, b"") == SECRET
+        key.check()
+        assert key.version == 1
+    assert files.reads == 1
+    open_kek(settings).rotate()
+    assert key.version == 2
+    assert files.reads == 2
+
+
+async def test_a_key_file_that_is_lost_or_replaced_wraps_nothing_and_health_says_so(
+    tmp_path: Path,
+) -> None:
+    settings = _file(tmp_path)
+    path = settings.key_file
+    key = create_kek(settings)
+    first = path.read_bytes()
+    key.rotate()
+    wrapped, good = key.wrap(SECRET, b""), path.read_bytes()
+    fresh: Any = _Fresh()
+    upkeep = Upkeep(fresh, fresh, fresh, key, timedelta(hours=1), fresh)
+    for content, code in (
+        (None, "KEK_MISSING"),
+        (b"", "KEK_DAMAGED"),
+        (first, "KEK_REPLACED"),
+        (b"1 " + b"0" * 64 + b"\n2 " + b"0" * 64 + b"\n", "KEK_REPLACED"),
+    ):
+        path.unlink()
+        if content is not None:
+            write_file(path, content)
+        with pytest.raises(ConfigurationError, match=code):
+            key.wrap(SECRET, b"")
+        with pytest.raises(ConfigurationError, match=code):
+            key.rotate()
+        assert not await upkeep._ready()
+        assert key.unwrap(wrapped, b"") == SECRET
+        write_file(path, good)
+        assert await upkeep._ready()
+        key.wrap(SECRET, b"")
 
 
 @pytest.mark.parametrize(

@@ -21,11 +21,14 @@ class Caller:
         name: SPIFFE ID, `local:` and a command, or empty for a caller without a certificate.
         certificate: serial number of its certificate in hexadecimal, or empty.
         address: where it called from, or empty; only its HMAC is recorded.
+        opened_by: id of the set and numbers of the operators' shares with which a local command
+            opened the seal, or empty.
     """
 
     name: str
     certificate: str = ""
     address: str = ""
+    opened_by: str = ""
 
 
 class Recorder(Protocol):
@@ -160,6 +163,8 @@ class Trail:
         closed = {name: seal(self._key, name, text) for name, text in sealed.items()}
         if self._caller.address:
             closed["address"] = seal(self._key, "address", self._caller.address)
+        if self._caller.opened_by:
+            closed["opened_by"] = self._caller.opened_by
         if published is not None:
             closed["sha256"] = published.hex()
         event = Event(

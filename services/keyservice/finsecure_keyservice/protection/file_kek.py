@@ -22,8 +22,12 @@ _LINE = re.compile(rb"([1-9][0-9]{0,8}) ([0-9a-f]{64})\n")
 class FileKek:
     """`KeyEncryptionKey` from a file of mode 0600.
 
+    Before anything is wrapped it is read again if it was replaced. The versions in memory go on
+    unwrapping when it cannot be read any more.
+
     Raises:
-        ConfigurationError: KEK_MISSING, KEK_DAMAGED, or what `SecretFiles` raises.
+        ConfigurationError: KEK_MISSING, KEK_DAMAGED, KEK_REPLACED, or what `SecretFiles` raises.
+        UnavailableError: what `SecretFiles` raises.
     """
 
     def __init__(
@@ -33,7 +37,9 @@ class FileKek:
         self._randomness = randomness
         self._files = files
         self._lock = threading.Lock()
-        self._keys = _read(path, files)
+        self._keys: dict[int, SecretBytes] = {}
+        self._stamp: tuple[int, ...] | None = None
+        self._current()
 
     @classmethod
     def create(
@@ -55,23 +61,21 @@ class FileKek:
     @property
     def version(self) -> int:
         """See `KeyEncryptionKey`."""
-        return max(self._keys)
+        return max(self._current())
 
     def wrap(self, secret: SecretBytes, context: bytes) -> bytes:
         """See `KeyEncryptionKey`."""
-        version = self.version
+        keys = self._current()
+        version = max(keys)
         associated = kek.associated_data(version, context)
-        return kek.join(
-            version, aead.seal(self._keys[version], secret, associated, self._randomness)
-        )
+        return kek.join(version, aead.seal(keys[version], secret, associated, self._randomness))
 
     def unwrap(self, wrapped: bytes, context: bytes) -> SecretBytes:
         """See `KeyEncryptionKey`."""
         version, sealed = kek.parse(wrapped)
         key = self._keys.get(version)
         if key is None:  # another process may have rotated
-            self._keys = _read(self._path, self._files)
-            key = self._keys.get(version)
+            key = self._current().get(version)
         if key is None:
             raise kek.rejected()
         try:
@@ -82,14 +86,43 @@ class FileKek:
     def rotate(self) -> int:
         """See `KeyEncryptionKey`."""
         with self._lock:
-            keys = _read(self._path, self._files)  # another process may have rotated
-            keys[max(keys) + 1] = draw_secret(self._randomness)
+            keys = self._read()  # another process may have rotated
+            version = max(keys) + 1
+            keys[version] = draw_secret(self._randomness)
             self._files.write(self._path, _content(keys))
-            self._keys = keys
-            return self.version
+            return version
 
     def check(self) -> None:
-        """See `KeyEncryptionKey`; a key in memory can always be used."""
+        """See `KeyEncryptionKey`."""
+        self._current()
+
+    def _current(self) -> dict[int, SecretBytes]:
+        """All versions, as another process may have left them."""
+        with self._lock:
+            stamp = _stamp(self._path)  # before it is read: a later replacement is noticed
+            if stamp is None or stamp != self._stamp:
+                self._keys = self._read()
+                self._stamp = stamp
+            return self._keys
+
+    def _read(self) -> dict[int, SecretBytes]:
+        keys = _read(self._path, self._files)
+        if any(keys.get(version) != key for version, key in self._keys.items()):
+            raise ConfigurationError(
+                "KEK_REPLACED",
+                f"{self._path} lacks a version of the key that it had before: an older copy or "
+                "another key was put in its place; restore the newest one",
+            )
+        return keys
+
+
+def _stamp(path: Path) -> tuple[int, ...] | None:
+    """What differs once a file was replaced; None if it cannot be seen."""
+    try:
+        status = path.stat()
+    except OSError:
+        return None
+    return status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def _read(path: Path, files: SecretFiles) -> dict[int, SecretBytes]:

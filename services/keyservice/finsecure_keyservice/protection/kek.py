@@ -17,14 +17,17 @@ _HEAD_BYTES = 5
 
 
 class KeyEncryptionKey(Protocol):
-    """Wraps and unwraps secrets; safe to call from any thread, blocking."""
+    """Wraps and unwraps secrets; safe to call from any thread, blocking.
+
+    Another process may rotate it at any time: the newest version is looked for before each `wrap`.
+    """
 
     @property
     def version(self) -> int:
         """The version that wraps now; older ones still unwrap.
 
         Raises:
-            UnavailableError, ConfigurationError: the token cannot be used; see `Token`.
+            UnavailableError, ConfigurationError: as `check`.
         """
 
     def wrap(self, secret: SecretBytes, context: bytes) -> bytes:
@@ -35,7 +38,8 @@ class KeyEncryptionKey(Protocol):
             context: what the secret is and whose; a transcript digest or a resource name.
 
         Raises:
-            UnavailableError, ConfigurationError: the token cannot be used; see `Token`.
+            UnavailableError, ConfigurationError: as `check`; nothing is wrapped by a version that
+                may not be the newest.
         """
 
     def unwrap(self, wrapped: bytes, context: bytes) -> SecretBytes:
@@ -53,14 +57,15 @@ class KeyEncryptionKey(Protocol):
         """Make the next version and wrap with it from now on; returns its number.
 
         Raises:
-            UnavailableError, ConfigurationError: the token cannot be used; see `Token`.
+            UnavailableError, ConfigurationError: as `check`.
         """
 
     def check(self) -> None:
         """Return if the key can be used now; readiness hangs on it.
 
         Raises:
-            UnavailableError, ConfigurationError: why it cannot.
+            UnavailableError, ConfigurationError: the token cannot be used, see `Token`; or the key
+                file was replaced since and cannot be read, see `FileKek`.
         """
 
 

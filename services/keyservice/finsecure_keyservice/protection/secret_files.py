@@ -56,11 +56,13 @@ class SealedFiles:
         seal: of the set of shares that opened it.
         key: the unseal key.
         purpose: what the secret is: the kind of protection.
+        numbers: of the shares that opened it for a command on the service's own machine.
     """
 
     seal: KeySeal
     key: SecretBytes
     purpose: str
+    numbers: tuple[int, ...] = ()
 
     def read(self, path: Path) -> SecretBytes:
         """See `SecretFiles`."""

@@ -31,7 +31,7 @@ class TokenKek:
         self._token = token
         self._label = label
         self._randomness = randomness
-        self._version = 0
+        self._known = 0  # the newest version that was seen
 
     @classmethod
     def create(cls, token: Token, label: str) -> "TokenKek":
@@ -53,30 +53,29 @@ class TokenKek:
     @property
     def version(self) -> int:
         """See `KeyEncryptionKey`."""
-        if self._version == 0:
-            self._version = self._token.run(self._require_newest)
-        return self._version
+        return self._token.run(self._require_newest)
 
     def wrap(self, secret: SecretBytes, context: bytes) -> bytes:
         """See `KeyEncryptionKey`."""
-        version = self.version
-        nonce = draw(self._randomness, aead.NONCE_BYTES)
-        parameters = _gcm(nonce, kek.associated_data(version, context))
-        sealed = self._token.run(
-            lambda session: self._key(session, version).encrypt(
+
+        def act(session: pkcs11.Session) -> bytes:
+            version = self._require_newest(session)  # another process may have rotated
+            nonce = draw(self._randomness, aead.NONCE_BYTES)
+            sealed = self._key(session, version).encrypt(
                 secret.expose(),
                 mechanism=Mechanism.AES_GCM,
-                mechanism_param=parameters,
+                mechanism_param=_gcm(nonce, kek.associated_data(version, context)),
             )
-        )
-        return kek.join(version, nonce + bytes(sealed))
+            return kek.join(version, nonce + bytes(sealed))
+
+        return self._token.run(act)
 
     def unwrap(self, wrapped: bytes, context: bytes) -> SecretBytes:
         """See `KeyEncryptionKey`."""
         version, sealed = kek.parse(wrapped)
-        if version > self.version:  # another process may have rotated
-            self._version = self._token.run(self._require_newest)
-        if len(sealed) < aead.OVERHEAD_BYTES or not 1 <= version <= self.version:
+        if version > self._known:  # another process may have rotated
+            self._known = self.version
+        if len(sealed) < aead.OVERHEAD_BYTES or not 1 <= version <= self._known:
             raise kek.rejected()
         nonce, body = sealed[: aead.NONCE_BYTES], sealed[aead.NONCE_BYTES :]
         parameters = _gcm(nonce, kek.associated_data(version, context))
@@ -96,9 +95,8 @@ class TokenKek:
 
     def rotate(self) -> int:
         """See `KeyEncryptionKey`."""
-        version = self._token.run(self._require_newest) + 1
+        version = self.version + 1
         self._token.run(lambda session: _generate(session, self._label, version))
-        self._version = version
         return version
 
     def check(self) -> None:

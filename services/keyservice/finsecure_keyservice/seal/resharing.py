@@ -27,7 +27,8 @@ def reshare(
     Raises:
         ConfigurationError: SEAL_NOT_CONFIGURED, or what `unlock` and `StateFolder.open` raise.
         InvalidArgumentError, AuthenticationError: what `unlock` raises.
-        UnavailableError: the database or the token; nothing was changed.
+        UnavailableError: the database or the token, or SEAL_CHANGED if another such command was
+            quicker. Nothing was changed, unless only the commit failed; then the file is new.
     """
     share_set = ShareSet.configured(configuration)
     if share_set is None:
@@ -43,14 +44,12 @@ def reshare(
     # Shares come first: a seal without them would lock everybody out.
     shares = share_set.hand_out()
     domain = configuration.domain
-    _record(
-        configuration,
-        former,
-        now,
-        "reshare",
-        lambda trail: share_set.record(trail, domain, former_id),
-    )
-    share_set.take_over(path, former)
+
+    def work(trail: Recorder) -> None:
+        share_set.record(trail, domain, former_id)
+        share_set.take_over(path, former)
+
+    _decide(configuration, former, now, "reshare", work)
     return shares
 
 
@@ -60,28 +59,31 @@ def end_seal(configuration: Configuration, share_files: Sequence[Path], now: dat
     Raises:
         ConfigurationError: NOT_SEALED, or what `unlock` and `StateFolder.open` raise.
         InvalidArgumentError, AuthenticationError: what `unlock` raises.
-        UnavailableError: the database or the token; nothing was changed.
+        UnavailableError: as in `reshare`.
     """
     path = configuration.protected_by.secret_file
     files = unlock_sealed(configuration, share_files)
     set_id, domain = files.seal.set_id, configuration.domain
-    _record(
-        configuration,
-        files,
-        now,
-        "end-seal",
-        lambda trail: trail.record("seal.end", domain, set=set_id),
-    )
-    CLEAR.write(path, files.read(path))
+
+    def work(trail: Recorder) -> None:
+        trail.record("seal.end", domain, set=set_id)
+        CLEAR.write(path, files.read(path))
+
+    _decide(configuration, files, now, "end-seal", work)
     return path
 
 
-def _record(
+def _decide(
     configuration: Configuration,
     files: SecretFiles,
     now: datetime,
     command: str,
-    record: Callable[[Recorder], None],
+    work: Callable[[Recorder], None],
 ) -> None:
+    """Record, then replace the file as it is now: both within the one exclusive transaction.
+
+    `rotate-kek` makes its version in such a transaction too, so none is lost. The file is old or
+    new, whole in either case: a crash before the commit may leave the new one without its event.
+    """
     _, material = StateFolder(configuration.state_dir).open(configuration.protected_by, files)
-    decide_locally(configuration, material, command, now, lambda _, trail: record(trail))
+    decide_locally(configuration, material, command, now, lambda _, trail: work(trail), files)

@@ -7,15 +7,18 @@ from typing import Any, TypeAlias
 
 import grpc
 from finsecure.keyservice.v1 import seal_pb2, seal_pb2_grpc
-from finsecure_crypto.errors import StateError, UnavailableError
+from finsecure_crypto.errors import FinSecureError, StateError, UnavailableError
 from finsecure_crypto.key_seal import KeySeal
+from finsecure_rpc.logs import get_logger
 from finsecure_rpc.peer import current_address
 from finsecure_rpc.server import Service
 
 from finsecure_keyservice.backend import Backend
+from finsecure_keyservice.decisions import NO_DECISION
 from finsecure_keyservice.seal.unsealing import Unsealed, Unsealing
 from finsecure_keyservice.store import Store
 
+_log = get_logger(__name__)
 Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
@@ -76,7 +79,7 @@ class OpenSeal(seal_pb2_grpc.SealServiceServicer):
         return seal_pb2.UnsealResponse(status=self._status())
 
     async def Seal(self, request: seal_pb2.SealRequest, context: Context) -> seal_pb2.SealResponse:
-        """See the proto; a caller who hangs up does not stop it."""
+        """See the proto; neither a caller who hangs up stops it, nor a log that is full."""
         task = asyncio.create_task(self._seal(request))
         self._running.add(task)
         task.add_done_callback(self._running.discard)
@@ -91,6 +94,7 @@ class OpenSeal(seal_pb2_grpc.SealServiceServicer):
                 "or give it one with `finsecure-keyservice reshare`",
             )
         seal = unsealed.files.seal
+        response = seal_pb2.SealResponse(status=_status(seal, seal_pb2.SEAL_STATE_SEALED))
         decided = False
 
         def act(store: Store) -> seal_pb2.SealResponse:
@@ -99,11 +103,18 @@ class OpenSeal(seal_pb2_grpc.SealServiceServicer):
                 "service.seal", domain, sealed={"reason": request.reason}, set=seal.set_id
             )
             decided = True
-            return seal_pb2.SealResponse(status=_status(seal, seal_pb2.SEAL_STATE_SEALED))
+            return response
 
-        response = await self._backend.mutate(request, domain, seal_pb2.SealResponse, act)
-        if decided:  # otherwise it is the answer to an earlier call, and was done then
-            unsealed.sealing.set()
+        try:
+            await self._backend.mutate(request, domain, seal_pb2.SealResponse, act)
+            if not decided:  # the answer to an earlier call, and unsealed since
+                await self._backend.decide("Seal", domain, act)
+        except Exception as error:
+            if isinstance(error, FinSecureError) and not isinstance(error, NO_DECISION):
+                raise  # refused, and that is on record
+            # The one act without its event: it only takes away, and an intruder may fill a disk.
+            _log.exception("sealed, but the audit log does not say so: it cannot be written")
+        unsealed.sealing.set()
         return response
 
     def _status(self) -> seal_pb2.SealStatus:

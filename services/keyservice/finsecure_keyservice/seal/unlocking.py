@@ -45,4 +45,5 @@ def unlock_sealed(configuration: Configuration, share_files: Sequence[Path]) -> 
         share = prompt_share(f"Share {len(shares) + 1} of {seal.threshold}")
         seal.check(share)
         shares[share.number] = share
-    return SealedFiles(seal, seal.combine(tuple(shares.values())), protection.kind)
+    key = seal.combine(tuple(shares.values()))
+    return SealedFiles(seal, key, protection.kind, tuple(sorted(shares)))

@@ -1,6 +1,5 @@
 """The shares that a trustee holds: kept wrapped, endorsed, and sealed to on their way."""
 
-import asyncio
 import os
 
 from finsecure_crypto import transcript
@@ -98,16 +97,18 @@ class Holdings:
             ConflictError: KEY_EXISTS for a name that is taken.
             StateError: SHARE_ERASED where it was held before, and the key destroyed.
         """
-        held = HeldKey(
-            KeyDescription(name, key.mode, generation, key.holders, key.threshold, key.digest()),
-            share.holder,
-            key.serialise(),
-            await asyncio.to_thread(
-                self._around.custody.wrap, share.serialise(), share_context(name)
-            ),
-            origin,
+        description = KeyDescription(
+            name, key.mode, generation, key.holders, key.threshold, key.digest()
         )
-        kept = await self._around.books.transact(lambda c: self._kept(c, caller, held))
+        public_key, secret = key.serialise(), share.serialise()
+
+        def work(connection: Connection) -> HeldKey:
+            # Within the transaction: a rotation of the wrapping key comes before it or after it.
+            wrapped = self._around.custody.wrap(secret, share_context(name))
+            held = HeldKey(description, share.holder, public_key, wrapped, origin)
+            return self._kept(connection, caller, held)
+
+        kept = await self._around.books.transact(work)
         _log.info(
             "share kept",
             key=name,
