@@ -119,7 +119,7 @@ class Bench:
         self.members = members or Members()
         self.desk = desk(Mode.PAILLIER, folder, conducts or {}, module=module)
         self.database = open_database(database or f"sqlite:///{folder}/aggregator.db")
-        self.database.create(schema.metadata)
+        self.database.run_sync(schema.prepare)
         self.blobs = Blobs(folder / "blobs")
         self.changes = Changes()
         self.minima = FixedMinima()

@@ -14,6 +14,7 @@ from finsecure_crypto.errors import FinSecureError, UnavailableError
 from finsecure_crypto.masking import WORD_BYTES
 from finsecure_rpc.logs import get_logger
 
+from finsecure_aggregator.round_protocol import WORKERS_LOST
 from finsecure_aggregator.slices import (
     Masks,
     Slice,
@@ -155,7 +156,7 @@ class _Part:
 
 def _lost() -> FinSecureError:
     return UnavailableError(
-        "WORKERS_LOST",
+        WORKERS_LOST,
         f"a worker of the aggregator's arithmetic was lost {_MOST_REBUILDS + 1} times in a row; "
         "see the aggregator's log, its memory and its cluster",
     )

@@ -23,10 +23,11 @@ from finsecure_rpc.logs import get_logger
 from safetensors.numpy import load
 
 from finsecure_aggregator import cipher_worker, frames
-from finsecure_aggregator.round_protocol import Sums
+from finsecure_aggregator.round_protocol import WORKERS_LOST, Sums
 
 T = TypeVar("T")
 _MOST_REBUILDS = 3
+_SLOWEST_BYTES_S = 2e6  # proofs are verified at 6 MB/s and more on a core of its own
 
 _ERRORS = {
     name: kind
@@ -39,6 +40,10 @@ _log = get_logger(__name__)
 
 class WorkerLostError(Exception):
     """A worker has died, or does not answer."""
+
+
+class WorkerSilentError(WorkerLostError):
+    """A worker has not answered in time; it may have had too much to do."""
 
 
 @dataclass(frozen=True)
@@ -79,14 +84,15 @@ class CipherWorker:
 
     Args:
         key: that it works with.
-        silence_s: a worker that says nothing for so long is taken for dead.
+        silence_s: a worker that says nothing for so long is taken for dead; longer, by their bytes,
+            where it reads inputs.
         module: what it runs.
     """
 
     def __init__(self, key: KeyFile, silence_s: float, module: str) -> None:
         self._busy = threading.Lock()
         self._connection, theirs = socket.socketpair()
-        self._connection.settimeout(silence_s)
+        self._silence_s = silence_s
         with theirs:
             try:
                 self._process = frames.start_worker(module, [key.mode.value, str(key.path)], theirs)
@@ -103,15 +109,20 @@ class CipherWorker:
         """Let the worker do something.
 
         Raises:
+            WorkerSilentError: it takes too long over it.
             WorkerLostError: it has died over it.
             FinSecureError: what the scheme says.
         """
         content = json.dumps({"do": do, **request}).encode()
+        reading_s = request.get("input_bytes", 0) / _SLOWEST_BYTES_S
         try:
             with self._busy:
+                self._connection.settimeout(self._silence_s + reading_s)
                 frames.send(self._connection, cipher_worker.REQUEST, content)
                 operation, answer = frames.receive(self._connection)
-        except (OSError, EOFError) as error:  # a time-out is an OSError
+        except TimeoutError as error:
+            raise WorkerSilentError(f"process {self.pid}: {error}") from error
+        except (OSError, EOFError) as error:
             raise WorkerLostError(f"process {self.pid}: {error or type(error).__name__}") from error
         if operation == cipher_worker.REFUSAL:
             kind, code, message, culprit = json.loads(answer)
@@ -284,7 +295,7 @@ def decoded(answer: bytes) -> Sums:
 def lost() -> UnavailableError:
     """Make the error for workers that die over the aggregator's own files."""
     return UnavailableError(
-        "WORKERS_LOST",
+        WORKERS_LOST,
         "a worker of the aggregator was lost again and again while it worked on ciphertexts; see "
         "the aggregator's log and its memory",
     )

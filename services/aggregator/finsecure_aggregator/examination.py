@@ -3,9 +3,15 @@
 import asyncio
 from pathlib import Path
 
-from finsecure_crypto.errors import IntegrityError, ProtocolViolationError
+from finsecure_crypto.errors import IntegrityError, ProtocolViolationError, UnavailableError
 
-from finsecure_aggregator.ciphers import CipherWorkers, InputShape, KeyFile, WorkerLostError
+from finsecure_aggregator.ciphers import (
+    CipherWorkers,
+    InputShape,
+    KeyFile,
+    WorkerLostError,
+    WorkerSilentError,
+)
 
 _MOST_LOSSES = 2  # a worker may also die of something else than what it reads
 
@@ -28,6 +34,8 @@ async def examine(
     Raises:
         ProtocolViolationError: CIPHERTEXT_MALFORMED, PLAINTEXT_PROOF_REJECTED, or WORKER_KILLED
             where workers die over it; the client's fault.
+        UnavailableError: EXAMINATION_TIMED_OUT, where a worker takes too long over it, which a busy
+            machine explains as well; the file stays.
     """
     for loss in range(1, _MOST_LOSSES + 1):
         try:
@@ -39,6 +47,12 @@ async def examine(
                 input_bytes=shape.input_bytes,
                 binding=binding.hex(),
             )
+        except WorkerSilentError as error:
+            raise UnavailableError(
+                "EXAMINATION_TIMED_OUT",
+                f"the aggregator took too long to look into the input of {client}; try again "
+                "later, and ask its operator for more cores or a longer encryption.silence_s",
+            ) from error
         except WorkerLostError as error:
             if loss == _MOST_LOSSES:
                 await asyncio.to_thread(path.unlink, missing_ok=True)

@@ -14,6 +14,8 @@ from finsecure_aggregator.instructions import Body, ClientMessage
 from finsecure_aggregator.records import RoundState, TrusteeAnswer
 
 Sums = Mapping[str, NDArray[Any]]
+WORKERS_LOST = "WORKERS_LOST"
+"""Reason code of an UnavailableError: workers died again and again over what lies on the disk."""
 
 
 class RoundProtocol(Protocol):

@@ -1,10 +1,12 @@
-"""Tables of the aggregator's database."""
+"""Tables of the aggregator's database, and the layout that they are of."""
 
+from finsecure_rpc.database_layout import require_layout
 from finsecure_rpc.idempotency import request_table
 from sqlalchemy import (
     JSON,
     BigInteger,
     Column,
+    Connection,
     Float,
     ForeignKeyConstraint,
     Integer,
@@ -13,9 +15,21 @@ from sqlalchemy import (
     String,
     Table,
     UniqueConstraint,
+    insert,
+    inspect,
+    select,
 )
 
+VERSION = "1"
+
 metadata = MetaData()
+
+settings = Table(
+    "aggregator_settings",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("value", String(255), nullable=False),
+)
 
 requests = request_table(metadata)
 
@@ -165,3 +179,20 @@ contributions = Table(
     ForeignKeyConstraint(["sum"], ["sums.name"]),
     UniqueConstraint("sum", "sha256"),
 )
+
+
+def prepare(connection: Connection) -> None:
+    """Make the tables of an empty database, or make sure that they are of this layout.
+
+    Raises:
+        ConfigurationError: DATABASE_LAYOUT; nothing was changed.
+    """
+    present = inspect(connection).get_table_names()
+    if settings.name in present:
+        layout = select(settings.c.value).where(settings.c.name == "layout")
+        require_layout(connection.execute(layout).scalar_one_or_none(), VERSION)
+    elif tasks.name in present:  # of a release that noted nothing
+        require_layout(None, VERSION)
+    else:
+        metadata.create_all(connection)
+        connection.execute(insert(settings).values(name="layout", value=VERSION))

@@ -64,7 +64,8 @@ async def serve(configuration: Configuration) -> None:
     """Run an aggregator until SIGTERM or SIGINT.
 
     Raises:
-        ConfigurationError: IDENTITY_MISSING, IDENTITY_MISMATCH or LISTEN_FAILED; the owner's.
+        ConfigurationError: IDENTITY_MISSING, IDENTITY_MISMATCH, DATABASE_LAYOUT or LISTEN_FAILED;
+            the owner's.
     """
     identities = own_identities(configuration, Role.AGGREGATOR)
     async with AsyncExitStack() as stack:
@@ -173,7 +174,7 @@ async def _desk(
     clock, changes, turns = SystemClock(), Changes(), Changes()
     database = open_own_database(configuration.database)
     stack.callback(database.close)
-    database.create(schema.metadata)
+    database.run_sync(schema.prepare)
     blobs = await asyncio.to_thread(Blobs, configuration.blob_dir)
     slices = await asyncio.to_thread(open_slices, configuration.arithmetic)
     stack.push_async_callback(asyncio.to_thread, slices.close)

@@ -29,14 +29,14 @@ from finsecure_aggregator.records import (
     TaskRecord,
     TaskState,
 )
-from finsecure_aggregator.round_protocol import Sums
+from finsecure_aggregator.round_protocol import WORKERS_LOST, Sums
 from finsecure_aggregator.rounds import RoundDriver
 from finsecure_aggregator.surroundings import Surroundings
 from finsecure_aggregator.wire.tasks import plan_of
 
 _INTERNAL_WAIT_NS = 2 * 10**9
 _INTERNAL_TRIES = 3
-_TRANSIENT = (UnavailableError,)
+_MOST_LOSSES = 5  # of workers over one attempt
 
 _log = get_logger(__name__)
 
@@ -65,6 +65,7 @@ class TaskRunner:
         self._cancelled = asyncio.Event()
         self._runner: asyncio.Task[None] | None = None
         self._failures = 0
+        self._losses = 0
 
     @property
     def need(self) -> Need | None:
@@ -99,13 +100,13 @@ class TaskRunner:
                 key = task.current or await self._open(task, plan)
                 if key is not None:
                     await self._round(key, plan)
-                self._failures = 0
+                self._failures = self._losses = 0
             except Exception:
                 # Nothing is lost: the log has it. Whatever it was, begin again from the log.
                 self._failures += 1
                 self.driver = None
                 _log.exception("task_step_failed", task=self._task, failures=self._failures)
-                await self._pause(_INTERNAL_WAIT_NS)
+                await self._pause(_INTERNAL_WAIT_NS << self._losses)
 
     async def _pause(self, wait_ns: int) -> None:
         clock = self._around.clock
@@ -155,9 +156,9 @@ class TaskRunner:
         base = self._models.refreshed(await store.model(key.task, record.base_version))
         try:
             protocol = await open_protocol(self._around, plan, Invitation(task, record, base))
-        except _TRANSIENT:
-            raise
         except FinSecureError as error:
+            if self._may_pass(error):
+                raise
             await self._abort(record, error.code, error.message)
             return
         driver = RoundDriver(self._around, plan, record, base, protocol)
@@ -172,9 +173,9 @@ class TaskRunner:
             self._around.changes.notify(key.task)
             self._around.turns.notify(key.task)
             await self._complete(driver, await driver.run())
-        except _TRANSIENT:
-            raise
         except FinSecureError as error:
+            if self._may_pass(error):
+                raise
             await self._abort(driver.record_so_far(), error.code, error.message)
         except Exception:
             if self._failures + 1 < _INTERNAL_TRIES:
@@ -190,6 +191,17 @@ class TaskRunner:
             await driver.close()
         self._around.changes.notify(key.task)
         await asyncio.to_thread(self._around.blobs.drop_inputs, key)
+
+    def _may_pass(self, error: FinSecureError) -> bool:
+        """Whether the attempt is worth another try from its log.
+
+        Workers that are lost again and again over one attempt may be lost over what lies in it, and
+        another attempt has other inputs.
+        """
+        if error.code == WORKERS_LOST:
+            self._losses += 1
+            return self._losses < _MOST_LOSSES
+        return isinstance(error, UnavailableError)
 
     async def _complete(self, driver: RoundDriver, sums: Sums) -> None:
         store, record, plan = self._around.store, driver.record_so_far(), driver.plan

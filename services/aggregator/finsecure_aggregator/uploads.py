@@ -82,6 +82,7 @@ class Uploads:
             StateError: WRONG_PHASE, STALE_ROUND or UPLOAD_SUPERSEDED.
             IntegrityError: what `PartFile` refuses; what came before stays.
             ProtocolViolationError: what the core says of the header, or of the ciphertexts.
+            UnavailableError: EXAMINATION_TIMED_OUT; the input stays, the header alone serves again.
         """
         if not await driver.check(RoundState.SUBMIT_INPUT, client, header):
             return UploadStatus(driver.input_bytes(), accepted=True)
@@ -91,6 +92,10 @@ class Uploads:
         try:
             async with slot.lock:
                 self._require_current(slot, stream)
+                # The stream before may have been accepted while this one waited for it; what it
+                # brought is never touched again.
+                if not await driver.check(RoundState.SUBMIT_INPUT, client, header):
+                    return UploadStatus(driver.input_bytes(), accepted=True)
                 if slot.part is not None:
                     slot.part.close()
                 slot.part = part = await _in_thread(

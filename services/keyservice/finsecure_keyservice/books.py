@@ -6,6 +6,7 @@ from typing import TypeVar
 
 from finsecure_crypto.errors import ConfigurationError
 from finsecure_rpc.database import Database
+from finsecure_rpc.database_layout import require_layout
 from finsecure_rpc.shielded import Shielded
 from sqlalchemy import Connection, insert, select
 
@@ -99,12 +100,7 @@ def check_books(connection: Connection, domain: str) -> None:
         raise ConfigurationError(
             "NOT_INITIALISED", "the database is empty; run `finsecure-keyservice init` first"
         )
-    if settings.get("layout") != VERSION:
-        raise ConfigurationError(
-            "DATABASE_LAYOUT",
-            f"the database has layout {settings.get('layout')}, this program knows {VERSION}; "
-            "run the program that made it",
-        )
+    require_layout(settings.get("layout"), VERSION)
     if settings.get("domain") != domain:
         raise ConfigurationError(
             "DOMAIN_MISMATCH",

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from finsecure_crypto.errors import ConfigurationError, InvalidArgumentError, UnavailableError
-from sqlalchemy import URL, Connection, Engine, MetaData, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import (
     ArgumentError,
     DataError,
@@ -55,10 +55,6 @@ class Database:
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="database")
         self._lock = threading.Lock()
         self._waiting: deque[_Job] = deque()
-
-    def create(self, metadata: MetaData) -> None:
-        """Create the tables that are missing."""
-        self.run_sync(metadata.create_all)
 
     def run_sync(self, transaction: Callable[[Connection], Result]) -> Result:
         """Run a transaction on the calling thread; for start-up and commands.

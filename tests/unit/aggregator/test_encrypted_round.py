@@ -9,12 +9,15 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from finsecure_aggregator import ciphers
 from finsecure_aggregator.blobs import Blobs
+from finsecure_aggregator.ciphers import CipherWorkers
 from finsecure_aggregator.clock import SystemClock
 from finsecure_aggregator.encrypted_round import EncryptedRound
+from finsecure_aggregator.examination import examine
 from finsecure_aggregator.records import RoundKey, RoundState
 from finsecure_crypto.encoding import CountSection, RealSection, VectorLayout, rounding_generator
-from finsecure_crypto.errors import FinSecureError
+from finsecure_crypto.errors import FinSecureError, UnavailableError
 from finsecure_crypto.homomorphic.mode import Mode
 from finsecure_crypto.homomorphic.rounds import EncryptedRoundParameters
 from finsecure_crypto.signing import SigningKey
@@ -337,6 +340,25 @@ async def test_an_input_that_kills_workers_fails_alone(bench, monkeypatch):
     found = await one.sum()
     expected = plain_sum(("bank-a", "bank-c"))
     assert found["update"].tobytes() == expected["update"].tobytes()
+
+
+async def test_the_time_for_an_examination_grows_with_the_input_and_its_end_accuses_nobody(
+    bench, monkeypatch, tmp_path
+):
+    one = await bench()
+    content = one.input("bank-a")
+    path = tmp_path / "bank-a.input"
+    path.write_bytes(content)
+    shape = await one.desk.workers.shape(one.key.file, LAYOUT)
+    binding = one.parameters.binding().input_binding("bank-a")
+    hasty = CipherWorkers(1, 0.001)  # less than it takes to start one
+    with pytest.raises(UnavailableError) as caught:
+        await examine(hasty, one.key.file, shape, path, "bank-a", binding)
+    assert (caught.value.code, caught.value.culprit) == ("EXAMINATION_TIMED_OUT", None)
+    assert path.read_bytes() == content  # to be looked into again
+    monkeypatch.setattr(ciphers, "_SLOWEST_BYTES_S", len(content) / 60)
+    await examine(hasty, one.key.file, shape, path, "bank-a", binding)
+    hasty.close()
 
 
 async def test_a_lost_worker_adds_again(bench):

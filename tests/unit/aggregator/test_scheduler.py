@@ -21,6 +21,8 @@ from finsecure_aggregator.records import (
     TaskRecord,
     TaskState,
 )
+from finsecure_aggregator.round_protocol import WORKERS_LOST
+from finsecure_aggregator.rounds import RoundDriver
 from finsecure_aggregator.scheduler import Scheduler
 from finsecure_aggregator.slices import LocalSlices
 from finsecure_aggregator.store import Store
@@ -46,7 +48,7 @@ class Bench:
         self.clock, self.changes, self.turns = clock, Changes(), Changes()
         self.presence = Presence(clock, self.changes, self.turns)
         self.database = open_database(f"sqlite:///{tmp_path}/aggregator.db")
-        self.database.create(schema.metadata)
+        self.database.run_sync(schema.prepare)
         self.store = Store(self.database)
         self.blobs = Blobs(tmp_path / "blobs")
         self.plan = make_plan(**spec)
@@ -324,3 +326,44 @@ async def test_no_round_starts_while_the_federations_minimum_is_not_known(bench,
     await clock.advance(5.1)
     (record,) = await b.until(bool)
     assert record.minimum_cohort == 2
+
+
+async def test_an_attempt_over_which_workers_are_lost_again_and_again_is_given_up(
+    bench, clock, monkeypatch
+):
+    tries = []
+
+    async def run(driver):
+        tries.append(driver.key.attempt)
+        raise UnavailableError(WORKERS_LOST, "workers were lost")
+
+    monkeypatch.setattr(RoundDriver, "run", run)
+    b = await bench(minimum=2, maximum=2)
+    b.join("bank-a", "bank-b")
+    async with asyncio.timeout(60):
+        while len(tries) < 6:
+            await clock.advance(40)
+            await b.rounds()
+    assert tries == [1, 1, 1, 1, 1, 2]
+    first, second = await b.rounds()
+    assert (first.state, first.abort_reason) == (RoundState.ABORTED, WORKERS_LOST)
+    assert second.end_ns is None
+    assert WORKERS_LOST in (await b.store.task(b.plan.name)).detail
+
+
+async def test_what_passes_by_itself_is_waited_for(bench, clock, monkeypatch):
+    tries = []
+
+    async def run(driver):
+        tries.append(driver.key.attempt)
+        raise UnavailableError("STORE_UNAVAILABLE", "try later")
+
+    monkeypatch.setattr(RoundDriver, "run", run)
+    b = await bench(minimum=2, maximum=2)
+    b.join("bank-a", "bank-b")
+    async with asyncio.timeout(60):
+        while len(tries) < 7:
+            await clock.advance(40)
+            await b.rounds()
+    (record,) = await b.rounds()
+    assert record.end_ns is None

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import pytest
 from finsecure.aggregation.v1 import sums_pb2
+from finsecure_aggregator.ciphers import WorkerSilentError
 from finsecure_aggregator.clock import SystemClock
+from finsecure_aggregator.examination import examine
 from finsecure_aggregator.policy import POLICY
-from finsecure_aggregator.sums import store
+from finsecure_aggregator.sums import desk, store
 from finsecure_crypto.certificates import Role
 from finsecure_crypto.errors import (
     FinSecureError,
@@ -192,8 +194,8 @@ async def test_two_contributions_of_one_member_at_once_leave_one(bench):
         *(made.call("Contribute", each, "client/bank-a") for each in requests),
         return_exceptions=True,
     )
-    refused = [each for each in results if isinstance(each, ProtocolViolationError)]
-    assert [each.code for each in refused] == ["CONTRIBUTION_REPEATED"] * 2
+    refused = [each for each in results if isinstance(each, FinSecureError)]
+    assert [each.code for each in refused] == ["CONTRIBUTION_IN_PROGRESS"] * 2
     assert len(list(made.blobs.sum_folder(NAME).iterdir())) == 1
 
 
@@ -241,6 +243,66 @@ async def test_what_kills_workers_fails_alone(bench, monkeypatch):
     assert await code(made.contribute("bank-d", bomb)) == "WORKER_KILLED"
     await made.open()
     assert list((await made.ended()).totals) == totals()
+
+
+async def test_a_member_has_one_contribution_looked_into_at_a_time(bench, monkeypatch, tmp_path):
+    made = await bench()
+    await made.create()
+    begun, may_end = asyncio.Event(), asyncio.Event()
+
+    async def slow(*arguments):
+        begun.set()
+        await may_end.wait()
+        await examine(*arguments)
+
+    monkeypatch.setattr(desk, "examine", slow)
+    first = asyncio.create_task(made.contribute("bank-a"))
+    async with asyncio.timeout(60):
+        await begun.wait()
+        assert await code(made.contribute("bank-a", await made.input("bank-a", 1))) == (
+            "CONTRIBUTION_IN_PROGRESS"
+        )
+        # Whoever hangs up does not stop it.
+        first.cancel()
+        await asyncio.wait({first})
+        assert await code(made.contribute("bank-a")) == "CONTRIBUTION_IN_PROGRESS"
+        with made.changes.watch((NAME,)) as changed:
+            may_end.set()
+            while (await made.get()).contributions < 1:
+                await changed.wait()
+                changed.clear()
+    await made.contribute("bank-a")  # the same again
+    assert len(list((tmp_path / "blobs" / "sums" / "exposure").iterdir())) == 1
+
+
+async def test_a_member_has_few_contributions_refused_and_none_left_on_the_disk(bench, tmp_path):
+    made = await bench()
+    await made.create()
+    size = len(await made.input("bank-a"))
+    for fresh in range(10):
+        content = b"\xff" * (size - 1) + bytes([fresh])
+        assert await code(made.contribute("bank-d", content)) == "CIPHERTEXT_MALFORMED"
+    assert await code(made.contribute("bank-d")) == "CONTRIBUTIONS_REFUSED"
+    assert list((tmp_path / "blobs" / "sums" / "exposure").iterdir()) == []
+    await made.contribute("bank-a")  # of others nothing was refused
+
+
+async def test_an_examination_that_takes_too_long_accuses_nobody(bench, monkeypatch, tmp_path):
+    made = await bench()
+    await made.create()
+    asked = []
+
+    async def ask(key, do, **request):
+        asked.append(do)
+        raise WorkerSilentError("silent")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(made.desk.workers, "ask", ask)
+        for _ in range(11):
+            assert await code(made.contribute("bank-a")) == "EXAMINATION_TIMED_OUT"
+    assert asked == ["check"] * 11
+    assert list((tmp_path / "blobs" / "sums" / "exposure").iterdir()) == []
+    await made.contribute("bank-a")
 
 
 async def test_a_full_sum_takes_no_more(bench):

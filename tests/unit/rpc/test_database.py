@@ -22,7 +22,7 @@ def url(request, tmp_path):
 @pytest.fixture
 def database(url):
     opened = open_database(url)
-    opened.create(METADATA)
+    opened.run_sync(METADATA.create_all)
     yield opened
     opened.close()
 
@@ -162,7 +162,7 @@ async def test_a_group_whose_commit_fails_has_not_happened(database):
 @needs_postgresql
 async def test_postgresql_that_went_away_comes_back():
     database = open_database(new_database())
-    database.create(METADATA)
+    database.run_sync(METADATA.create_all)
 
     def cut_off(connection):
         connection.exec_driver_sql("SELECT pg_terminate_backend(pg_backend_pid())")
@@ -178,7 +178,7 @@ async def test_postgresql_that_went_away_comes_back():
 async def test_what_postgresql_cannot_store_is_the_callers_fault():
     names = Table("names", MetaData(), Column("name", String(3)))
     database = open_database(new_database())
-    database.create(names.metadata)
+    database.run_sync(names.metadata.create_all)
     for text in ("a\0b", "long"):
         with pytest.raises(InvalidArgumentError, match="VALUE_NOT_STORABLE"):
             await database.run(
@@ -190,7 +190,7 @@ async def test_what_postgresql_cannot_store_is_the_callers_fault():
 async def test_a_locked_database_is_unavailable(url, monkeypatch):
     monkeypatch.setattr(module, "_BUSY_TIMEOUT_MS", 50)
     opened, other = open_database(url), open_database(url)
-    opened.create(METADATA)
+    opened.run_sync(METADATA.create_all)
     with other.engine.begin(), pytest.raises(UnavailableError, match="STORE_UNAVAILABLE"):
         await opened.run(add(1))
     await opened.run(add(1))
@@ -200,7 +200,7 @@ async def test_a_locked_database_is_unavailable(url, monkeypatch):
 
 async def test_memory_holds_one_database():
     opened = open_database("sqlite://")
-    opened.create(METADATA)
+    opened.run_sync(METADATA.create_all)
     await opened.run(add(1))
     assert opened.run_sync(numbers) == [1]
     opened.close()

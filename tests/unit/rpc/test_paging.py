@@ -60,7 +60,7 @@ class TestOnce:
     def ask(self, database):
         metadata = MetaData()
         table = request_table(metadata)
-        database.create(metadata)
+        database.run_sync(metadata.create_all)
         self.acted = 0
 
         def act():

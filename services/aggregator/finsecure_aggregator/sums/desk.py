@@ -2,6 +2,9 @@
 
 import asyncio
 import secrets
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from finsecure_crypto.errors import (
     FinSecureError,
@@ -10,6 +13,7 @@ from finsecure_crypto.errors import (
 from finsecure_crypto.homomorphic.decryption import Contribution, verify_contribution
 from finsecure_crypto.homomorphic.mode import Mode
 from finsecure_crypto.homomorphic.rounds import require_input_size
+from finsecure_rpc.shielded import Shielded
 
 from finsecure_aggregator.ciphers import InputShape
 from finsecure_aggregator.examination import examine
@@ -17,6 +21,7 @@ from finsecure_aggregator.sums import convert, store
 from finsecure_aggregator.sums.plan import MOST_BYTES, SumPlan
 from finsecure_aggregator.sums.records import SumRecord
 from finsecure_aggregator.sums.runner import SumRunner, Surroundings
+from finsecure_aggregator.sums.turns import Turns
 
 
 class AuditedSums:
@@ -29,6 +34,8 @@ class AuditedSums:
     def __init__(self, around: Surroundings) -> None:
         self.around = around
         self._runners: dict[str, SumRunner] = {}
+        self._turns = Turns()
+        self._shielded = Shielded()
 
     async def start(self) -> None:
         """Go on with all sums that have not ended, and delete what nobody waits for."""
@@ -47,9 +54,13 @@ class AuditedSums:
         runner = self._runners.get(name)
         if runner is None:
             runner = self._runners[name] = SumRunner(self.around, name)
-            runner.start(lambda: self._runners.pop(name, None))
+            runner.start(lambda: self._done(name))
         runner.look()
         self.around.changes.notify(name)
+
+    def _done(self, name: str) -> None:
+        self._runners.pop(name, None)
+        self._turns.forget(name)
 
     async def give_up(self, name: str) -> None:
         """Stop the runner of a sum that was cancelled, and delete what it has."""
@@ -92,36 +103,57 @@ class AuditedSums:
     async def contribute(self, name: str, contribution: Contribution, content: bytes) -> None:
         """Verify a member's ciphertexts and add them; they are on the disk when this returns.
 
+        A caller that hangs up does not stop it, and the member's turn lasts until it is done.
+
         Raises:
             StateError: SUM_NOT_COLLECTING.
             ProtocolViolationError: what `require_input_size` or `examine` refuses,
                 CONTRIBUTION_REPEATED, CONTRIBUTION_UNSIGNED.
             AuthenticationError: the certificate does not hold.
-            ResourceExhaustedError: SUM_FULL.
+            ResourceExhaustedError: SUM_FULL, CONTRIBUTION_IN_PROGRESS or CONTRIBUTIONS_REFUSED.
+            UnavailableError: EXAMINATION_TIMED_OUT.
         """
+        await self._shielded.run(self._contribute(name, contribution, content))
+
+    async def _contribute(self, name: str, contribution: Contribution, content: bytes) -> None:
         around, client, sha256 = self.around, contribution.client, contribution.sha256
-        record = await around.store.transact(lambda c: store.read(c, name))
-        plan = convert.plan(name, record.spec)
-        shape = InputShape(record.ciphertext_bytes, record.input_bytes, 0.0)
-        require_input_size(client, len(content), shape.input_bytes, shape.proof_bytes)
-        most = plan.terms.maximum_contributors
-        new = await around.store.transact(
-            lambda c: store.check_contribution(c, record, most, client, sha256)
-        )
-        binding = plan.binding(record)
-        verify_contribution(binding, contribution, record.input_bytes, around.verifier.verify)
-        path = around.blobs.contribution_path(name, client, sha256)
-        if new:
-            held = await around.encryption.keys.key(plan.terms.key_name)
-            await asyncio.to_thread(around.blobs.write_contribution, name, client, sha256, content)
-            workers, bound = around.encryption.workers, binding.input_binding(client)
-            await examine(workers, held.file, shape, path, client, bound)
-        try:
-            await around.store.transact(
-                lambda c: store.add_contribution(c, record, most, contribution)
+        with self._turns.of(name, client):
+            record = await around.store.transact(lambda c: store.read(c, name))
+            plan = convert.plan(name, record.spec)
+            shape = InputShape(record.ciphertext_bytes, record.input_bytes, 0.0)
+            require_input_size(client, len(content), shape.input_bytes, shape.proof_bytes)
+            most = plan.terms.maximum_contributors
+            new = await around.store.transact(
+                lambda c: store.check_contribution(c, record, most, client, sha256)
             )
-        except FinSecureError:
-            # Another one of the same member was faster, or the sum is being opened.
-            await asyncio.to_thread(path.unlink, missing_ok=True)
-            raise
+            binding = plan.binding(record)
+            verify_contribution(binding, contribution, record.input_bytes, around.verifier.verify)
+            path = around.blobs.contribution_path(name, client, sha256)
+            if new:
+                key = (await around.encryption.keys.key(plan.terms.key_name)).file
+                bound = binding.input_binding(client)
+                with self._turns.examining(name, client), _unlinked_unless_fine(path):
+                    await asyncio.to_thread(
+                        around.blobs.write_contribution, name, client, sha256, content
+                    )
+                    await examine(around.encryption.workers, key, shape, path, client, bound)
+            try:
+                await around.store.transact(
+                    lambda c: store.add_contribution(c, record, most, contribution)
+                )
+            except FinSecureError:
+                # Another member sent the same, or the sum is full or being opened.
+                if new:
+                    await asyncio.to_thread(path.unlink, missing_ok=True)
+                raise
         around.changes.notify(name)
+
+
+@contextmanager
+def _unlinked_unless_fine(path: Path) -> Iterator[None]:
+    """Leave no file of what was not examined to its end, whatever ended it."""
+    try:
+        yield
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise

@@ -7,6 +7,7 @@ from typing import Any
 from finsecure_crypto.errors import ConfigurationError
 from finsecure_crypto.homomorphic.key_record import Generation, KeyDescription
 from finsecure_crypto.homomorphic.mode import Mode
+from finsecure_rpc.database_layout import require_layout
 from sqlalchemy import Connection, Row, func, insert, select, update
 
 from finsecure_keyservice.trustee.records import HeldKey, Opening
@@ -43,12 +44,7 @@ def prepare(connection: Connection, federation: str, trustee: str) -> bool:
         rows = [{"name": name, "value": value} for name, value in expected.items()]
         connection.execute(insert(SETTINGS), rows)
         return True
-    if found.get("layout") != VERSION:
-        raise ConfigurationError(
-            "DATABASE_LAYOUT",
-            f"the database has layout {found.get('layout')}, this program knows {VERSION}; run "
-            "the program that made it",
-        )
+    require_layout(found.get("layout"), VERSION)
     if found != expected:
         raise ConfigurationError(
             "DATABASE_FOREIGN",
