@@ -236,6 +236,8 @@ class SealedSecret:
             ciphertext = base64.b64decode(match[4], validate=True)
         except binascii.Error:
             raise _damaged() from None
+        if base64.b64encode(ciphertext) != match[4]:  # spare bits: there is one spelling alone
+            raise _damaged()
         return cls(KeySeal(match[1].decode(), threshold, digests), ciphertext)
 
     def open(self, key: SecretBytes, purpose: str) -> SecretBytes:

@@ -66,16 +66,20 @@ def test_foreign_and_wrong_shares_are_refused_by_their_number() -> None:
             made.seal.combine((made.shares[1], wrong))
 
 
-def test_every_changed_byte_of_a_sealed_secret_is_noticed() -> None:
+# Lengths that leave base64 all numbers of spare bits.
+@pytest.mark.parametrize("length", [48, 49, 50])
+def test_every_changed_byte_of_a_sealed_secret_is_noticed(length: int) -> None:
     made = KeySeal.create(2, 3)
-    content = made.seal.close(made.key, SECRET, "file")
+    secret = SecretBytes(bytes(range(1, length + 1)))
+    content = made.seal.close(made.key, secret, "file")
     assert is_sealed(content)
-    assert SECRET.expose()[:16] not in content
+    assert secret.expose()[:16] not in content
     assert all(share.value.expose() not in content for share in made.shares)
     for at in range(len(content)):
-        changed = content[:at] + bytes([content[at] ^ 1]) + content[at + 1 :]
-        with pytest.raises(IntegrityError, match="SEAL_DAMAGED"):
-            SealedSecret.parse(changed).open(made.key, "file")
+        for bit in (1, 2, 4):
+            changed = content[:at] + bytes([content[at] ^ bit]) + content[at + 1 :]
+            with pytest.raises(IntegrityError, match="SEAL_DAMAGED"):
+                SealedSecret.parse(changed).open(made.key, "file")
     lines = content.splitlines(keepends=True)
     swapped = b"".join([*lines[:3], lines[4], lines[3], *lines[5:]])
     shorter = b"".join([*lines[:5], *lines[6:]])
