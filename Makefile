@@ -6,6 +6,8 @@ PACKAGES := crypto services protos/generate.py protos/reference.py tests example
 # One numerical thread per process: many processes share few cores here.
 export OMP_NUM_THREADS := 1
 export OPENBLAS_NUM_THREADS := 1
+# Many tests wait for processes more than they compute, so more run at once than there are cores.
+export PYTEST_XDIST_AUTO_NUM_WORKERS := $(shell $(PYTHON) -c 'import os; print(os.cpu_count() * 3 // 2)')
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo test test-all test-slow bench bench-full lint format protos lock clean
@@ -28,7 +30,7 @@ demo: setup ## Train one model across five banks and show the result; MODE=masks
 	$(BIN)/finsecure demo --mode $(MODE) --out demo-out
 
 test: setup ## Run the tests (without the slow ones)
-	$(BIN)/pytest -q -n auto -m "not slow"
+	$(BIN)/pytest -q -n auto --dist worksteal -m "not slow"
 
 test-slow: setup ## Run only the slow tests: long fuzzing, load, drills
 	$(BIN)/pytest -q -m slow
