@@ -19,7 +19,6 @@ from finsecure_rpc.enrolled_service import (
     own_identities,
     reporting_readiness,
 )
-from finsecure_rpc.federation_minima import SERVER_AGE_S, FederationMinima, Minima
 from finsecure_rpc.identity_store import IdentityStore
 from finsecure_rpc.log_memory import LogMemory
 from finsecure_rpc.policy import Limits, Rate
@@ -70,18 +69,8 @@ async def serve(configuration: Configuration) -> None:
     identities = own_identities(configuration, Role.AGGREGATOR)
     async with AsyncExitStack() as stack:
         member = await stack.enter_async_context(connected(configuration, identities))
-        follower = LogFollower(
-            member.keyservice, LogMemory(configuration.identity_dir / "audit.json")
-        )
-        minima = FederationMinima(
-            member.keyservice,
-            follower,
-            f"federations/{configuration.federation}",
-            configuration.identity_dir / "minima.json",
-            SERVER_AGE_S,
-        )
-        encryption = await _encryption(configuration, member, follower, stack)
-        desk = await _desk(configuration, member, encryption, minima, stack)
+        encryption = await _encryption(configuration, member, stack)
+        desk = await _desk(configuration, member, encryption, stack)
         door, follow_keys = open_door(configuration.oidc, member.anchors().domain, TOKEN_METHODS)
         server = build_server(
             services(desk),
@@ -121,10 +110,7 @@ async def _ready(member: EnrolledService) -> bool:
 
 
 async def _encryption(
-    configuration: Configuration,
-    member: EnrolledService,
-    follower: LogFollower,
-    stack: AsyncExitStack,
+    configuration: Configuration, member: EnrolledService, stack: AsyncExitStack
 ) -> EncryptionDesk:
     settings = configuration.encryption
     workers = CipherWorkers(settings.workers, settings.silence_s)
@@ -153,7 +139,7 @@ async def _encryption(
     return EncryptionDesk(
         keys=KeyStore(
             configuration.blob_dir / "keys",
-            partial(download_published, member.keyservice, follower),
+            partial(download_published, member.keyservice, member.log),
             member.trust_domain,
             member.anchors,
             member.revocations,
@@ -168,7 +154,6 @@ async def _desk(
     configuration: Configuration,
     member: EnrolledService,
     encryption: EncryptionDesk,
-    minima: Minima,
     stack: AsyncExitStack,
 ) -> Desk:
     clock, changes, turns = SystemClock(), Changes(), Changes()
@@ -198,7 +183,7 @@ async def _desk(
         slices=slices,
         encryption=encryption,
         endorsements=Endorsements(store, sign),
-        minima=minima,
+        minima=member.minima,
     )
     quarantine = Quarantine(database)
     await quarantine.load()
@@ -216,7 +201,7 @@ async def _desk(
             verifier=around.verifier,
             encryption=encryption,
             rules=SumRules(configuration.sums.minimum_contributors, configuration.sums.at_once),
-            minima=minima,
+            minima=member.minima,
             adding=asyncio.Semaphore(_SUMS_ADDED_AT_ONCE),
         )
     )
@@ -233,6 +218,6 @@ async def _desk(
         changes=changes,
         clock=clock,
         encryption=encryption,
-        minima=minima,
+        minima=member.minima,
         sums=sums,
     )

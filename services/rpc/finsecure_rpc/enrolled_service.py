@@ -11,12 +11,15 @@ from finsecure_crypto.errors import ConfigurationError, FinSecureError, Unavaila
 from pydantic import Field
 
 from finsecure_rpc.admission import Admission
+from finsecure_rpc.audit import LogFollower
 from finsecure_rpc.authenticator import Authenticator
 from finsecure_rpc.config import Address, DatabaseUrl, LogLevel, MemberSettings
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.enrolment import enrol, read_root
+from finsecure_rpc.federation_minima import SERVER_AGE_S, FederationMinima
 from finsecure_rpc.health import check_health, local_address
 from finsecure_rpc.identity_store import Identity, IdentityStore
+from finsecure_rpc.log_memory import LogMemory
 from finsecure_rpc.logs import get_logger
 from finsecure_rpc.policy import federation_peers
 from finsecure_rpc.renewal import Renewer
@@ -46,11 +49,15 @@ class EnrolledService:
         identities: its own identity, which renews itself.
         keyservice: connection to the key service.
         revocations: follows the revocation list.
+        log: follows the key service's audit log.
+        minima: the minimum cohorts of its federation.
     """
 
     identities: IdentityStore
     keyservice: Connection
     revocations: RevocationWatcher
+    log: LogFollower
+    minima: FederationMinima
 
     @property
     def trust_domain(self) -> str:
@@ -108,7 +115,15 @@ async def connected(
         revocations = await stack.enter_async_context(
             kept_current(keyservice, identities, settings.identity_dir, patient=True)
         )
-        yield EnrolledService(identities, keyservice, revocations)
+        log = LogFollower(keyservice, LogMemory(settings.identity_dir / "audit.json"))
+        minima = FederationMinima(
+            keyservice,
+            log,
+            f"federations/{settings.federation}",
+            settings.identity_dir / "minima.json",
+            SERVER_AGE_S,
+        )
+        yield EnrolledService(identities, keyservice, revocations, log, minima)
 
 
 @asynccontextmanager

@@ -8,7 +8,6 @@ from datetime import timedelta
 from functools import partial
 
 from finsecure_crypto.certificates import Role, SpiffeId
-from finsecure_rpc.audit import LogFollower
 from finsecure_rpc.background import running
 from finsecure_rpc.credentials import server_credentials
 from finsecure_rpc.enrolled_service import (
@@ -17,8 +16,6 @@ from finsecure_rpc.enrolled_service import (
     own_identities,
     reporting_readiness,
 )
-from finsecure_rpc.federation_minima import SERVER_AGE_S, FederationMinima
-from finsecure_rpc.log_memory import LogMemory
 from finsecure_rpc.server import Listener, RpcServer, build_server
 
 from finsecure_keyservice.audit import mirror as mirrors
@@ -114,18 +111,11 @@ def _surroundings(
     configuration: Configuration, custody: KeyEncryptionKey, member: EnrolledService, books: Books
 ) -> Surroundings:
     openings = configuration.openings
-    follower = LogFollower(member.keyservice, LogMemory(configuration.identity_dir / "audit.json"))
     return Surroundings(
         books=books,
         custody=custody,
-        states=RegisteredStates(member.keyservice, follower),
-        minima=FederationMinima(
-            member.keyservice,
-            follower,
-            f"federations/{configuration.federation}",
-            configuration.identity_dir / "minima.json",
-            SERVER_AGE_S,
-        ),
+        states=RegisteredStates(member.keyservice, member.log),
+        minima=member.minima,
         anchors=member.anchors,
         revocations=member.revocations,
         trust_domain=member.trust_domain,
