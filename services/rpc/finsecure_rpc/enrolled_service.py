@@ -13,6 +13,7 @@ from pydantic import Field
 from finsecure_rpc.admission import Admission
 from finsecure_rpc.audit import LogFollower
 from finsecure_rpc.authenticator import Authenticator
+from finsecure_rpc.background import running
 from finsecure_rpc.config import Address, DatabaseUrl, LogLevel, MemberSettings
 from finsecure_rpc.connection import Connection
 from finsecure_rpc.enrolment import enrol, read_root
@@ -182,11 +183,8 @@ async def reporting_readiness(
                 serving = False
             await server.set_serving(serving)
 
-    task = asyncio.create_task(report())
-    try:
+    async with running(report()):
         yield
-    finally:
-        task.cancel()
 
 
 async def check_enrolled_service(settings: EnrolledServiceSettings, role: Role) -> None:
