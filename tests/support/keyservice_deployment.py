@@ -16,7 +16,8 @@ from finsecure_crypto.certificates import Role
 from finsecure_crypto.secret import SecretBytes
 from finsecure_keyservice.clock import system_clock
 from finsecure_keyservice.config import Configuration
-from finsecure_keyservice.founding import Founded, found, issue_locally
+from finsecure_keyservice.founding import Founded, found
+from finsecure_keyservice.local_api_keys import issue_locally
 from finsecure_keyservice.names import MemberName
 from finsecure_keyservice.protection.settings import RootToken
 from finsecure_keyservice.serving import opened

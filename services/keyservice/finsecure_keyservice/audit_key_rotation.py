@@ -6,9 +6,9 @@ from sqlalchemy import Connection
 
 from finsecure_keyservice.audit.trail import Trail
 from finsecure_keyservice.config import Configuration
-from finsecure_keyservice.founding import decide_locally, signed_log_of
+from finsecure_keyservice.founding import signed_log_of
+from finsecure_keyservice.local_command import LocalCommand
 from finsecure_keyservice.protection.secret_files import CLEAR, SecretFiles
-from finsecure_keyservice.state import StateFolder
 
 
 def rotate_audit_key(
@@ -20,15 +20,14 @@ def rotate_audit_key(
     the new key from the next checkpoint on. The former key is forgotten.
 
     Raises:
-        ConfigurationError: what `StateFolder.open` and `check_books` raise.
+        ConfigurationError: what `LocalCommand` raises.
         UnavailableError: the database or the token; nothing was changed.
         IntegrityError: WRAPPED_KEY_REJECTED; nothing was changed.
     """
-    folder = StateFolder(configuration.state_dir)
-    vault, secrets = folder.open(configuration.protected_by, files)
-    keys = signed_log_of(configuration, vault).keys
+    command = LocalCommand.open("rotate-audit-key", configuration, files)
+    keys = signed_log_of(configuration, command.vault).keys
 
     def work(connection: Connection, trail: Trail) -> str:
         return keys.rotate(connection, trail).verifier.serialise()
 
-    return decide_locally(configuration, secrets, "rotate-audit-key", now, work, files)
+    return command.decide(now, work)

@@ -1,13 +1,10 @@
 """Making a key service: authorities, files, database, first operator. Done once."""
 
 import os
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import TypeVar
 
-from finsecure_crypto.certificates import Role
 from finsecure_crypto.errors import ConfigurationError
 from finsecure_crypto.randomness import draw_secret
 from finsecure_crypto.secret import SecretBytes
@@ -16,30 +13,28 @@ from finsecure_rpc.durable import write_file
 from finsecure_rpc.identity_store import IdentityStore
 from sqlalchemy import Connection
 
-from finsecure_keyservice import approvals
 from finsecure_keyservice.admission_keys import Pepper
 from finsecure_keyservice.audit.keys import LogKeys
 from finsecure_keyservice.audit.log import AuditLog
 from finsecure_keyservice.audit.mirror import AuditMirror
 from finsecure_keyservice.audit.secrets import log_origin, seal_key
 from finsecure_keyservice.audit.signed_log import SignedLog
-from finsecure_keyservice.audit.trail import Caller, Trail
+from finsecure_keyservice.audit.trail import Caller
 from finsecure_keyservice.authorities import Authorities
 from finsecure_keyservice.authority import Root, fingerprint
-from finsecure_keyservice.books import check_books, open_books
+from finsecure_keyservice.books import open_books
 from finsecure_keyservice.clock import Clock
 from finsecure_keyservice.config import Configuration
 from finsecure_keyservice.decisions import Auditor
 from finsecure_keyservice.enrolment import Enrolment
 from finsecure_keyservice.federations import create_federation
 from finsecure_keyservice.join_tokens import JoinTokenIssuer
-from finsecure_keyservice.members import ApiKeyIssuer, create_member, issue_api_key
+from finsecure_keyservice.members import ApiKeyIssuer, create_member
 from finsecure_keyservice.names import MemberName, federation_id
 from finsecure_keyservice.own_identity import OwnIdentity
-from finsecure_keyservice.pepper import PepperFile
 from finsecure_keyservice.protection.opening import create_vault
 from finsecure_keyservice.protection.root_token import create_root_key, require_apart
-from finsecure_keyservice.protection.secret_files import CLEAR, SealedFiles, SecretFiles
+from finsecure_keyservice.protection.secret_files import CLEAR
 from finsecure_keyservice.protection.settings import RootToken, TokenProtection
 from finsecure_keyservice.protection.vault import Vault
 from finsecure_keyservice.revocation import rebuild_list
@@ -51,8 +46,6 @@ from finsecure_keyservice.state import (
     KeyMaterial,
     StateFolder,
 )
-
-T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -159,87 +152,6 @@ def found(
         return database.run_sync(work)
     finally:
         database.close()
-
-
-def issue_locally(
-    configuration: Configuration,
-    member: MemberName,
-    target: Path,
-    now: datetime,
-    files: SecretFiles = CLEAR,
-) -> None:
-    """Write a new API key for a person who administers, or for a trustee; who may be new.
-
-    This is the way back in for who is locked out, the only way to make a security officer, and the
-    way to a first trustee where there are no two officers yet. It works on the database itself,
-    next to a running service, and asks nobody's permission: whoever can read the pepper could do
-    anything anyway. What an officer has proposed or approved and nobody has done yet is withdrawn.
-
-    Raises:
-        ConfigurationError: FILE_EXISTS; what `StateFolder.open` and `check_books` raise.
-        InvalidArgumentError: NAME_MALFORMED.
-        NotFoundError: FEDERATION_NOT_FOUND.
-        StateError: MEMBER_REVOKED.
-    """
-    name = str(member)
-    MemberName.parse(name)
-    if target.exists():
-        raise ConfigurationError("FILE_EXISTS", f"{target} exists; name another file")
-    folder = StateFolder(configuration.state_dir)
-    vault, material = folder.open(configuration.protected_by, files)
-    issuer = issuer_of(configuration, PepperFile(folder, vault))
-    command = "trustee-key" if member.role is Role.TRUSTEE else "operator-key"
-
-    def work(connection: Connection, trail: Trail) -> None:
-        store = SqlStore(connection, trail)
-        if store.member(name) is None:
-            _, key = create_member(store, issuer, name, "", now)
-        else:
-            key = issue_api_key(store, issuer, name, now)
-            # What a lost key may have approved must not be in force for its owner.
-            approvals.withdraw_all(store.approvals, member.spiffe_id(configuration.domain), now)
-        write_file(target, key.expose().encode() + b"\n")
-
-    decide_locally(configuration, material, command, now, work, files)
-
-
-def decide_locally(
-    configuration: Configuration,
-    material: KeyMaterial,
-    command: str,
-    now: datetime,
-    work: Callable[[Connection, Trail], T],
-    files: SecretFiles = CLEAR,
-) -> T:
-    """Run one transaction of a command on the service's own machine, with the trail of its events.
-
-    It works on the database itself; the service may be running. Whoever replaces files of key
-    material does so in it, because such commands exclude each other by it. Under a seal the events
-    say which shares opened `files`.
-
-    Raises:
-        ConfigurationError: what `check_books` raises.
-        UnavailableError: the database; nothing was changed there.
-    """
-    auditor = auditor_of(configuration, material, lambda: now)
-    database = open_database(configuration.database)
-
-    def transaction(connection: Connection) -> T:
-        check_books(connection, configuration.domain)
-        return work(connection, auditor.trail(connection, local_caller(command, files)))
-
-    try:
-        return database.run_sync(transaction)
-    finally:
-        database.close()
-
-
-def local_caller(command: str, files: SecretFiles) -> Caller:
-    """Who decides in a command on the service's own machine, by the shares that it was given."""
-    if not isinstance(files, SealedFiles):
-        return Caller(f"local:{command}")
-    numbers = ",".join(map(str, files.numbers))
-    return Caller(f"local:{command}", opened_by=f"{files.seal.set_id} {numbers}")
 
 
 def issuer_of(configuration: Configuration, pepper: Pepper) -> ApiKeyIssuer:

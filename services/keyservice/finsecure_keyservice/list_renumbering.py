@@ -11,11 +11,10 @@ from sqlalchemy import Connection
 from finsecure_keyservice.audit.trail import Trail
 from finsecure_keyservice.authorities import Authorities
 from finsecure_keyservice.config import Configuration
-from finsecure_keyservice.founding import decide_locally
+from finsecure_keyservice.local_command import LocalCommand
 from finsecure_keyservice.protection.secret_files import CLEAR, SecretFiles
 from finsecure_keyservice.revocation import rebuild_list
 from finsecure_keyservice.sql_store import SqlStore
-from finsecure_keyservice.state import StateFolder
 
 HIGHEST = 2**53
 """Largest number that a list may be told to be above: far from where numbers end (63 bits)."""
@@ -37,17 +36,17 @@ def renumber_list(
         above: the highest number that anybody has seen, from 0 to `HIGHEST`.
 
     Raises:
-        ConfigurationError: what `StateFolder.open` and `check_books` raise.
+        ConfigurationError: what `LocalCommand` raises.
         UnavailableError: the database or the token.
     """
-    folder = StateFolder(configuration.state_dir)
-    vault, secrets = folder.open(configuration.protected_by, files)
+    command = LocalCommand.open("renumber-list", configuration, files)
+    authorities = Authorities(command.material.root, command.vault)
 
     def work(connection: Connection, trail: Trail) -> int:
         store = SqlStore(connection, trail)
-        authority = Authorities(secrets.root, vault).active(store.authorities)
+        authority = authorities.active(store.authorities)
         lifetime = configuration.revocation_list_lifetime
         lowest = max(int(now.timestamp()), above + 1)
         return rebuild_list(store, authority, now, lifetime, lowest).number
 
-    return decide_locally(configuration, secrets, "renumber-list", now, work, files)
+    return command.decide(now, work)

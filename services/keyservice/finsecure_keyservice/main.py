@@ -22,10 +22,12 @@ from finsecure_keyservice import audit_key_rotation, list_renumbering, pepper_ro
 from finsecure_keyservice import backup as copies
 from finsecure_keyservice.clock import system_clock
 from finsecure_keyservice.config import Configuration
-from finsecure_keyservice.founding import found, issue_locally, seal_key_of
+from finsecure_keyservice.founding import found, seal_key_of
 from finsecure_keyservice.health import check
+from finsecure_keyservice.local_api_keys import issue_locally
 from finsecure_keyservice.names import MemberName
 from finsecure_keyservice.protection.root_token import open_root_key
+from finsecure_keyservice.protection.secret_files import SecretFiles
 from finsecure_keyservice.protection.settings import RootToken
 from finsecure_keyservice.rewrapping import rotate_key_encryption_key
 from finsecure_keyservice.running import serve
@@ -112,8 +114,7 @@ def operator_key(
 
     For who is locked out, and to make security officers, who cannot be made over the network.
     """
-    settings = load(config, Configuration)
-    files = unlock(settings, share_file or ())
+    settings, files = _unlocked(config, share_file)
     person = MemberName(None, Role(role.value), operator)
     issue_locally(settings, person, output, system_clock(), files)
     typer.echo(f"{role.value}'s API key  {output}   (good for one enrolment; then delete it)")
@@ -134,8 +135,7 @@ def trustee_key(
 
     For the first trustees of a federation. Over the network it takes two security officers.
     """
-    settings = load(config, Configuration)
-    files = unlock(settings, share_file or ())
+    settings, files = _unlocked(config, share_file)
     member = MemberName(federation, Role.TRUSTEE, trustee)
     issue_locally(settings, member, output, system_clock(), files)
     typer.echo(f"trustee's API key  {output}   (good for one enrolment; then delete it)")
@@ -148,8 +148,7 @@ def sealed(
     share_file: ShareFiles = None,
 ) -> None:
     """Print what the audit log holds of a text, read from standard input, to confirm a guess."""
-    settings = load(config, Configuration)
-    files = unlock(settings, share_file or ())
+    settings, files = _unlocked(config, share_file)
     _, material = StateFolder(settings.state_dir).open(settings.protected_by, files)
     key = seal_key_of(settings, material)
     typer.echo(seal(key, detail, sys.stdin.read().removesuffix("\n")))
@@ -158,8 +157,7 @@ def sealed(
 @app.command()
 def rotate_kek(config: Config, share_file: ShareFiles = None) -> None:
     """Make a new key-encryption key and wrap everything anew; the service may be running."""
-    settings = load(config, Configuration)
-    files = unlock(settings, share_file or ())
+    settings, files = _unlocked(config, share_file)
     version, count = rotate_key_encryption_key(settings, system_clock(), files)
     typer.echo(f"version {version} wraps from now on; {count} keys were wrapped anew")
 
@@ -167,8 +165,7 @@ def rotate_kek(config: Config, share_file: ShareFiles = None) -> None:
 @app.command(epilog="Example: finsecure-keyservice rotate-pepper --config keyservice.toml")
 def rotate_pepper(config: Config, share_file: ShareFiles = None) -> None:
     """Make a new pepper; unused API keys and join tokens become void, while the service runs."""
-    settings = load(config, Configuration)
-    files = unlock(settings, share_file or ())
+    settings, files = _unlocked(config, share_file)
     keys, tokens = pepper_rotation.rotate_pepper(settings, system_clock(), files)
     typer.echo(f"there is a new pepper; {keys} unused API keys and {tokens} join tokens are void")
 
@@ -193,8 +190,7 @@ def renumber_list(
     Its number is the time, or what is above the number that you give. That stands in the second
     copy of the audit log, in the last `revocation-list.sign`, and in what watchers say.
     """
-    settings = load(config, Configuration)
-    files = unlock(settings, share_file or ())
+    settings, files = _unlocked(config, share_file)
     number = list_renumbering.renumber_list(settings, system_clock(), files, above)
     typer.echo(f"revocation list {number} is signed; a running service sends it in half a minute")
 
@@ -231,8 +227,8 @@ def restore(
 
     The key-encryption key has to be there before, and of PostgreSQL the database.
     """
-    settings = load(config, Configuration)
-    events = copies.restore(settings, source, unlock(settings, share_file or ()))
+    settings, files = _unlocked(config, share_file)
+    events = copies.restore(settings, source, files)
     typer.echo(f"restored; the audit log has {events} events, the last one is {events - 1}")
 
 
@@ -265,8 +261,7 @@ def rotate_audit_key(config: Config, share_file: ShareFiles = None) -> None:
     The former key announces it in the log and signs nothing more. Who follows the log goes over to
     the new key without being told; give it to those who will pin it.
     """
-    settings = load(config, Configuration)
-    files = unlock(settings, share_file or ())
+    settings, files = _unlocked(config, share_file)
     key = audit_key_rotation.rotate_audit_key(settings, system_clock(), files)
     typer.echo(f"audit log's key     {key}   (for `finsecure audit --key`)")
 
@@ -300,6 +295,12 @@ def end_seal(config: Config, share_file: ShareFiles = None) -> None:
     path = resharing.end_seal(settings, share_file or (), system_clock())
     typer.echo(f"{path} lies open; take the section [seal] out of {config}")
     _print_key_backup(settings)
+
+
+def _unlocked(config: Path, share_files: list[Path] | None) -> tuple[Configuration, SecretFiles]:
+    """What a command that needs the service's keys works with."""
+    settings = load(config, Configuration)
+    return settings, unlock(settings, share_files or ())
 
 
 def _print_shares(paths: tuple[Path, ...]) -> None:

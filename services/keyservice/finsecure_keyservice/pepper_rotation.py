@@ -8,10 +8,10 @@ from sqlalchemy import Connection
 
 from finsecure_keyservice.audit.trail import Trail
 from finsecure_keyservice.config import Configuration
-from finsecure_keyservice.founding import decide_locally
+from finsecure_keyservice.local_command import LocalCommand
 from finsecure_keyservice.protection.secret_files import CLEAR, SecretFiles
 from finsecure_keyservice.sql_store import SqlStore
-from finsecure_keyservice.state import SECRET_BYTES, StateFolder
+from finsecure_keyservice.state import SECRET_BYTES
 
 
 def rotate_pepper(
@@ -25,18 +25,17 @@ def rotate_pepper(
     It works on the database itself, next to a running service, which goes on with the new one.
 
     Raises:
-        ConfigurationError: what `StateFolder.open` and `check_books` raise.
+        ConfigurationError: what `LocalCommand` raises.
         UnavailableError: the database or the token.
     """
-    folder = StateFolder(configuration.state_dir)
-    vault, secrets = folder.open(configuration.protected_by, files)
+    command = LocalCommand.open("rotate-pepper", configuration, files)
 
     def work(connection: Connection, trail: Trail) -> tuple[int, int]:
         store = SqlStore(connection, trail)
         keys, tokens = store.void_all_api_keys(), store.join_tokens.revoke_all(now)
         trail.record("api-key-pepper.rotate", configuration.domain, voided=keys, join_tokens=tokens)
         # Before the commit: without it these are void, and nothing is lost by a repetition.
-        folder.write_pepper(vault, draw_secret(os.urandom, SECRET_BYTES))
+        command.folder.write_pepper(command.vault, draw_secret(os.urandom, SECRET_BYTES))
         return keys, tokens
 
-    return decide_locally(configuration, secrets, "rotate-pepper", now, work, files)
+    return command.decide(now, work)

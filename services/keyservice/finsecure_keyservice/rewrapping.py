@@ -7,18 +7,17 @@ a crash in between needs nothing but a repetition.
 from dataclasses import replace
 from datetime import datetime
 
-from finsecure_rpc.database import open_database
 from sqlalchemy import Connection
 
+from finsecure_keyservice.audit.trail import Trail
 from finsecure_keyservice.authorities import Authorities
-from finsecure_keyservice.books import check_books
 from finsecure_keyservice.config import Configuration
-from finsecure_keyservice.founding import auditor_of, local_caller, signed_log_of
+from finsecure_keyservice.founding import signed_log_of
 from finsecure_keyservice.keys.material import Material
 from finsecure_keyservice.keys.store import KeyStore
+from finsecure_keyservice.local_command import LocalCommand
 from finsecure_keyservice.protection.secret_files import CLEAR, SecretFiles
 from finsecure_keyservice.sql_store import SqlStore
-from finsecure_keyservice.state import StateFolder
 
 
 def rotate_key_encryption_key(
@@ -29,19 +28,14 @@ def rotate_key_encryption_key(
     It works on the database itself, next to a running service. What lies in a token stays there.
 
     Raises:
-        ConfigurationError: what `StateFolder.open` and `check_books` raise.
+        ConfigurationError: what `LocalCommand` raises.
         UnavailableError: the database or the token.
         IntegrityError: WRAPPED_KEY_REJECTED; nothing in the database was changed.
     """
-    folder = StateFolder(configuration.state_dir)
-    vault, secrets = folder.open(configuration.protected_by, files)
-    auditor = auditor_of(configuration, secrets, lambda: now)
-    caller = local_caller("rotate-kek", files)
-    database = open_database(configuration.database)
+    command = LocalCommand.open("rotate-kek", configuration, files)
+    folder, vault, secrets = command.folder, command.vault, command.material
 
-    def work(connection: Connection) -> tuple[int, int]:
-        check_books(connection, configuration.domain)
-        trail = auditor.trail(connection, caller)
+    def work(connection: Connection, trail: Trail) -> tuple[int, int]:
         version = vault.kek.rotate()
         count = Authorities(secrets.root, vault).rewrap(SqlStore(connection, trail).authorities)
         count += _rewrap_keys(KeyStore(connection, trail), Material(vault))
@@ -54,12 +48,9 @@ def rotate_key_encryption_key(
         pepper = folder.open_pepper(vault, folder.pepper())
         folder.rewrap(vault, replace(secrets, pepper=pepper))
 
-    try:
-        made = database.run_sync(work)
-        database.run_sync(rewrap_files)
-        return made
-    finally:
-        database.close()
+    made = command.decide(now, work)
+    command.exclusively(rewrap_files)
+    return made
 
 
 def _rewrap_keys(store: KeyStore, material: Material) -> int:

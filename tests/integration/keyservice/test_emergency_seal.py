@@ -12,7 +12,7 @@ from finsecure_crypto.errors import ConflictError, PermissionDeniedError, Unavai
 from finsecure_crypto.secret import SecretBytes
 from finsecure_keyservice.audit.trail import Trail
 from finsecure_keyservice.clock import system_clock
-from finsecure_keyservice.founding import issue_locally
+from finsecure_keyservice.local_api_keys import issue_locally
 from finsecure_keyservice.names import MemberName
 from finsecure_keyservice.seal.unlocking import unlock
 from finsecure_keyservice.seal.unsealing import Unsealed, Unsealing

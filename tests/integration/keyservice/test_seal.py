@@ -19,7 +19,7 @@ from finsecure_crypto.key_seal import OperatorShare
 from finsecure_crypto.secret import SecretBytes
 from finsecure_keyservice.clock import system_clock
 from finsecure_keyservice.config import Configuration
-from finsecure_keyservice.founding import issue_locally
+from finsecure_keyservice.local_api_keys import issue_locally
 from finsecure_keyservice.names import MemberName
 from finsecure_keyservice.seal import local
 from finsecure_keyservice.seal.unlocking import unlock

@@ -13,7 +13,8 @@ from finsecure_crypto.errors import ConfigurationError, InvalidArgumentError, No
 from finsecure_keyservice import main
 from finsecure_keyservice.admission_keys import ApiKey
 from finsecure_keyservice.config import Configuration
-from finsecure_keyservice.founding import Founded, found, issue_locally
+from finsecure_keyservice.founding import Founded, found
+from finsecure_keyservice.local_api_keys import issue_locally
 from finsecure_keyservice.names import MemberName
 from finsecure_keyservice.serving import opened
 from finsecure_rpc.config import load

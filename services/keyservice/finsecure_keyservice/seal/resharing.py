@@ -10,11 +10,10 @@ from finsecure_rpc.durable import read_secret
 
 from finsecure_keyservice.audit.trail import Recorder
 from finsecure_keyservice.config import Configuration
-from finsecure_keyservice.founding import decide_locally
+from finsecure_keyservice.local_command import LocalCommand
 from finsecure_keyservice.protection.secret_files import CLEAR, SecretFiles
 from finsecure_keyservice.seal.share_set import ShareSet
 from finsecure_keyservice.seal.unlocking import unlock_sealed
-from finsecure_keyservice.state import StateFolder
 
 
 def reshare(
@@ -25,7 +24,7 @@ def reshare(
     What lay open is sealed by it. Returns the files in which the shares are handed out.
 
     Raises:
-        ConfigurationError: SEAL_NOT_CONFIGURED, or what `unlock` and `StateFolder.open` raise.
+        ConfigurationError: SEAL_NOT_CONFIGURED, or what `unlock` and `LocalCommand` raise.
         InvalidArgumentError, AuthenticationError: what `unlock` raises.
         UnavailableError: the database or the token, or SEAL_CHANGED if another such command was
             quicker. Nothing was changed, unless only the commit failed; then the file is new.
@@ -49,7 +48,7 @@ def reshare(
         share_set.record(trail, domain, former_id)
         share_set.take_over(path, former)
 
-    _decide(configuration, former, now, "reshare", work)
+    _decide(LocalCommand.open("reshare", configuration, former), now, work)
     return shares
 
 
@@ -57,7 +56,7 @@ def end_seal(configuration: Configuration, share_files: Sequence[Path], now: dat
     """Let what `[protection]` needs lie open again; returns its file.
 
     Raises:
-        ConfigurationError: NOT_SEALED, or what `unlock` and `StateFolder.open` raise.
+        ConfigurationError: NOT_SEALED, or what `unlock` and `LocalCommand` raise.
         InvalidArgumentError, AuthenticationError: what `unlock` raises.
         UnavailableError: as in `reshare`.
     """
@@ -69,21 +68,14 @@ def end_seal(configuration: Configuration, share_files: Sequence[Path], now: dat
         trail.record("seal.end", domain, set=set_id)
         CLEAR.write(path, files.read(path))
 
-    _decide(configuration, files, now, "end-seal", work)
+    _decide(LocalCommand.open("end-seal", configuration, files), now, work)
     return path
 
 
-def _decide(
-    configuration: Configuration,
-    files: SecretFiles,
-    now: datetime,
-    command: str,
-    work: Callable[[Recorder], None],
-) -> None:
+def _decide(command: LocalCommand, now: datetime, work: Callable[[Recorder], None]) -> None:
     """Record, then replace the file as it is now: both within the one exclusive transaction.
 
     `rotate-kek` makes its version in such a transaction too, so none is lost. The file is old or
     new, whole in either case: a crash before the commit may leave the new one without its event.
     """
-    _, material = StateFolder(configuration.state_dir).open(configuration.protected_by, files)
-    decide_locally(configuration, material, command, now, lambda _, trail: work(trail), files)
+    command.decide(now, lambda _, trail: work(trail))
