@@ -2,13 +2,8 @@
 
 from datetime import datetime
 
-from finsecure_rpc.identity_store import IdentityStore
-from sqlalchemy import Connection
-
-from finsecure_keyservice.audit.trail import Caller
-from finsecure_keyservice.protection.opening import open_kek
-from finsecure_keyservice.trustee.books import opened_books
 from finsecure_keyservice.trustee.config import Configuration
+from finsecure_keyservice.trustee.local_command import local_command
 
 
 def rotate_audit_key(configuration: Configuration, now: datetime) -> str:
@@ -17,23 +12,10 @@ def rotate_audit_key(configuration: Configuration, now: datetime) -> str:
     It works on the database itself, in one transaction, next to a running trustee.
 
     Raises:
-        ConfigurationError: IDENTITY_MISSING, or what `open_kek` and `opened_books` raise.
+        ConfigurationError: what `local_command` raises.
         UnavailableError: the database or the token; nothing was changed.
         IntegrityError: WRAPPED_KEY_REJECTED; nothing was changed.
     """
-    books, log = opened_books(
-        configuration.database,
-        configuration.federation,
-        IdentityStore(configuration.identity_dir).current().spiffe_id,
-        open_kek(configuration.protection),
-        lambda: now,
-    )
-
-    def work(connection: Connection) -> str:
-        trail = books.trail(connection, Caller("local:rotate-audit-key"))
-        return log.keys.rotate(connection, trail).verifier.serialise()
-
-    try:
-        return books.database.run_sync(work)
-    finally:
-        books.database.close()
+    with local_command("rotate-audit-key", configuration, now) as command:
+        successor = command.decide(command.log.keys.rotate)
+    return successor.verifier.serialise()

@@ -13,10 +13,10 @@ from finsecure_rpc.config import load
 from finsecure_rpc.enrolled_service import check_enrolled_service, enrol_service
 
 from finsecure_keyservice.clock import system_clock
-from finsecure_keyservice.protection.opening import create_kek, open_kek
+from finsecure_keyservice.protection.opening import create_kek
 from finsecure_keyservice.trustee import audit_key_rotation
-from finsecure_keyservice.trustee.books import opened_books
 from finsecure_keyservice.trustee.config import Configuration
+from finsecure_keyservice.trustee.local_command import local_command
 from finsecure_keyservice.trustee.rewrapping import rotate_key_encryption_key
 from finsecure_keyservice.trustee.serving import serve
 
@@ -39,17 +39,8 @@ def enrol(
             raise
     admission = console.read_api_key(api_key_file)
     trustee = asyncio.run(enrol_service(configuration, admission)).spiffe_id
-    books, log = opened_books(
-        configuration.database,
-        configuration.federation,
-        trustee,
-        open_kek(configuration.protection),
-        system_clock,
-    )
-    try:
-        key = books.database.run_sync(log.keys.signer).verifier.serialise()
-    finally:
-        books.database.close()
+    with local_command("enrol", configuration, system_clock()) as command:
+        key = command.books.database.run_sync(command.log.keys.signer).verifier.serialise()
     typer.echo(f"enrolled as      {trustee}")
     typer.echo(f"audit log's key  {key}   (for `finsecure audit --trustee {trustee.id} --key`)")
 

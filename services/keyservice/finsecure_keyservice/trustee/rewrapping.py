@@ -6,17 +6,16 @@ after the version was made, so a crash in between needs nothing but a repetition
 
 from datetime import datetime
 
-from finsecure_rpc.identity_store import IdentityStore
 from sqlalchemy import Connection
 
 from finsecure_keyservice.audit.keys import LogKeys
-from finsecure_keyservice.audit.trail import Caller
+from finsecure_keyservice.audit.trail import Trail
 from finsecure_keyservice.protection.kek import KeyEncryptionKey, rewrapped
-from finsecure_keyservice.protection.opening import open_kek
 from finsecure_keyservice.trustee import store
-from finsecure_keyservice.trustee.books import log_secret_context, opened_books
+from finsecure_keyservice.trustee.books import log_secret_context
 from finsecure_keyservice.trustee.config import Configuration
 from finsecure_keyservice.trustee.holdings import sealing_context
+from finsecure_keyservice.trustee.local_command import local_command
 from finsecure_keyservice.trustee.surroundings import share_context, trustee_name
 
 
@@ -26,30 +25,23 @@ def rotate_key_encryption_key(configuration: Configuration, now: datetime) -> tu
     It works on the database itself, next to a running trustee.
 
     Raises:
-        ConfigurationError: IDENTITY_MISSING, or what `open_kek` and `opened_books` raise.
+        ConfigurationError: what `local_command` raises.
         UnavailableError: the database or the token.
         IntegrityError: WRAPPED_KEY_REJECTED; nothing in the database was changed.
     """
-    own = IdentityStore(configuration.identity_dir).current().spiffe_id
-    custody = open_kek(configuration.protection)
-    books, log = opened_books(
-        configuration.database, configuration.federation, own, custody, lambda: now
-    )
+    with local_command("rotate-kek", configuration, now) as command:
 
-    def work(connection: Connection) -> tuple[int, int]:
-        version = custody.rotate()
-        count = _rewrap(connection, custody, log.keys)
-        books.trail(connection, Caller("local:rotate-kek")).record(
-            "key-encryption-key.rotate",
-            trustee_name(configuration.federation, own.id),
-            version=version,
-        )
-        return version, count
+        def work(connection: Connection, trail: Trail) -> tuple[int, int]:
+            version = command.custody.rotate()
+            count = _rewrap(connection, command.custody, command.log.keys)
+            trail.record(
+                "key-encryption-key.rotate",
+                trustee_name(configuration.federation, command.own.id),
+                version=version,
+            )
+            return version, count
 
-    try:
-        return books.database.run_sync(work)
-    finally:
-        books.database.close()
+        return command.decide(work)
 
 
 def _rewrap(connection: Connection, custody: KeyEncryptionKey, keys: LogKeys) -> int:
