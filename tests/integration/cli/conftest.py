@@ -89,3 +89,14 @@ def up(tmp_path_factory: pytest.TempPathFactory, finsecure: Run) -> Iterator[Up]
     running.start()
     yield running
     running.stop()
+
+
+@pytest.fixture
+def operator(up: Up, finsecure: Run) -> Run:
+    """The command line with the operator's configuration."""
+    config = str(up.folder / "operator.toml")
+
+    def run(*arguments: str, **options: object) -> object:
+        return finsecure(*arguments, FINSECURE_CONFIG=config, **options)
+
+    return run  # type: ignore[return-value]

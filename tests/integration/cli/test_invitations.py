@@ -32,16 +32,6 @@ def _command(program: str, *arguments: object) -> subprocess.CompletedProcess[st
     )
 
 
-@pytest.fixture
-def operator(up: Up, finsecure: Run) -> Run:
-    config = str(up.folder / "operator.toml")
-
-    def run(*arguments: str, **options: object) -> object:
-        return finsecure(*arguments, FINSECURE_CONFIG=config, **options)
-
-    return run  # type: ignore[return-value]
-
-
 def _invite(operator: Run, file: Path, *options: str) -> str:
     """Make a token in a file; returns its id."""
     made = operator("member", "invite", "--output", str(file), "--json", *options)

@@ -6,7 +6,6 @@ import subprocess
 from pathlib import Path
 
 import numpy as np
-import pytest
 import safetensors.numpy
 from cryptography.hazmat.primitives.serialization import (
     load_pem_public_key,
@@ -17,17 +16,6 @@ from finsecure_crypto.signatures import SignatureAlgorithm, SoftwareSigner
 from tests.integration.cli.conftest import Run, Up
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "lending_club"
-
-
-@pytest.fixture
-def operator(up: Up, finsecure: Run) -> Run:
-    """The command line with the operator's configuration."""
-    config = str(up.folder / "operator.toml")
-
-    def run(*arguments: str, **options: object) -> object:
-        return finsecure(*arguments, FINSECURE_CONFIG=config, **options)
-
-    return run  # type: ignore[return-value]
 
 
 def test_up_makes_the_federation_and_its_aggregator(operator: Run) -> None:
