@@ -63,7 +63,7 @@ class KeyLife:
             await self._activate(version, now)
         for version in await self._in(VersionState.DESTROY_SCHEDULED):
             await self._destroy(version, now)
-        for version in await self._in(VersionState.DESTROYED):
+        for version in await self._transact(lambda store: store.destroyed_with_keys()):
             if version.handle is not None:
                 await self._erase(version, version.handle)
 

@@ -132,6 +132,14 @@ class KeyStore:
         query = select(CRYPTO_KEY_VERSIONS).where(CRYPTO_KEY_VERSIONS.c.handle.is_not(None))
         return [_version(row) for row in self._connection.execute(query).mappings()]
 
+    def destroyed_with_keys(self) -> Sequence[KeyVersion]:
+        """Those of them that are destroyed: what their handles name is to be erased."""
+        query = select(CRYPTO_KEY_VERSIONS).where(
+            CRYPTO_KEY_VERSIONS.c.state == VersionState.DESTROYED.value,
+            CRYPTO_KEY_VERSIONS.c.handle.is_not(None),
+        )
+        return [_version(row) for row in self._connection.execute(query).mappings()]
+
     def jobs(self) -> Sequence[ImportJob]:
         """All import jobs."""
         query = select(IMPORT_JOBS)
