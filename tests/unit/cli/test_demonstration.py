@@ -65,7 +65,7 @@ def round_(
 
 @pytest.fixture
 def outage() -> Outage:
-    return Outage(Daemon(), 2, lambda words: None)  # type: ignore[arg-type]
+    return Outage(Daemon(), 2, 2, lambda words: None)  # type: ignore[arg-type]
 
 
 def test_bank_is_killed_once_and_comes_back_two_rounds_later(outage: Outage) -> None:
@@ -102,6 +102,18 @@ def test_absent_bank_is_not_killed(outage: Outage) -> None:
     daemon: Any = outage.process
     outage.see(round_(2, "submit_input", invited=["bank-a", "bank-c"]))
     assert daemon.calls == []
+
+
+def test_bank_that_a_round_cannot_spare_is_killed_in_the_next(outage: Outage) -> None:
+    daemon: Any = outage.process
+    outage.see(round_(2, "submit_input", invited=["bank-a", "bank-b"]))
+    lost = round_(3, "submit_input")
+    lost["phases"].insert(0, {"phase": "share_keys", "clients": ["bank-b", "bank-c"]})
+    outage.see(lost)
+    assert daemon.calls == []
+    outage.see(round_(4, "submit_input"))
+    assert daemon.calls == ["kill"]
+    assert outage.killed_in.endswith("/4-1")
 
 
 def findings() -> Findings:

@@ -14,12 +14,14 @@ _ROUNDS_AWAY = 2
 class Outage:
     """Kills a bank's daemon while a round waits for inputs, and starts it again later.
 
-    The bank might have submitted its input in the milliseconds before it was killed. Then it is in
-    the sum, rightly, and the outage is repeated in a later round.
+    It is killed in a round that can spare one. The bank might have submitted its input in the
+    milliseconds before it was killed. Then it is in the sum, rightly, and the outage is repeated in
+    a later round.
 
     Attributes:
         process: the bank's daemon.
-        round_number: training round in which it is killed.
+        round_number: training round in which it is killed, or the next one that can spare it.
+        needed: how many inputs a round needs.
         say: is told what happens.
         killed_in: name of the round, once it was killed.
         missed: name of the round that completed without it, once there is one.
@@ -28,6 +30,7 @@ class Outage:
 
     process: ServiceProcess
     round_number: int
+    needed: int
     say: Callable[[str], None]
     killed_in: str = ""
     missed: str = ""
@@ -42,7 +45,8 @@ class Outage:
             not self.killed_in
             and number >= self.round_number
             and round_["state"] == "submit_input"
-            and bank in round_["invited"]
+            and bank in (awaited := _awaited(round_))
+            and len(awaited) > self.needed
         ):
             self.process.kill()
             self.away = True
@@ -73,3 +77,10 @@ class Outage:
         if not self.missed:
             self.killed_in = ""
             self.round_number += 2 * _ROUNDS_AWAY
+
+
+def _awaited(round_: Document) -> list[str]:
+    """Whose inputs a round waits for: who took part in the phase before, or was invited."""
+    before = round_["phases"][:-1]
+    clients: list[str] = before[-1]["clients"] if before else round_["invited"]
+    return clients

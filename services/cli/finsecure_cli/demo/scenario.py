@@ -202,7 +202,7 @@ class Demonstration:
 
             if self.kill:
                 number = _KILL_ROUND if self.rounds >= _KILL_ROUND + 2 else max(1, self.rounds - 2)
-                outage = Outage(processes[VICTIM], number, say)
+                outage = Outage(processes[VICTIM], number, task_file.cohort.minimum, say)
             async for task, round_ in services.watch_task(task_file.name):
                 progress.update(task, round_)
                 if outage is not None and round_ is not None:
